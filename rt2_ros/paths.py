@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files that are not Python lie: ``config/``, ``launch/``, ``models/``.
+
+Example: ``config_path("robots", "panda.yaml")`` is the robot profile in a source checkout, in a
+colcon install space and in a virtual environment alike.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+PACKAGE = "rt2_ros"
+
+
+def share_dir() -> Path:
+    """Return the folder that holds ``package.xml``, ``config/``, ``launch/`` and ``models/``.
+
+    The first of: the source checkout that this module lies in (``pip install -e``, or a checkout
+    on the path); ``share/rt2_ros`` of a prefix in ``AMENT_PREFIX_PATH`` (colcon); the same of the
+    Python prefix (pip).
+
+    Raises:
+        FileNotFoundError: none of them is there; the message names the places looked at.
+    """
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    places = [
+        Path(__file__).absolute().parents[1],
+        *(Path(prefix, "share", PACKAGE) for prefix in prefixes if prefix),
+    ]
+    for place in places:
+        if (place / "package.xml").is_file() and (place / "config").is_dir():
+            return place
+    raise FileNotFoundError(
+        f"the shared files of {PACKAGE} (package.xml, config/) are in none of "
+        f"{', '.join(map(str, places))}: run `pip install .`, or build the package with colcon "
+        "and source install/setup.bash"
+    )
+
+
+def config_path(*parts: str) -> Path:
+    """Return the path of a file under ``config/``; the reader finds out whether it exists."""
+    return share_dir().joinpath("config", *parts)
