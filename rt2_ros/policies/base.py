@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class Decision:
             raise ValueError(f"Decision.confidence is {self.confidence}; expected 0..1")
 
     @classmethod
-    def invalid(cls, reason: str, **details) -> Decision:
+    def invalid(cls, reason: str, **details: Any) -> Decision:
         """No action: the arm holds, and `reason` is what the status says."""
         return cls(action=None, reason=reason, **details)
 

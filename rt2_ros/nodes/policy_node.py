@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From observation and instruction to end-effector delta: the node around a policy.
+
+    ros2 run rt2_ros policy_node --ros-args -p policy:=rt2-tiny
+
+What it does when is in `rt2_ros.policies.runner`; here are the wires.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Vector3
+from rclpy.time import Time
+from std_msgs.msg import String
+
+from rt2_ros.msg import EndEffectorDelta, PolicyStatus
+from rt2_ros.msg import Observation as ObservationMsg
+from rt2_ros.nodes.base import BaseNode, Health, one_line, run
+from rt2_ros.nodes.parameters import Parameter
+from rt2_ros.nodes.topics import (
+    ANSWER,
+    END_EFFECTOR_DELTA,
+    INSTRUCTION,
+    OBSERVATION,
+    POLICY_STATUS,
+    QUESTION,
+)
+from rt2_ros.policies import Observation, load_policy
+from rt2_ros.policies.runner import PolicyRunner, State, Status, Step
+
+
+def to_observation(msg: ObservationMsg) -> Observation:
+    """The policy's view of a message, pictures not copied; ValueError names what is broken."""
+    if len(msg.camera_names) != len(msg.images):
+        raise ValueError(
+            f"observation: {len(msg.camera_names)} camera names, {len(msg.images)} images"
+        )
+    images = {}
+    for name, image in zip(msg.camera_names, msg.images, strict=True):
+        size = image.height * image.width * 3
+        if image.encoding != "rgb8" or image.step != image.width * 3 or len(image.data) != size:
+            raise ValueError(
+                f"observation: image {name!r} is {image.encoding} {image.width}x{image.height}, "
+                f"step {image.step}, {len(image.data)} bytes; expected rgb8 without padding"
+            )
+        pixels = np.frombuffer(image.data, np.uint8)
+        images[name] = pixels.reshape(image.height, image.width, 3)
+    state = None
+    if msg.has_end_effector:
+        tip = msg.end_effector_pose.position
+        state = np.array([tip.x, tip.y, tip.z, msg.gripper_closedness])
+    return Observation(images, "", state, Time.from_msg(msg.header.stamp).nanoseconds)
+
+
+class PolicyNode(BaseNode):
+    """Loads the policy on configure; callbacks only store, one worker thread infers."""
+
+    PARAMETERS = (
+        Parameter(
+            "policy",
+            "rt2-tiny",
+            "Name of a file in config/policies, path of such a file, or folder of a checkpoint.",
+        ),
+        Parameter(
+            "max_observation_age",
+            0.5,
+            "Older observations are not decided upon; the policy then holds.",
+            unit="s",
+            low=0.05,
+            high=10.0,
+        ),
+        Parameter(
+            "max_rate",
+            10.0,
+            "Most decisions per second; a slower policy decides as fast as it can.",
+            unit="Hz",
+            low=0.1,
+            high=100.0,
+        ),
+    )
+
+    def __init__(self, name: str = "policy_node", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        # Not managed, and not torn down: a failed configure must still be able to say so.
+        self._status_out = self.create_publisher(*POLICY_STATUS)
+        self._policy_name = ""
+        self._publish_status(Status())
+
+    def _setup(self) -> None:
+        try:
+            policy = load_policy(self.value("policy"))
+        except Exception as error:
+            self._publish_status(Status(State.FAULT, reason=one_line(error)))
+            raise
+        self._policy_name = policy.name
+        self._frame = policy.action_space.frame
+        self._delta_out = self.publish(END_EFFECTOR_DELTA)
+        self._answer_out = self.publish(ANSWER)
+        self._runner = PolicyRunner(
+            policy,
+            on_step=self._publish_step,
+            on_status=self._publish_status,
+            on_answer=lambda text: self._answer_out.publish(String(data=text)),
+            now_ns=self.now_ns,
+            max_observation_age=self.value("max_observation_age"),
+            max_rate=self.value("max_rate"),
+        )
+        self.at_teardown(self._forget)
+        self._runner.start()
+        self.subscribe(OBSERVATION, self._observe)
+        self.subscribe(INSTRUCTION, self._instruct)
+        self.subscribe(QUESTION, lambda msg: self._runner.ask(msg.data))
+        self.every(0.1, self._runner.tick)
+        self.every(1.0, lambda: self._publish_status(self._runner.status))
+
+    def _forget(self) -> None:
+        self._runner.stop()
+        self._policy_name = ""
+        self._publish_status(Status())
+
+    def _stop(self) -> None:
+        self._runner.instruct("")
+
+    def _instruct(self, msg: String) -> None:
+        if self.active:
+            self._runner.instruct(msg.data)
+
+    def _observe(self, msg: ObservationMsg) -> None:
+        try:
+            self._runner.observe(to_observation(msg))
+        except ValueError as error:
+            self.get_logger().warning(one_line(error), throttle_duration_sec=5.0)
+
+    def _publish_step(self, step: Step) -> None:
+        decision, action = step.decision, step.decision.action
+        assert action is not None  # the runner's promise: a step is a valid decision
+        msg = EndEffectorDelta(
+            instruction_id=step.instruction_id,
+            step=step.step,
+            translation=Vector3(**dict(zip("xyz", action.translation.tolist(), strict=True))),
+            rotation=Vector3(**dict(zip("xyz", action.rotation.tolist(), strict=True))),
+            gripper_closedness=action.gripper,
+            terminate=action.terminate,
+            bins=decision.bins,
+            confidence=decision.confidence,
+            plan=decision.plan,
+            inference=step.inference_s,
+        )
+        msg.header.stamp = Time(nanoseconds=step.stamp_ns).to_msg()
+        msg.header.frame_id = self._frame
+        msg.latency = (self.now_ns() - step.stamp_ns) / 1e9
+        self._delta_out.publish(msg)
+
+    def _publish_status(self, status: Status) -> None:
+        msg = PolicyStatus(
+            state=int(status.state),
+            policy=self._policy_name,
+            instruction=status.instruction,
+            instruction_id=status.instruction_id,
+            reason=status.reason,
+            rate=status.rate,
+            decisions=status.decisions,
+            invalid=status.invalid,
+        )
+        msg.header.stamp = self.get_clock().now().to_msg()
+        self._status_out.publish(msg)
+
+    def diagnose(self) -> Health:
+        """State, rate and counts; a warning while it holds, an error in FAULT."""
+        status = self._runner.status
+        figures = {
+            "policy": self._policy_name,
+            "state": status.state.name,
+            "rate": f"{status.rate:.1f} Hz",
+            "decisions": status.decisions,
+            "invalid": status.invalid,
+        }
+        if status.state == State.FAULT:
+            return Health.error(status.reason, **figures)
+        if status.state == State.HOLDING:
+            return Health.warn(status.reason, **figures)
+        return Health(message=status.reason or status.state.name.lower(), values=figures)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node to its end."""
+    return run(PolicyNode, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
