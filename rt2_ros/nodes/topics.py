@@ -105,7 +105,7 @@ def camera_image(camera: str) -> Topic:
 
 
 def camera_compressed(camera: str) -> Topic:
-    """Compressed pictures of a camera, named as image_transport does: `scene/image_raw/compressed`."""
+    """Compressed pictures, named as image_transport does: `scene/image_raw/compressed`."""
     return Topic(CompressedImage, f"{camera}/image_raw/compressed", SENSOR)
 
 
