@@ -34,7 +34,7 @@ class Unreachable(ValueError):
 
     def __init__(self, q: Array, position_error: float, rotation_error: float) -> None:
         super().__init__(
-            f"target not reachable: off by {position_error * 1e3:.1f} mm and {rotation_error:.3f} rad"
+            f"target not reachable: {position_error * 1e3:.1f} mm, {rotation_error:.3f} rad off"
         )
         self.q = q
         self.position_error = position_error
@@ -44,8 +44,8 @@ class Unreachable(ValueError):
 class Kinematics:
     """The chain of `joint_names` (n of them, base to tip), seen from `base_frame`, at `tip_frame`.
 
-    lower, upper (n,): position limits in rad; velocity (n,): speed limits in rad/s, as the URDF says.
-    Not safe to share between threads: Pinocchio works in place.
+    lower, upper (n,): position limits in rad; velocity (n,): speed limits in rad/s, as the URDF
+    says. Not safe to share between threads: Pinocchio works in place.
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class Kinematics:
     ) -> None:
         """Read the URDF (XML text); ValueError naming the joint or frame that it lacks.
 
-        posture (n,) in rad: where spare degrees of freedom are drawn to; the middle of the range if None.
+        posture (n,) in rad: where spare degrees of freedom are drawn to; the middle of the range if
+        None.
         """
         self.joint_names = tuple(joint_names)
         self.base_frame, self.tip_frame = base_frame, tip_frame
@@ -84,19 +85,39 @@ class Kinematics:
         return Pose(tip.translation, tip.rotation)
 
     def jacobian(self, q: ArrayLike) -> Array:
-        """Return J (6, n): tip velocity [linear m/s; angular rad/s] in base axes = J @ joint velocity."""
+        """Return J (6, n): J @ joint velocity = tip velocity [m/s; rad/s] in base axes."""
         jacobian = self._jacobian(vector("q", q, len(self.lower)))
         rotation = self._base.rotation
         return np.vstack((rotation @ jacobian[:3], rotation @ jacobian[3:]))
 
-    def inverse(self, target: Pose, seed: ArrayLike, margin: float = 0.0) -> Array:
-        """Return joint positions (n,) that put the tip at `target`, near `seed` (n,), within the limits.
+    def motion(self, q: ArrayLike, velocity: ArrayLike) -> tuple[Array, Array]:
+        """Return (tip position (3,) in m, tip velocity (6,) [m/s; rad/s]) in base axes."""
+        twist = self.jacobian(q) @ vector("velocity", velocity, len(self.lower))
+        return (self._base * self._data.oMf[self._tip]).translation, twist
 
-        Damped least squares with the error as damping (Sugihara 2011), joints at a limit left out of
-        the step, spare freedom drawn gently to the posture. `margin` (rad) is kept from each limit.
-        Raises Unreachable, with what came nearest, if the target is not met to 0.01 mm and 0.1 mrad.
+    def narrow(self, lower: ArrayLike, upper: ArrayLike) -> None:
+        """Take narrower position limits (n,) in rad; ValueError naming a joint that would widen."""
+        lower, upper = (
+            vector("lower", lower, len(self.lower)),
+            vector("upper", upper, len(self.lower)),
+        )
+        for i, joint in enumerate(self.joint_names):
+            if not self.lower[i] <= lower[i] < upper[i] <= self.upper[i]:
+                raise ValueError(
+                    f"{joint}: limits {lower[i]:g} .. {upper[i]:g} rad, expected within "
+                    f"{self.lower[i]:g} .. {self.upper[i]:g}, the URDF's"
+                )
+        self.lower, self.upper = lower, upper
+
+    def inverse(self, target: Pose, seed: ArrayLike) -> Array:
+        """Return joint positions (n,) that put the tip at `target`, near `seed` (n,), within the
+        limits.
+
+        Damped least squares with the error as damping (Sugihara 2011), joints at a limit left out
+        of the step, spare freedom drawn gently to the posture. Raises Unreachable, with what came
+        nearest, if the target is not met to 0.01 mm and 0.1 mrad.
         """
-        lower, upper = self.lower + margin, self.upper - margin
+        lower, upper = self.lower, self.upper
         q = np.clip(vector("seed", seed, len(lower)), lower, upper)
         goal = self._base.inverse() * pin.SE3(target.rotation, target.position)
         goal_rotation, goal_position = goal.rotation, goal.translation
@@ -145,7 +166,7 @@ def _met(error: Array) -> bool:
 
 
 def _damped_step(jacobian: Array, error: Array, pull: Array) -> Array:
-    """Solve min |J dq - error|² + damping |dq - pull|²: the task first, the pull where it is free."""
+    """Solve min |J dq - error|² + damping |dq - pull|²: the task first, then the pull."""
     damping = 1e-6 + 0.01 * (error @ error)
     square = jacobian @ jacobian.T
     square.flat[:: len(error) + 1] += damping
@@ -153,7 +174,7 @@ def _damped_step(jacobian: Array, error: Array, pull: Array) -> Array:
 
 
 def _arm_model(urdf: str, joint_names: tuple[str, ...]) -> pin.Model:
-    """Return the model of the named joints alone, every other joint locked at its neutral position."""
+    """Return the model of the named joints alone, every other joint locked at neutral."""
     try:
         root = ET.fromstring(urdf)
     except ET.ParseError as error:

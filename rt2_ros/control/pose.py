@@ -20,7 +20,7 @@ _ROTATION_TOLERANCE = 1e-6
 
 
 def vector(name: str, value: ArrayLike, size: int) -> Array:
-    """Return `value` as a read-only float array (size,); ValueError naming `name` if it is not finite."""
+    """Return a read-only float array (size,); ValueError naming `name` if it is not finite."""
     array = np.array(value, dtype=np.float64)
     if array.shape != (size,):
         raise ValueError(f"{name}: shape {array.shape}, expected ({size},)")
@@ -32,7 +32,7 @@ def vector(name: str, value: ArrayLike, size: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """A pose in the base frame: `position` (3,) in m, `rotation` (3, 3), columns are the tool's axes."""
+    """In the base frame: `position` (3,) in m, `rotation` (3, 3), columns are the tool's axes."""
 
     position: Array
     rotation: Array
@@ -70,5 +70,5 @@ class Pose:
         return Pose(self.position + vector("translation", translation, 3), turn @ self.rotation)
 
     def delta_to(self, target: Pose) -> tuple[Array, Array]:
-        """Return (translation (3,) m, rotation vector (3,) rad) with compose_delta(...) == target."""
+        """Return (translation (3,) m, rotation vector (3,) rad) that compose_delta to target."""
         return target.position - self.position, pin.log3(target.rotation @ self.rotation.T)

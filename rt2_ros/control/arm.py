@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the arm may move: the controller's states, as plain logic without ROS.
+
+Events go in, commands come out; controller_node and the simulator's in-process environment run this
+same code.
+
+    disarmed --arm--> armed --delta--> moving --late, terminate, new instruction--> holding
+    holding --delta--> moving     any --disarm--> disarmed
+    any --stop--> stopped (latched) --arm--> armed
+
+The arm moves only for an instruction that was given while it was armed: not because a node starts,
+restarts or is armed again. Every command it sends ends at rest, so that silence stops it too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from rt2_ros.control.history import JointHistory, NotInHistory, by_name
+from rt2_ros.control.kinematics import Kinematics
+from rt2_ros.control.pose import Array, Pose
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.safety import Delta, SafetyFilter, Situation, Verdict
+from rt2_ros.control.trajectory import Chunk, stop_chunk
+
+_TRACKING_TOLERANCE = (
+    0.1  # rad; nearer than that to its trajectory, the arm goes on from the trajectory
+)
+_CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
+
+
+class State(IntEnum):
+    """As in ControllerStatus.msg."""
+
+    DISARMED = 0
+    ARMED = 1
+    MOVING = 2
+    HOLDING = 3
+    STOPPED = 4
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to send: `chunk` to the arm, `gripper` (position of the gripper joint) to the gripper.
+
+    None leaves the one or the other alone. reason: why, for the log.
+    """
+
+    chunk: Chunk | None = None
+    gripper: float | None = None
+    reason: str = ""
+
+
+class ArmController:
+    """Decides what the arm does. Call from one thread.
+
+    `clock` is the controller's own steady clock in s, for the watchdog and for where on its
+    trajectory the arm is; stamps of images and joint states, in ns, are on the ROS clock
+    (`now_ns`).
+
+    state, reason: where it is and why. accepted, refused: deltas so far; refusals: by Verdict.code;
+    bad_joint_states: not taken. verdict: on the last delta.
+    """
+
+    def __init__(
+        self,
+        profile: RobotProfile,
+        kinematics: Kinematics,
+        clock: Callable[[], float] = time.monotonic,
+        armed: bool = False,
+    ) -> None:
+        self.profile, self.kinematics = profile, kinematics
+        self.history = JointHistory(profile.arm_joints)
+        self.state = State.ARMED if armed else State.DISARMED
+        self.reason = "armed at the start" if armed else "not armed"
+        self.accepted = 0
+        self.refusals: Counter[str] = Counter()
+        self.bad_joint_states = 0
+        self.verdict: Verdict | None = None
+        self.gripper_closedness: float | None = None  # measured
+        self._safety = SafetyFilter(profile, kinematics)
+        self._limits = profile.limits()
+        self._clock = clock
+        self._joint_state_time = -np.inf
+        self._chunk: Chunk | None = None  # sent last, at _chunk_time
+        self._chunk_time = -np.inf
+        self._gripper: float | None = None  # closedness commanded last
+        self._settled_time = -np.inf
+        self._expiry_time = -np.inf
+        self._accept_times: deque[float] = deque(maxlen=20)
+        self._heard = False  # somebody gave an instruction in this controller's life
+        self._instruction: tuple[int, str] | None = None  # as the policy's status says
+        self._live = False  # deltas for it are taken
+        self._step, self._stamp_ns = -1, 0
+
+    @property
+    def instruction_id(self) -> int:
+        """The current instruction's number, 0 if there is none."""
+        return self._instruction[0] if self._instruction else 0
+
+    @property
+    def refused(self) -> int:
+        """Deltas refused so far."""
+        return sum(self.refusals.values())
+
+    def rate(self) -> float:
+        """Return how many deltas per second were accepted lately (Hz)."""
+        recent = [t for t in self._accept_times if t > self._clock() - 2.0]
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+
+    def pose(self) -> Pose:
+        """Return the tip's measured pose in the base frame; NotInHistory without joint states."""
+        return self.kinematics.forward(self.history.newest()[1])
+
+    def arm(self) -> None:
+        """Allow motion, for the next instruction; the only way out of stopped and disarmed."""
+        if self.state in (State.DISARMED, State.STOPPED):
+            self.state, self.reason = State.ARMED, "armed: waiting for an instruction"
+            self._live = False
+
+    def disarm(self, reason: str = "disarmed") -> Command | None:
+        """Brake and take no more deltas."""
+        return self._end(State.DISARMED, reason)
+
+    def stop(self, reason: str = "stopped") -> Command | None:
+        """Brake and take no more deltas until armed again."""
+        return self._end(State.STOPPED, reason)
+
+    def on_joint_state(
+        self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]
+    ) -> Command | None:
+        """Take the joints' positions, in any order, other joints among them.
+
+        One that is no use is counted and passed over. A clock that goes back disarms.
+        """
+        try:
+            if stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
+                self.history.clear()
+                return self.disarm("the clock of the joint states went back")
+        except NotInHistory:
+            pass
+        try:
+            self.history.add(stamp_ns, names, positions)
+        except ValueError:
+            self.bad_joint_states += 1
+            return None
+        self._joint_state_time = self._clock()
+        try:
+            finger = by_name(names, positions, [self.profile.gripper_joint])[0]
+            self.gripper_closedness = self.profile.gripper_closedness(float(finger))
+        except ValueError:
+            pass  # a gripper may report elsewhere, or not at all
+        return None
+
+    def on_instruction(self, text: str) -> Command | None:
+        """Hear what a person says; an empty text ends the current instruction at once."""
+        if text.strip():
+            self._heard = True
+            return None
+        return self._end_instruction(State.ARMED, "empty instruction")
+
+    def on_policy_status(self, instruction_id: int, text: str) -> Command | None:
+        """Follow the policy's word on which instruction, under which number, it works on (0: none).
+
+        A new one drops what is under way. One that is older than this controller, or was given
+        while it was not armed, is known but not obeyed: it must be given again.
+        """
+        instruction = (instruction_id, text) if instruction_id and text.strip() else None
+        first = self._instruction is None and not self._heard
+        if instruction == self._instruction:
+            self._heard = True
+            return None
+        self._heard = True
+        self._instruction = instruction
+        if instruction is None:
+            return self._end_instruction(State.ARMED, "no instruction")
+        armed = self.state not in (State.DISARMED, State.STOPPED)
+        self._live = armed and not first
+        self._step, self._stamp_ns = -1, 0
+        if not armed:
+            return None
+        if first:
+            return self._brake(
+                State.HOLDING, "the instruction is older than this controller: repeat it"
+            )
+        return self._brake(State.HOLDING, "new instruction: waiting for its first decision")
+
+    def on_delta(self, delta: Delta, now_ns: int) -> Command | None:
+        """Judge a delta and, if all is well, say how to move; `verdict` tells what came of it."""
+        self.verdict = self._judge(delta, now_ns)
+        if not self.verdict.accepted:
+            self.refusals[self.verdict.code] += 1
+            if self.state == State.HOLDING:
+                self.reason = self.verdict.reason
+            return None
+        now = self._clock()
+        self.accepted += 1
+        self._accept_times.append(now)
+        self._step, self._stamp_ns = delta.step, delta.stamp_ns
+        if delta.terminate:
+            return self._end_instruction(State.HOLDING, "done: the policy says terminate")
+        self._expiry_time = now + self.profile.time_to_live - (now_ns - delta.stamp_ns) * 1e-9
+        if self.verdict.gripper is not None:
+            return self._move_gripper(self.verdict.gripper)
+        self.state = State.MOVING
+        self.reason = "; ".join(self.verdict.changes) or "moving"
+        self._chunk, self._chunk_time = self.verdict.chunk, now
+        return Command(chunk=self._chunk, reason=self.reason)
+
+    def tick(self) -> Command | None:
+        """Hold if decisions or joint states fail to come: to be called at the control rate."""
+        if self.state != State.MOVING:
+            return None
+        now = self._clock()
+        silence = now - self._joint_state_time
+        if silence > self.profile.joint_state_timeout:
+            return self._brake(State.HOLDING, f"no joint states for {silence:.2f} s")
+        if now > self._expiry_time and now > self._settled_time:
+            return self._brake(
+                State.HOLDING,
+                f"no decision on an image of the last {self.profile.time_to_live:g} s",
+            )
+        return None
+
+    def _judge(self, delta: Delta, now_ns: int) -> Verdict:
+        now = self._clock()
+        if self.state in (State.DISARMED, State.STOPPED):
+            return Verdict.refused(self.state.name.lower(), f"the arm is {self.state.name.lower()}")
+        if not self._live:
+            return Verdict.refused("instruction", "no instruction to act on")
+        if now - self._joint_state_time > self.profile.joint_state_timeout:
+            return Verdict.refused("joint states", "no joint states")
+        if now < self._settled_time:
+            return Verdict.refused("gripper", "the gripper is moving")
+        if self._accept_times and now - self._accept_times[-1] < 0.999 / self.profile.control_rate:
+            return Verdict.refused(
+                "rate", f"more than {self.profile.control_rate:g} deltas a second"
+            )
+        gripper = self.gripper_closedness if self._gripper is None else self._gripper
+        situation = Situation(
+            *(now_ns, self.instruction_id, self._step, self._stamp_ns, *self._motion(), gripper)
+        )
+        return self._safety.check(delta, situation, self.history)
+
+    def _motion(self) -> tuple[Array, Array]:
+        """Return the positions and velocities (n,) from which a new trajectory starts.
+
+        Those of the trajectory under way, as a trajectory controller would (so that the lag of the
+        drives does not pull each new start back); where the arm is not near it, the measured ones.
+        """
+        measured = self.history.newest()[1]
+        if self._chunk is not None:
+            q, velocity = self._chunk.sample(self._clock() - self._chunk_time)
+            if np.abs(q - measured).max() < _TRACKING_TOLERANCE:
+                return q, velocity
+        return measured, np.clip(
+            self.history.velocity(), -self._limits.velocity, self._limits.velocity
+        )
+
+    def _move_gripper(self, closedness: float) -> Command:
+        """Send the gripper and hold the arm still until it has settled."""
+        brake = self._brake(State.MOVING, "the gripper moves")
+        self._gripper = closedness
+        self._settled_time = self._clock() + self.profile.gripper_settle
+        return Command(
+            chunk=brake.chunk if brake else None,
+            gripper=self.profile.gripper_position(closedness),
+            reason=self.reason,
+        )
+
+    def _end(self, state: State, reason: str) -> Command | None:
+        self._live = False
+        return self._brake(state, reason)
+
+    def _end_instruction(self, state: State, reason: str) -> Command | None:
+        self._live = False
+        if self.state in (State.DISARMED, State.STOPPED):
+            return None
+        return self._brake(state, reason)
+
+    def _brake(self, state: State, reason: str) -> Command | None:
+        """Change state; return the trajectory to rest if one is under way."""
+        self.state, self.reason = state, reason
+        now = self._clock()
+        if self._chunk is None or now >= self._chunk_time + self._chunk.duration:
+            return None
+        chunk = stop_chunk(*self._chunk.sample(now - self._chunk_time), self._limits)
+        self._chunk, self._chunk_time = chunk, now
+        return Command(chunk=chunk, reason=reason)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the joints were at a moment of the last seconds, for deltas that refer to the pose in a
+picture.
+
+>>> history = JointHistory(("joint1", "joint2"))
+>>> history.add(1_000_000_000, ["finger", "joint2", "joint1"], [0.04, 0.2, 0.1])
+>>> history.add(1_010_000_000, ["joint1", "joint2", "finger"], [0.3, 0.2, 0.04])
+>>> history.at(1_005_000_000)
+array([0.2, 0.2])
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from rt2_ros.control.pose import Array
+
+_LARGEST_GAP_NS = 200_000_000  # samples further apart are not interpolated
+
+
+class NotInHistory(LookupError):
+    """The history says nothing about the time asked for."""
+
+
+def by_name(names: Sequence[str], values: Sequence[float], wanted: Sequence[str]) -> Array:
+    """Return the values (n,) of the joints `wanted`, in that order, from a joint state in any
+    order.
+
+    ValueError naming what is missing, double or not finite; joints that nobody wants are passed
+    over.
+    """
+    if len(names) != len(values):
+        raise ValueError(f"joint state: {len(names)} names for {len(values)} values")
+    found = dict(zip(names, values, strict=True))
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ValueError(f"joint state: lacks {', '.join(missing)}")
+    if len(found) != len(names):
+        raise ValueError("joint state: a joint is named twice")
+    picked = np.array([found[name] for name in wanted], dtype=np.float64)
+    for name, value in zip(wanted, picked, strict=True):
+        if not np.isfinite(value):
+            raise ValueError(f"joint state: {name} is {value}")
+    return picked
+
+
+class JointHistory:
+    """The last `horizon` seconds of the positions of `joint_names` (n of them), by time stamp."""
+
+    def __init__(self, joint_names: Sequence[str], horizon: float = 2.0) -> None:
+        self.joint_names = tuple(joint_names)
+        self._horizon_ns = round(horizon * 1e9)
+        self._samples: deque[tuple[int, Array]] = deque()
+
+    def add(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> None:
+        """Take a joint state (rad); ValueError if it is no use, with the history left as it was."""
+        q = by_name(names, positions, self.joint_names)
+        if stamp_ns <= 0:
+            raise ValueError(f"joint state: stamp {stamp_ns} ns, expected a time")
+        if self._samples and stamp_ns <= self._samples[-1][0]:
+            raise ValueError("joint state: not newer than the one before")
+        self._samples.append((stamp_ns, q))
+        while self._samples[0][0] < stamp_ns - self._horizon_ns:
+            self._samples.popleft()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._samples.clear()
+
+    def newest(self) -> tuple[int, Array]:
+        """Return (stamp in ns, positions (n,)) of the newest; NotInHistory if there is none."""
+        if not self._samples:
+            raise NotInHistory("no joint state yet")
+        return self._samples[-1]
+
+    def velocity(self) -> Array:
+        """Return the velocity (n,) in rad/s between the two newest; 0 where they do not tell."""
+        if len(self._samples) < 2:
+            return np.zeros(len(self.joint_names))
+        (before, q_before), (after, q_after) = self._samples[-2], self._samples[-1]
+        if after - before > _LARGEST_GAP_NS:
+            return np.zeros(len(self.joint_names))
+        return (q_after - q_before) / ((after - before) * 1e-9)
+
+    def at(self, stamp_ns: int) -> Array:
+        """Return the positions (n,) at a time, interpolated; NotInHistory outside the samples."""
+        after_ns, after = self.newest()
+        if stamp_ns > after_ns:
+            raise NotInHistory(
+                f"no joint state as new as that: {(stamp_ns - after_ns) / 1e9:.3f} s newer"
+            )
+        for before_ns, before in reversed(self._samples):
+            if before_ns <= stamp_ns:
+                break
+            after_ns, after = before_ns, before
+        else:
+            raise NotInHistory(
+                f"no joint state as old as that: {(after_ns - stamp_ns) / 1e9:.3f} s older"
+            )
+        gap = after_ns - before_ns
+        if gap > _LARGEST_GAP_NS and stamp_ns != before_ns:
+            raise NotInHistory(f"no joint states for {gap / 1e9:.3f} s at that time")
+        return before if gap <= 0 else before + (after - before) * ((stamp_ns - before_ns) / gap)

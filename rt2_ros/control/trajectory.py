@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short joint trajectories that start from the arm's motion as it is and end at rest.
+
+A delta becomes one cubic per joint from (position, velocity) to (target, 0), cut into four points
+with velocities. A joint trajectory controller joins such points by cubic Hermite splines, so that
+what it executes is this very cubic, whose largest speed and acceleration are known in closed form.
+
+>>> chunk = plan_chunk(q, velocity, target, duration=0.3, limits=limits)
+>>> [(round(t, 3), p, v) for t, p, v in chunk.points()]  # ends with velocity 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rt2_ros.control.pose import Array, vector
+
+_POINTS = 4
+_GRID = 0.005  # s, braking times are rounded up to it, so that points do not crowd
+_SHORTEST_BRAKE = 0.02  # s
+_STRETCH = 1.1 ** np.arange(
+    30
+)  # durations tried, as multiples of the one asked for: up to 16 times
+_SLACK = 1e-9
+
+
+class NoTrajectory(ValueError):
+    """There is no trajectory to the target that the caller's check lets pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class JointLimits:
+    """Per joint (n,): `lower`, `upper` in rad, `velocity` in rad/s, `acceleration` in rad/s²."""
+
+    lower: Array
+    upper: Array
+    velocity: Array
+    acceleration: Array
+
+    def __post_init__(self) -> None:
+        size = len(np.atleast_1d(self.lower))
+        for name in ("lower", "upper", "velocity", "acceleration"):
+            object.__setattr__(self, name, vector(name, getattr(self, name), size))
+        if not (self.lower < self.upper).all():
+            raise ValueError(f"lower: {self.lower.tolist()}, expected below {self.upper.tolist()}")
+        for name in ("velocity", "acceleration"):
+            if not (getattr(self, name) > 0).all():
+                raise ValueError(f"{name}: {getattr(self, name).tolist()}, expected above 0")
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """A trajectory: `times` (m,) in s from 0, `positions` (m, n) in rad, `velocities` (m, n) in
+    rad/s.
+
+    The first row is where the arm is when the chunk begins; the last is at rest.
+    """
+
+    times: Array
+    positions: Array
+    velocities: Array
+
+    def __post_init__(self) -> None:
+        if self.times.ndim != 1 or len(self.times) < 2 or self.times[0] != 0:
+            raise ValueError(f"times: {self.times.tolist()}, expected at least two, the first 0")
+        if not (np.diff(self.times) > 0).all():
+            raise ValueError(f"times: {self.times.tolist()}, expected strictly increasing")
+        for name in ("positions", "velocities"):
+            rows = getattr(self, name)
+            if rows.ndim != 2 or len(rows) != len(self.times) or not np.isfinite(rows).all():
+                raise ValueError(
+                    f"{name}: expected finite, one row for each of {len(self.times)} times"
+                )
+        if np.any(self.velocities[-1] != 0):
+            raise ValueError(f"velocities: {self.velocities[-1].tolist()} at the end, expected 0")
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first row to rest."""
+        return float(self.times[-1])
+
+    def points(self) -> list[tuple[float, Array, Array]]:
+        """Return what a trajectory message holds: (time from start in s, position (n,), velocity
+        (n,)).
+
+        Without the first row: a trajectory controller begins at its own state.
+        """
+        rows = zip(self.times[1:], self.positions[1:], self.velocities[1:], strict=True)
+        return [(float(t), position, velocity) for t, position, velocity in rows]
+
+    def sample(self, time: float) -> tuple[Array, Array]:
+        """Return position, velocity (n,) at `time` s by cubic Hermite splines; at the end, rest."""
+        if time >= self.times[-1]:
+            return self.positions[-1], self.velocities[-1]
+        time = max(time, 0.0)
+        i = int(np.searchsorted(self.times, time, side="right")) - 1
+        span = self.times[i + 1] - self.times[i]
+        s = (time - self.times[i]) / span
+        start, end = self.positions[i], self.positions[i + 1]
+        leave, arrive = self.velocities[i] * span, self.velocities[i + 1] * span
+        square, cube = 3 * (end - start) - 2 * leave - arrive, 2 * (start - end) + leave + arrive
+        position = start + s * (leave + s * (square + s * cube))
+        return position, (leave + s * (2 * square + 3 * s * cube)) / span
+
+
+def plan_chunk(
+    q: ArrayLike,
+    velocity: ArrayLike,
+    target: ArrayLike,
+    duration: float,
+    limits: JointLimits,
+    excess: Callable[[Chunk], float] = lambda chunk: 1.0,
+) -> Chunk:
+    """Plan from positions q (n,) moving at `velocity` (n,) to rest at `target` (n,), all in rad and
+    s.
+
+    Takes `duration` or, where the limits ask for it, longer. Where no single cubic keeps them (the
+    arm moves fast the other way), the arm brakes first and then goes.
+
+    `excess(chunk)` judges what joints cannot tell: up to 1 it may pass, above it must be that many
+    times slower, infinity means it must not be. Raises NoTrajectory if nothing passes.
+    """
+    size = len(limits.lower)
+    q, velocity = vector("q", q, size), vector("velocity", velocity, size)
+    target = vector("target", target, size)
+    if not ((limits.lower - _SLACK <= target) & (target <= limits.upper + _SLACK)).all():
+        raise ValueError(f"target: {target.tolist()}, expected within the joint limits")
+    if not (np.isfinite(duration) and duration > 0):
+        raise ValueError(f"duration: {duration}, expected above 0 s")
+    chunk = _slowest_needed(q, velocity, target, duration, limits, excess)
+    if chunk is not None:
+        return chunk
+    if np.any(velocity):
+        brake = stop_chunk(q, velocity, limits)
+        rest = brake.positions[-1]
+        go = _slowest_needed(rest, np.zeros(size), target, duration, limits, excess)
+        if go is not None:
+            return Chunk(
+                np.concatenate((brake.times, brake.duration + go.times[1:])),
+                np.concatenate((brake.positions, go.positions[1:])),
+                np.concatenate((brake.velocities, go.velocities[1:])),
+            )
+    raise NoTrajectory("no trajectory to the target stays within the limits")
+
+
+def stop_chunk(q: ArrayLike, velocity: ArrayLike, limits: JointLimits) -> Chunk:
+    """Bring every joint from `velocity` (n,) rad/s to rest, each as fast as its own acceleration
+    allows.
+
+    Joint by joint, and not along the path: from any point of a chunk within the limits, a joint
+    then stops before the place where that chunk would have brought it.
+    """
+    size = len(limits.lower)
+    q, velocity = vector("q", q, size), vector("velocity", velocity, size)
+    ends = np.maximum(np.abs(velocity) / limits.acceleration, _SHORTEST_BRAKE)
+    ends = np.ceil(ends / _GRID - _SLACK) * _GRID
+    times = np.concatenate(([0.0], np.unique(ends)))
+    left = np.clip(1 - times[:, None] / ends, 0.0, None)  # share of the speed that is left, (m, n)
+    return Chunk(times, q + velocity * ends * (1 - left**2) / 2, velocity * left)
+
+
+def _slowest_needed(
+    q: Array,
+    velocity: Array,
+    target: Array,
+    duration: float,
+    limits: JointLimits,
+    excess: Callable[[Chunk], float],
+) -> Chunk | None:
+    """Return the shortest cubic of at least `duration` that passes, or None."""
+    durations = duration * _STRETCH
+    least = 0.0
+    for time in durations[_within_limits(q, velocity, target, durations, limits)]:
+        if time < least:
+            continue
+        chunk = _cubic(q, velocity, target, float(time))
+        factor = excess(chunk)
+        if factor <= 1:
+            return chunk
+        if not np.isfinite(factor):
+            return None
+        least = time * factor
+    return None
+
+
+def _coefficients(q: Array, velocity: Array, target: Array, time: Array) -> tuple[Array, Array]:
+    """Return b, c of q + v t + b t² + c t³, which is at rest at `target` at `time`."""
+    way = target - q
+    return (3 * way / time - 2 * velocity) / time, (-2 * way / time + velocity) / time**2
+
+
+def _cubic(q: Array, velocity: Array, target: Array, duration: float) -> Chunk:
+    b, c = _coefficients(q, velocity, target, np.asarray(duration))
+    times = np.linspace(0.0, duration, _POINTS + 1)
+    t = times[:, None]
+    positions = q + t * (velocity + t * (b + t * c))
+    velocities = velocity + t * (2 * b + 3 * t * c)
+    positions[-1], velocities[-1] = target, 0.0
+    return Chunk(times, positions, velocities)
+
+
+def _within_limits(
+    q: Array, velocity: Array, target: Array, durations: Array, limits: JointLimits
+) -> NDArray[np.bool_]:
+    """Return (k,) bool: for which of the durations (k,) the cubic keeps every joint limit.
+
+    Where the arm already is beyond a limit (it was pushed, or the profile is narrow), it may not go
+    further.
+    """
+    time = durations[:, None]
+    b, c = _coefficients(q, velocity, target, time)
+    safe_c = np.where(c == 0, 1.0, c)
+    vertex = np.where(c == 0, -1.0, -b / (3 * safe_c))  # where the speed is extreme
+    middle = (vertex > 0) & (vertex < time)
+    peak = np.where(middle, np.abs(velocity + b * vertex), 0.0)
+    speed = np.maximum(peak, np.abs(velocity))
+    acceleration = np.maximum(np.abs(2 * b), np.abs(2 * b + 6 * c * time))
+    turn = np.where(c == 0, -1.0, velocity / (3 * safe_c * time))  # where a joint turns back
+    turn = np.where((turn > 0) & (turn < time), turn, 0.0)
+    extreme = q + turn * (velocity + turn * (b + turn * c))
+    lowest, highest = np.minimum(limits.lower, q), np.maximum(limits.upper, q)
+    fits = (
+        (speed <= limits.velocity + _SLACK)
+        & (acceleration <= limits.acceleration + _SLACK)
+        & (extreme >= lowest - _SLACK)
+        & (extreme <= highest + _SLACK)
+    )
+    return fits.all(axis=1)
