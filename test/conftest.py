@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test runs under: a ROS domain of its own, no model downloads, logs out of the way."""
+
+import os
+import tempfile
+
+from rt2_ros.paths import config_path
+
+# Set before any test imports rclpy, and inherited by the nodes that a test starts. Never the
+# shell's own domain: a robot may be listening there. 101 is the last one below the ephemeral ports.
+os.environ["ROS_DOMAIN_ID"] = str(40 + os.getpid() % 62)
+os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(config_path("fastdds.xml"))
+os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="rt2_ros_test_log_")
+os.environ["HF_HUB_OFFLINE"] = "1"
