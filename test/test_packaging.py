@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package as others get it: what is declared, what the wheel holds, what it says when broken."""
+"""The package as others get it: what it declares, what its wheel holds, how it says it is broken."""
 
 import os
 import re
@@ -51,6 +51,12 @@ def test_versions_and_nodes_agree():
         "rt2": "rt2_ros.cli:main"
     }
     assert f"foreach(_node {' '.join(NODES)})" in (ROOT / "CMakeLists.txt").read_text()
+
+
+def test_every_folder_of_modules_is_a_package():
+    folders = {path.parent for path in (ROOT / "rt2_ros").rglob("*.py")}
+    without = {str(folder) for folder in folders if not (folder / "__init__.py").is_file()}
+    assert not without, "pip and colcon would leave these out"
 
 
 def test_base_requirements_leave_ros_to_the_machine():
@@ -117,7 +123,8 @@ def test_wheel_brings_messages_nodes_and_shared_files(tmp_path):
     assert tracked <= share
     tables = {str(path.relative_to(ROOT)) for path in (ROOT / "rt2_ros").rglob("*.tsv")}
     assert tables <= set(names)
-    assert {f"lib/rt2_ros/{node}" for node in NODES} <= {n.partition("data/data/")[2] for n in names}
+    programs = {name.partition("/data/lib/rt2_ros/")[2] for name in names}
+    assert set(NODES) <= programs
 
     prefix = tmp_path / "prefix"
     install = [*pip, "install", "--no-deps", "--ignore-installed", "--no-compile"]
