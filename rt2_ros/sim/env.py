@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Episodes in process: the tabletop behind the very controller that the ROS graph runs.
+
+>>> env = TabletopEnv(Tabletop(names))
+>>> observation = env.reset(seed=3, object="banana")
+>>> observation, done = env.step(expert(observation.truth, env.task))
+>>> env.verdict()
+Verdict(success=False, reason='timeout', steps=1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rt2_ros.actions import Action
+from rt2_ros.control.arm import ArmController, Command
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.safety import Delta
+from rt2_ros.paths import config_path
+from rt2_ros.sim.robot import SimulatedRobot
+from rt2_ros.sim.tabletop import Tabletop, TabletopState
+from rt2_ros.sim.tasks import Judge, Task, Verdict
+
+GRIPPER_TIME = 0.25  # s that a gripper command is given
+_JOINT_STATE_PERIOD = 0.01  # s
+
+
+@dataclass(frozen=True, eq=False)
+class EnvObservation:
+    """What a policy may see (image, state, instruction), and the truth, which it may not."""
+
+    image: NDArray[np.uint8] | None  # RGB (480, 640, 3) of the scene camera; None if not rendered
+    state: NDArray[np.float64]  # (4,) fingertips x, y, z in m, closedness
+    instruction: str
+    stamp_ns: int  # simulated time
+    truth: TabletopState
+
+
+class TabletopEnv:
+    """One episode at a time; the same seed, arguments and actions give the same episode."""
+
+    def __init__(
+        self,
+        tabletop: Tabletop,
+        step_period: float = 0.25,
+        max_steps: int = 40,
+        latency: float = 0.0,
+        jitter: float = 0.0,
+        render: bool = True,
+    ) -> None:
+        """Set up.
+
+        step_period: s of simulated time from one action to the next.
+        latency: s from an image to the action that was decided on it, at most step_period.
+        jitter: strength 0..1 of the randomised light, colours and camera.
+        render: False leaves the image out of observations, and needs no OpenGL.
+        """
+        if not 0.0 <= latency <= step_period:
+            raise ValueError(f"latency: {latency}, expected 0..{step_period}, the step period")
+        self.tabletop = tabletop
+        self.max_steps = max_steps
+        self._period, self._latency = step_period, latency
+        self._jitter, self._render = jitter, render
+        self._profile = RobotProfile.load(config_path("robots", "panda.yaml"))
+        self._kinematics = self._profile.kinematics(tabletop.world.urdf)
+        self._robot = SimulatedRobot(tabletop.world)
+        self.instruction = ""
+        self.task: Task
+        self.controller: ArmController
+
+    def reset(
+        self,
+        seed: int,
+        object: str | None = None,
+        instruction: str | None = None,
+        count: int | None = None,
+    ) -> EnvObservation:
+        """Lay the scene of `seed` and ask for `object`, or for one of it by the seed if None.
+
+        instruction: how it is asked for; "pick up the {object}" if None.
+        """
+        objects = [] if object is None else [object]
+        truth = self.tabletop.reset(seed, objects, count, self._jitter)
+        if object is None:
+            names = [o.name for o in truth.objects]
+            object = names[int(np.random.default_rng([seed, 1]).integers(len(names)))]
+        self.task = Task("pick", object)
+        self.instruction = f"pick up the {object}" if instruction is None else instruction
+        self._robot.reset()
+        world = self.tabletop.world
+        self.controller = ArmController(self._profile, self._kinematics, lambda: world.time)
+        self._advance(0.05)  # a short past, as a controller has that has been running
+        self.controller.arm()
+        self.controller.on_instruction(self.instruction)
+        self.controller.on_policy_status(1, self.instruction)
+        self._judge = Judge(self.task, truth)
+        self._step = 0
+        return self._observe()
+
+    def step(self, action: Action) -> tuple[EnvObservation, bool]:
+        """Act for one period; the next observation, and whether the episode is over.
+
+        It is over when the action says terminate or after `max_steps`.
+        """
+        stamp_ns = self._now_ns()
+        self._advance(self._latency)
+        delta = Delta(
+            stamp_ns,
+            self._profile.base_frame,
+            1,
+            self._step,
+            tuple(action.translation),
+            tuple(action.rotation),
+            action.gripper,
+            action.terminate,
+        )
+        self._do(self.controller.on_delta(delta, self._now_ns()))
+        self._advance(self._period - self._latency)
+        self._step += 1
+        observation = self._observe()
+        self._judge.watch(observation.truth)
+        return observation, action.terminate or self._step >= self.max_steps
+
+    def success(self) -> bool:
+        """Whether the task is fulfilled now."""
+        return self.verdict().success
+
+    def verdict(self) -> Verdict:
+        """How the episode went so far, by the world's state."""
+        return self._judge.verdict()
+
+    def _observe(self) -> EnvObservation:
+        truth = self.tabletop.state()
+        image = self.tabletop.render("scene") if self._render else None
+        return EnvObservation(image, truth.vector, self.instruction, self._now_ns(), truth)
+
+    def _now_ns(self) -> int:
+        return round(self.tabletop.world.time * 1e9)
+
+    def _advance(self, seconds: float) -> None:
+        """Run physics, the controller seeing joint states at 100 Hz and its clock as often."""
+        while seconds > 1e-9:
+            step = min(_JOINT_STATE_PERIOD, seconds)
+            self._robot.advance(step)
+            self._tell_joints()
+            self._do(self.controller.tick())
+            seconds -= step
+
+    def _tell_joints(self) -> None:
+        positions = self._robot.positions().tolist()
+        self._do(self.controller.on_joint_state(self._now_ns(), self._robot.joint_names, positions))
+
+    def _do(self, command: Command | None) -> None:
+        if command is None:
+            return
+        if command.chunk is not None:
+            self._robot.follow_arm(command.chunk.points())
+        if command.gripper is not None:
+            self._robot.follow_gripper([(GRIPPER_TIME, [command.gripper], [0.0])])
+
+
+def run_episode(
+    env: TabletopEnv,
+    decide: Callable[[EnvObservation], Action],
+    seed: int,
+    object: str | None = None,
+) -> Verdict:
+    """Play one episode to its end; `decide` gives the action for an observation."""
+    observation, done = env.reset(seed, object), False
+    while not done:
+        observation, done = env.step(decide(observation))
+    return env.verdict()
