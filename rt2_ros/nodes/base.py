@@ -92,6 +92,7 @@ class BaseNode(LifecycleNode):
         super().__init__(name, **kwargs)
         self._resources = ExitStack()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._quiet_until: dict[str, int] = {}  # complaints by key, steady clock in ns
         self._failure = ""  # why the last transition failed
         self.active = False
         try:
@@ -158,6 +159,13 @@ class BaseNode(LifecycleNode):
         worker = NewestWorker(work, self._worker_failed, f"{self.get_name()}-worker")
         self._resources.callback(worker.close)
         return worker
+
+    def complain(self, key: str, text: str) -> None:
+        """Log a warning, but the same `key` only once in ten seconds."""
+        now = self._steady.now().nanoseconds
+        if now >= self._quiet_until.get(key, 0):
+            self._quiet_until[key] = now + 10_000_000_000
+            self.get_logger().warning(text)
 
     def at_teardown(self, callback: Callable[..., Any], *args: Any) -> None:
         """Call back at teardown; last in, first out."""
