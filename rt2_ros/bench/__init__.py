@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2 bench NAME`: measurements that print a table and, with `--json FILE`, write the figures."""
+
+from __future__ import annotations
+
+from rt2_ros.cli import dispatch
+
+BENCHES = {
+    "loop": ("rt2_ros.bench.loop", "latency, rates and load of the running graph"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run one of them."""
+    return dispatch("rt2 bench", BENCHES, argv)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node graph, described once; `launch/bringup.launch.py` and `rt2 up` both start this.
+
+    graph = describe(policy="rt2-tiny", sim="mujoco", namespace="left")
+    for node in graph.nodes:
+        print(node.command())   # python -m rt2_ros.nodes.simulator_node --ros-args ...
+
+Nothing here imports ROS, so that `rt2 --help` and tests are fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rt2_ros.paths import config_path
+from rt2_ros.policies.registry import policy_config
+
+PACKAGE = "rt2_ros"
+SIMULATORS = ("mujoco", "gazebo", "none")
+PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of bring-up: the same name, default and words in `ros2 launch` and `rt2 up`."""
+
+    name: str
+    default: str
+    text: str
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS = (
+    Argument("robot", "panda", "Name in config/robots, or such a file."),
+    Argument("policy", "rt2-tiny", "Name in config/policies, such a file, or a checkpoint folder."),
+    Argument("sim", "mujoco", "Where the arm is: simulated, or none for a real one.", SIMULATORS),
+    Argument("namespace", "", "Namespace of all nodes and topics, for several robots."),
+    Argument("params_file", "", "YAML parameters that go over config/bringup.yaml."),
+    Argument("use_sim_time", "false", "Follow the simulator's /clock.", ("true", "false")),
+)
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One process of the graph.
+
+    params_files are read in order, later ones win, and `parameters` win over all. environment is
+    what this process needs beyond that of its parent.
+    """
+
+    executable: str
+    name: str
+    namespace: str
+    params_files: tuple[Path, ...]
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    remappings: tuple[tuple[str, str], ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in ("executable", "name"):
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", getattr(self, key)):
+                raise ValueError(f"NodeSpec.{key} is {getattr(self, key)!r}; expected a ROS name")
+        for path in self.params_files:
+            if not path.is_file():
+                raise ValueError(f"{self.name}: no parameter file {path}")
+
+    @property
+    def full_name(self) -> str:
+        """The node's name with its namespace: /left/policy_node."""
+        return "/".join(filter(None, ("", self.namespace.strip("/"), self.name)))
+
+    def ros_args(self) -> list[str]:
+        """What follows the executable."""
+        args = ["--ros-args", "-r", f"__node:={self.name}"]
+        if self.namespace:
+            args += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        for path in self.params_files:
+            args += ["--params-file", str(path)]
+        for key, value in self.parameters.items():
+            args += ["-p", f"{key}:={json.dumps(value)}"]  # JSON is YAML: "7" stays a string
+        for old, new in self.remappings:
+            args += ["-r", f"{old}:={new}"]
+        return args
+
+    def command(self) -> list[str]:
+        """The command line that starts this node with the running interpreter."""
+        return [sys.executable, "-m", f"{PACKAGE}.nodes.{self.executable}", *self.ros_args()]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All nodes: `simulation` stands for the world, `robot` is what runs on a real arm as well."""
+
+    simulation: tuple[NodeSpec, ...]
+    robot: tuple[NodeSpec, ...]
+
+    def __post_init__(self) -> None:
+        names = [node.full_name for node in self.nodes]
+        if len(set(names)) != len(names):
+            raise ValueError(f"Graph.nodes are {names}; expected different names")
+
+    @property
+    def nodes(self) -> tuple[NodeSpec, ...]:
+        """Every node, the world first."""
+        return self.simulation + self.robot
+
+
+def environment() -> dict[str, str]:
+    """The transport of every process of the graph; a person's own profile stays in force."""
+    return {} if PROFILES in os.environ else {PROFILES: str(config_path("fastdds.xml"))}
+
+
+def describe(
+    robot: str = "panda",
+    policy: str = "rt2-tiny",
+    sim: str = "mujoco",
+    namespace: str = "",
+    params_file: str = "",
+    use_sim_time: str | bool = "false",
+) -> Graph:
+    """Return the graph for these arguments; ValueError names a bad one and what exists."""
+    robots = sorted(path.stem for path in config_path("robots").glob("*.yaml"))
+    if robot not in robots and not (robot.endswith(".yaml") and Path(robot).is_file()):
+        raise ValueError(f"no robot {robot!r}; there are: {', '.join(robots)}")
+    policy_config(policy)
+    if sim not in SIMULATORS:
+        raise ValueError(f"sim is {sim!r}; expected one of {', '.join(SIMULATORS)}")
+    if sim == "gazebo":
+        raise ValueError("sim 'gazebo' is not there yet; use 'mujoco', or 'none' with your own arm")
+    if not re.fullmatch(r"(/?[A-Za-z_][A-Za-z0-9_]*)*", namespace):
+        raise ValueError(f"namespace is {namespace!r}; expected letters, digits, _ and /")
+    if params_file and not Path(params_file).is_file():
+        raise ValueError(f"params_file: no file {params_file}")
+    if str(use_sim_time).lower() not in ("true", "false"):
+        raise ValueError(f"use_sim_time is {use_sim_time!r}; expected true or false")
+    sim_time = str(use_sim_time).lower() == "true"
+
+    files = (config_path("bringup.yaml"), *([Path(params_file).absolute()] if params_file else ()))
+
+    def node(executable: str, **parameters: object) -> NodeSpec:
+        return NodeSpec(
+            executable=executable,
+            name=executable,
+            namespace=namespace,
+            params_files=files,
+            parameters=parameters,
+            environment=environment(),
+        )
+
+    simulated = sim == "mujoco"
+    return Graph(
+        simulation=(node("simulator_node", robot=robot, publish_clock=sim_time),)
+        if simulated
+        else (),
+        robot=(
+            node("camera_node", robot=robot, use_sim_time=sim_time),
+            node("policy_node", policy=policy, use_sim_time=sim_time),
+            # A simulated arm hurts nobody; a real one waits for a person to call ~/arm.
+            node("controller_node", robot=robot, start_armed=simulated, use_sim_time=sim_time),
+        ),
+    )

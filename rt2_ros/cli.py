@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2`: one command in front of all that a person starts.
+
+    rt2 demo                               # the arm does three things, seen and judged
+    rt2 up                                 # the same graph, and it stays
+    rt2 say "pick up the banana"           # from another terminal
+    rt2 bench loop --seconds 20
+
+Each command is a module with `main(argv) -> exit status`, imported only when it is called: torch,
+MuJoCo and rclpy take seconds, `rt2 --help` must not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+# command -> module with main(argv), and what it is for
+COMMANDS = {
+    "up": ("rt2_ros.up", "start the node graph and stay"),
+    "demo": ("rt2_ros.demo", "start the graph, give it three instructions, judge, film"),
+    "say": ("rt2_ros.say", "give the running graph an instruction"),
+    "ask": ("rt2_ros.ask", "ask the running model, or one about a picture file, a question"),
+    "bench": ("rt2_ros.bench", "measure"),
+    "train": ("rt2_ros.training.cli", "co-fine-tune a model"),
+    "eval": ("rt2_ros.evaluation.cli", "measure success on simulated tables"),
+    "demos": ("rt2_ros.data.demos", "make robot demonstrations in simulation"),
+}
+# What bad input raises: one line instead of a traceback.
+EXPECTED = (ValueError, OSError, RuntimeError, ImportError)
+
+
+def dispatch(program: str, commands: dict[str, tuple[str, str]], argv: list[str]) -> int:
+    """Call the main of the command that argv begins with; without one, show them all."""
+    width = max(map(len, commands))
+    lines = "\n".join(f"  {name:{width}}  {text}" for name, (_, text) in commands.items())
+    parser = argparse.ArgumentParser(
+        program,
+        description=f"commands:\n{lines}\n\n{program} COMMAND --help tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=f"{program} COMMAND [OPTIONS]",
+    )
+    parser.add_argument("command", choices=commands, help=argparse.SUPPRESS)
+    if not argv:
+        parser.print_help()
+        return 2
+    command = parser.parse_args(argv[:1]).command
+    module = importlib.import_module(commands[command][0])
+    return module.main(argv[1:]) or 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; bad input ends in one line on stderr and exit status 1."""
+    try:
+        return dispatch("rt2", COMMANDS, sys.argv[1:] if argv is None else argv)
+    except EXPECTED as error:
+        print(f"rt2: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A person at a terminal, as a node: says what to do, asks, watches, lays the simulated table anew.
+
+    with Operator() as person:
+        person.reset_table(seed=7, objects=["banana"])
+        person.instruct("pick up the banana")
+        person.until(lambda: person.policy.state == PolicyStatus.DONE, 30.0, "the policy to finish")
+
+The commands `rt2 up`, `demo`, `say`, `ask` and `bench loop` are its users. It spins only inside its
+own methods, in the caller's thread, so callbacks need no locks. A wait that fails raises
+TimeoutError with what was waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from rt2_ros.bringup import Graph
+from rt2_ros.msg import ControllerStatus, PolicyStatus, SceneState
+from rt2_ros.nodes import topics
+from rt2_ros.nodes.topics import Topic
+
+DISCOVERY_S = 1.0  # within which a graph that runs already is seen
+READY_S = 90.0  # for all nodes to be ready; the policy loads its checkpoint
+REPLY_S = 10.0  # for a service of a node that is there
+
+
+class Operator:
+    """The newest policy, controller and scene messages as attributes, None until the first."""
+
+    def __init__(self, namespace: str = "") -> None:
+        self._context = Context()
+        self._context.init(args=[])
+        self.node = Node(
+            "operator", namespace=namespace, context=self._context, use_global_arguments=False
+        )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self.policy: PolicyStatus | None = None
+        self.controller: ControllerStatus | None = None
+        self.scene: SceneState | None = None
+        self._answers: list[str] = []
+        self.on(topics.POLICY_STATUS, lambda msg: setattr(self, "policy", msg))
+        self.on(topics.CONTROLLER_STATUS, lambda msg: setattr(self, "controller", msg))
+        self.on(topics.SCENE_STATE, lambda msg: setattr(self, "scene", msg))
+        self.on(topics.ANSWER, lambda msg: self._answers.append(msg.data))
+        self._instruction = self.node.create_publisher(*topics.INSTRUCTION)
+        self._question = self.node.create_publisher(*topics.QUESTION)
+
+    def __enter__(self) -> Operator:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._executor.shutdown(timeout_sec=1.0)
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def on(self, topic: Topic, callback: Callable[[Any], None]) -> None:
+        """Call back with each message of a topic, while one of the methods here waits."""
+        self.node.create_subscription(*topic.to(callback))
+
+    def spin(self, seconds: float) -> None:
+        """Receive for some seconds."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(left)
+
+    def until(
+        self,
+        condition: Callable[[], object],
+        timeout: float,
+        what: str,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Receive until the condition holds; `check` is called now and then and may raise."""
+        end = time.monotonic() + timeout
+        while not condition():
+            check()
+            if time.monotonic() > end:
+                raise TimeoutError(f"waited {timeout:g} s for {what}")
+            self._executor.spin_once(0.1)
+
+    def running(self) -> set[str]:
+        """The full names of all nodes that are seen now."""
+        found = self.node.get_node_names_and_namespaces()
+        return {f"{namespace.rstrip('/')}/{name}" for name, namespace in found}
+
+    def refuse_second(self, graph: Graph) -> None:
+        """RuntimeError if a node of this graph runs already, on this machine or in its network."""
+        wanted = {node.full_name for node in graph.nodes}
+        end = time.monotonic() + DISCOVERY_S
+        while not (busy := wanted & self.running()):
+            if time.monotonic() > end:
+                return
+            self.spin(0.05)
+        raise RuntimeError(
+            f"busy: {', '.join(sorted(busy))} runs already in ROS domain "
+            f"{self._context.get_domain_id()}; end it, or take another --namespace or ROS_DOMAIN_ID"
+        )
+
+    def until_ready(self, graph: Graph, check: Callable[[], None]) -> None:
+        """Wait until the policy waits for an instruction and, if simulated, the arm is armed."""
+
+        def missing() -> str:
+            if self.policy is None or self.policy.state == PolicyStatus.UNCONFIGURED:
+                return "the policy to be loaded"
+            if self.controller is None:
+                return "the controller to start"
+            if graph.simulation and self.scene is None:
+                return "the simulator to start"
+            if graph.simulation and self.controller.state == ControllerStatus.DISARMED:
+                return f"the controller to be armed ({self.controller.reason})"
+            return ""
+
+        try:
+            self.until(lambda: not missing(), READY_S, "", check)
+        except TimeoutError:
+            raise TimeoutError(f"waited {READY_S:g} s for {missing()}") from None
+
+    def instruct(self, text: str) -> int:
+        """Publish an instruction, "" to stop, and return its id once the policy has taken it."""
+        self._await_listener(self._instruction)
+        before = self._instruction_id()
+        self._instruction.publish(String(data=text))
+        self.until(
+            lambda: self._instruction_id() != before, REPLY_S, "the policy to take the instruction"
+        )
+        return self._instruction_id()
+
+    def _instruction_id(self) -> int:
+        return self.policy.instruction_id if self.policy is not None else 0
+
+    def ask(self, question: str, timeout: float = 60.0) -> str:
+        """Publish a question about what the camera sees now and return the model's answer."""
+        self._await_listener(self._question)
+        self._answers.clear()
+        self._question.publish(String(data=question))
+        self.until(lambda: self._answers, timeout, "an answer")
+        return self._answers[0]
+
+    def _await_listener(self, publisher: Any) -> None:
+        """Wait until the node that tells its policy_status is matched as this topic's reader."""
+
+        def matched() -> bool:
+            readers = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
+            name = self.node.resolve_topic_name(topics.POLICY_STATUS.name)
+            policies = {info.node_name for info in self.node.get_publishers_info_by_topic(name)}
+            return (
+                self.policy is not None
+                and bool(policies)
+                and policies <= {info.node_name for info in readers}
+                and publisher.get_subscription_count() >= len(readers)
+            )
+
+        self.until(
+            matched,
+            REPLY_S,
+            f"a policy that listens to {publisher.topic_name} (is it up? try rt2 up)",
+        )
+
+    def reset_table(self, seed: int, objects: Sequence[str] = ()) -> SceneState:
+        """Lay the simulated table anew with these objects on it; return its first state."""
+        simulator = f"{self.node.get_namespace().rstrip('/')}/simulator_node"
+        request = SetParameters.Request()
+        request.parameters = [
+            Parameter("seed", value=seed).to_parameter_msg(),
+            Parameter("objects", value=list(objects) or [""]).to_parameter_msg(),
+        ]
+        reply = self._call(SetParameters, f"{simulator}/set_parameters", request)
+        refused = [result.reason for result in reply.results if not result.successful]
+        if refused:
+            raise RuntimeError(f"the simulator refused: {'; '.join(refused)}")
+        reply = self._call(Trigger, f"{simulator}/reset", Trigger.Request())
+        if not reply.success:
+            raise RuntimeError(f"the simulator could not be reset: {reply.message}")
+        self.scene = None
+
+        def laid() -> bool:
+            scene = self.scene
+            return (
+                scene is not None
+                and scene.seed == seed
+                and set(objects) <= {o.name for o in scene.objects}
+            )
+
+        self.until(laid, REPLY_S, f"the table of seed {seed} with {', '.join(objects)}")
+        assert self.scene is not None
+        return self.scene
+
+    def _call(self, kind: Any, name: str, request: Any) -> Any:
+        client = self.node.create_client(kind, name)
+        try:
+            self.until(client.service_is_ready, REPLY_S, f"the service {name}")
+            future = client.call_async(request)
+            self.until(future.done, REPLY_S, f"a reply of {name}")
+            return future.result()
+        finally:
+            self.node.destroy_client(client)

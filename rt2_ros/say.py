@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2 say "pick up the banana"`: `ros2 topic pub --once /instruction`, and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def main(argv: list[str]) -> int:
+    """Publish an instruction; exit status 0 if the policy has accepted it."""
+    parser = argparse.ArgumentParser("rt2 say", description="Tell the running graph what to do.")
+    parser.add_argument("instruction", help='plain words, such as "pick up the banana"; "" stops')
+    parser.add_argument("--namespace", default="", help="of the graph (default: none)")
+    arguments = parser.parse_args(argv)
+
+    from rt2_ros.up import use_transport
+
+    use_transport()
+    from rt2_ros.nodes.operator import Operator
+
+    with Operator(arguments.namespace) as person:
+        number = person.instruct(arguments.instruction)
+        status = person.policy
+    accepted = status is not None and status.instruction == arguments.instruction.strip()
+    reason = status.reason if status is not None else ""
+    print(f"instruction {number}: {'accepted' if accepted else reason}")
+    return 0 if accepted else 1
