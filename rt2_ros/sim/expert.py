@@ -7,9 +7,9 @@ It keeps no memory, so any state can be labelled, also one that no expert would 
 array([ 0.1 ,  0.1 , -0.07])
 
 Open hand: towards the block through a funnel, at hover height while far and low only above the
-block; a hand that is too low for its distance goes up first. Above the block and low: close. Block in
-hand: up, and terminate at the top. Another block in hand: put it down, open. Closed on nothing: open,
-up, again.
+block; a hand that is too low for its distance goes up first. Above the block and low: close.
+Block in hand: up, and terminate at the top. Another block in hand: put it down, open. Closed on
+nothing: open, up, again.
 """
 
 from __future__ import annotations

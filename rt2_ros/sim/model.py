@@ -2,9 +2,9 @@
 """The MuJoCo model of the tabletop, compiled once per process from the arm's URDF.
 
 The world frame is the arm's base frame `panda_link0`: x away from the robot, z up, table top at
-z = 0. Objects live in slots: free bodies that are there from the start, parked out of view while not
-in use, so that laying the table anew never recompiles anything. The only equality constraint is the
-gripper's finger mirror: nothing is ever welded to the hand.
+z = 0. Objects live in slots: free bodies that are there from the start, parked out of view while
+not in use, so that laying the table anew never recompiles anything. The only equality constraint is
+the gripper's finger mirror: nothing is ever welded to the hand.
 """
 
 from __future__ import annotations

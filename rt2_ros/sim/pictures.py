@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ class Pictures:
 
     def __init__(self, m: mujoco.MjModel) -> None:
         self._context = gl.make_context(int(m.vis.global_.offwidth), int(m.vis.global_.offheight))
+        # At exit, before Python is too far gone for it.
+        self._free = weakref.finalize(self, self._context.free)
         self._context.make_current()
         self._mjr = mujoco.MjrContext(m, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._mjr)
@@ -35,10 +39,14 @@ class Pictures:
         m: mujoco.MjModel,
         d: mujoco.MjData,
         camera: int,
-        width: int,
-        height: int,
+        size: tuple[int, int],
         stale: set[int],
     ) -> NDArray[np.uint8]:
+        """Return the picture of a camera, uint8 RGB (height, width, 3).
+
+        size: width and height. stale: textures that changed since the last picture.
+        """
+        width, height = size
         limit = int(m.vis.global_.offwidth), int(m.vis.global_.offheight)
         if not (0 < width <= limit[0] and 0 < height <= limit[1]):
             raise ValueError(
@@ -60,4 +68,4 @@ class Pictures:
         """Give the context back."""
         self._context.make_current()
         self._mjr.free()
-        self._context.free()
+        self._free()

@@ -134,7 +134,8 @@ def draw_face(picture: NDArray[np.uint8], background: ArrayLike, size: int) -> N
     margin = round(0.05 * size)
     inner = size - 2 * margin
     if picture.shape[:2] != (inner, inner):
-        picture = cv2.resize(picture, (inner, inner), interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(picture, (inner, inner), interpolation=cv2.INTER_AREA)
+        picture = np.asarray(resized, dtype=np.uint8)
     face = np.empty((size, size, 3), dtype=np.float32)
     face[:] = 255.0 * np.asarray(background)
     alpha = picture[..., 3:].astype(np.float32) / 255.0

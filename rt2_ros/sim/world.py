@@ -33,7 +33,7 @@ def yaw_quaternion(yaw: float) -> Array:
 
 
 class World:
-    """One tabletop. Positions in m, base frame; joints in rad; `opening` in m between fingertips."""
+    """One tabletop. Positions in m, base frame; joints in rad; `opening` in m between the tips."""
 
     def __init__(self, urdf: str | None = None) -> None:
         """Compile the world; `urdf` is XML text, the shipped Panda's if None."""
