@@ -130,8 +130,7 @@ class World:
             )
         texture = self.model.texture(model.slot_name(kind, index)).id
         start = int(self.model.tex_adr[texture])
-        # MuJoCo's box mapping shows rows from the bottom up.
-        self.model.tex_data[start : start + 3 * side * side] = picture[::-1].ravel()
+        self.model.tex_data[start : start + 3 * side * side] = picture.ravel()
         self._stale_faces.add(texture)
 
     def set_colour(self, geom: str, rgb: ArrayLike) -> None:
