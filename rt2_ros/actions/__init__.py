@@ -2,6 +2,8 @@
 """The action language: space, bins, prompts, vocabularies, grammar, parsing. NumPy only."""
 
 from rt2_ros.actions.bins import BINS, SCHEMES, from_bins, to_bins
+from rt2_ros.actions.grammar import AnswerGrammar, Grammar, TokenGrammar
+from rt2_ros.actions.parsing import Parsed, parse
 from rt2_ros.actions.prompts import (
     action_prompt,
     answer_text,
@@ -10,6 +12,15 @@ from rt2_ros.actions.prompts import (
     question_prompt,
 )
 from rt2_ros.actions.space import ACTION_NAMES, STATE_NAMES, Action, ActionSpace
+from rt2_ros.actions.tokens import Tokenizer
+from rt2_ros.actions.vocabularies import (
+    DigitStrings,
+    IntegerTokens,
+    LeastUsedTokens,
+    OpenVLATokens,
+    Vocabulary,
+    choose_vocabulary,
+)
 
 __all__ = [
     "ACTION_NAMES",
@@ -18,11 +29,23 @@ __all__ = [
     "STATE_NAMES",
     "Action",
     "ActionSpace",
+    "AnswerGrammar",
+    "DigitStrings",
+    "Grammar",
+    "IntegerTokens",
+    "LeastUsedTokens",
+    "OpenVLATokens",
+    "Parsed",
+    "TokenGrammar",
+    "Tokenizer",
+    "Vocabulary",
     "action_prompt",
     "answer_text",
+    "choose_vocabulary",
     "from_bins",
     "openvla_prompt",
     "openvla_prompt_ids",
+    "parse",
     "question_prompt",
     "to_bins",
 ]

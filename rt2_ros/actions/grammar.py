@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which token may come next, so that whatever a model writes is exactly one valid action.
+
+    [Plan: at most N free tokens Action:] terminate dx dy dz drx dry drz gripper <eos>
+
+    state = grammar.start()
+    while not grammar.done(state):
+        token = ...                       # the likeliest of grammar.allowed(state)
+        state = grammar.advance(state, token)
+
+The grammar works on tokens and takes their spelling from a vocabulary; integers of several tokens
+are walked in a trie. It allows what `parse` accepts and nothing else: a colon can only come with
+"Action:", so a plan cannot spell the marker by other tokens. All sets are computed beforehand, and
+`allowed` returns the very same read-only array for the same situation, so a caller may cache by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import ArrayLike
+
+from rt2_ros.actions.bins import checked_bins
+from rt2_ros.actions.parsing import Parsed, parse
+from rt2_ros.actions.prompts import ACTION, PLAN, tidy_plan
+from rt2_ros.actions.space import ActionSpace
+from rt2_ros.actions.tokens import ANCHOR, TokenIds, continuation, eos_id, frozen_ids
+from rt2_ros.actions.vocabularies import Vocabulary
+
+PLAN_MODES = ("none", "optional", "required")
+
+_IN_PLAN = -1
+_DONE = -2
+
+
+class State(NamedTuple):
+    """Where a walk stands; hashable. Callers only hand it back."""
+
+    node: int  # of the trie, or one of the two places above
+    matched: int = 0  # tokens of "Action:" that the plan ends with
+    tokens: int = 0  # free ones so far
+
+
+class TokenGrammar(Protocol):
+    """What a decoder needs: a walk through the answers that are allowed."""
+
+    def start(self) -> Any:
+        """The state before the first token."""
+
+    def allowed(self, state: Any) -> TokenIds:
+        """Sorted ids, one of which must come next; empty when done."""
+
+    def advance(self, state: Any, token: int) -> Any:
+        """The state after a token; ValueError for one that is not allowed."""
+
+    def done(self, state: Any) -> bool:
+        """Whether the answer is complete."""
+
+
+class Grammar:
+    """The answers to a robot prompt.
+
+    plan: none, optional or required; max_plan_tokens: after as many, "Action:" is forced.
+    forbidden: further ids that no plan may hold, such as image tokens that are not special.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        space: ActionSpace,
+        *,
+        plan: str = "optional",
+        max_plan_tokens: int = 32,
+        forbidden: Iterable[int] = (),
+    ) -> None:
+        if plan not in PLAN_MODES:
+            raise ValueError(f"plan: {plan!r}, expected one of {', '.join(PLAN_MODES)}")
+        if max_plan_tokens < 1:
+            raise ValueError(f"max_plan_tokens: {max_plan_tokens}, expected 1 or more")
+        self.vocabulary, self.space = vocabulary, space
+        self.plan, self.max_plan_tokens = plan, max_plan_tokens
+        self._eos = eos_id(vocabulary.tokenizer)
+        self._children: list[dict[int, int]] = []  # by node: what each token leads to
+        # Built from the end: an integer that is complete goes on as what comes after it.
+        root = self._choice({(self._eos,): _DONE})
+        for bins in reversed(space.allowed_bins()):
+            integers = {vocabulary.spellings[b]: root for b in bins}
+            root = self._choice(integers)
+        self._integers = self._root = root
+        if plan != "none":
+            self._plan_marker = continuation(vocabulary.tokenizer, PLAN)
+            # A root of its own, so that there is no second plan after "Action:".
+            starts = integers if plan == "optional" else {}
+            self._root = self._choice({**starts, self._plan_marker: _IN_PLAN})
+            self._prepare_plan(forbidden)
+        self._allowed = _shared_arrays(self._children)
+        if plan != "none":
+            self._check_plan()
+
+    def start(self) -> State:
+        """The state before the answer's first token."""
+        return State(self._root)
+
+    def allowed(self, state: State) -> TokenIds:
+        """Sorted ids, one of which must come next; empty when done."""
+        if state.node == _DONE:
+            return _NOTHING
+        if state.node != _IN_PLAN:
+            return self._allowed[state.node]
+        if state.tokens >= self.max_plan_tokens:
+            return self._forced[state.matched]
+        last = state.matched == len(self._action_marker) - 1
+        return self._free_or_end if last else self._free
+
+    def advance(self, state: State, token: int) -> State:
+        """The state after a token; ValueError for one that `allowed` does not hold."""
+        token = int(token)
+        if state.node >= 0 and token in (children := self._children[state.node]):
+            return State(children[token])
+        if state.node == _IN_PLAN:
+            expected = token == self._action_marker[state.matched]
+            if expected and state.matched == len(self._action_marker) - 1:
+                return State(self._integers)
+            if state.tokens >= self.max_plan_tokens:
+                if expected:
+                    return State(_IN_PLAN, state.matched + 1, state.tokens)
+            elif token in self._free_set:
+                return State(_IN_PLAN, self._matched(state.matched, token), state.tokens + 1)
+        raise ValueError(f"token {token} is not allowed here")
+
+    def done(self, state: State) -> bool:
+        """Whether the answer is complete, its end token included."""
+        return state.node == _DONE
+
+    def in_plan(self, state: State) -> bool:
+        """Whether the next token belongs to the plan or to the "Action:" after it."""
+        return state.node == _IN_PLAN
+
+    def accepts(self, ids: Iterable[int]) -> bool:
+        """Whether ids, the end token included, are one whole answer."""
+        state = self._walk(ids)
+        return state is not None and self.done(state)
+
+    def encode(self, bins: ArrayLike, plan: str | None = None) -> list[int]:
+        """The ids of an answer, end token included: (8,) bins after an optional plan.
+
+        Training targets made here are what decoding allows; ValueError where they would not be.
+        """
+        self.space.from_bins(bins)  # refuses what is no action
+        ids = self._plan_ids(plan)
+        ids += self.vocabulary.encode(checked_bins(bins)[-len(self.space.written) :])
+        ids.append(self._eos)
+        state = self.start()
+        for n, i in enumerate(ids):
+            try:
+                state = self.advance(state, i)
+            except ValueError:
+                known = {
+                    token: text for text, token in self.vocabulary.tokenizer.get_vocab().items()
+                }
+                raise ValueError(
+                    f"plan: {plan!r} is not in this grammar (plan {self.plan}, at most "
+                    f"{self.max_plan_tokens} tokens): {known.get(i)!r} cannot come as token {n}"
+                ) from None
+        return ids
+
+    def read(self, ids: Iterable[int]) -> Parsed:
+        """The action that ids mean, or why they mean none; free of the grammar or not.
+
+        The end token may be missing only where nothing else could follow: "... 12" cut short may
+        have been about to be 127.
+        """
+        ids = [int(i) for i in ids]
+        parsed = parse(self.vocabulary.text(ids), self.space)
+        if parsed.valid and self._eos not in ids:
+            state = self._walk(ids)
+            if state is None or self.allowed(state).tolist() != [self._eos]:
+                return Parsed(None, None, parsed.plan, "the answer is cut off: no end token")
+        return parsed
+
+    def _walk(self, ids: Iterable[int]) -> State | None:
+        """The state after ids, None where one of them is not allowed."""
+        state = self.start()
+        try:
+            for i in ids:
+                state = self.advance(state, i)
+        except ValueError:
+            return None
+        return state
+
+    def _plan_ids(self, plan: str | None) -> list[int]:
+        if plan is None:
+            return []
+        if self.plan == "none":
+            raise ValueError(f"plan: {plan!r}, but the grammar has none")
+        text = f"{tidy_plan(plan)}."
+        words = continuation(self.vocabulary.tokenizer, text, f"{ANCHOR} {PLAN}")
+        return [*self._plan_marker, *words, *self._action_marker]
+
+    def _choice(self, paths: Mapping[tuple[int, ...], int]) -> int:
+        """A node, the root of a trie, from which each path of tokens leads to its place."""
+        tails: dict[int, dict[tuple[int, ...], int]] = {}
+        for path, place in paths.items():
+            tails.setdefault(path[0], {})[path[1:]] = place
+        children = {}
+        for token, rest in tails.items():
+            end = rest.pop((), None)
+            if not rest:
+                assert end is not None
+                children[token] = end
+                continue
+            children[token] = node = self._choice(rest)
+            if end is not None:  # "1" is complete, and may become "12" as well
+                after = self._children[end] if end >= 0 else {}
+                if end < 0 or after.keys() & self._children[node].keys():
+                    raise ValueError(f"tokenizer: where integers end is ambiguous at {token}")
+                self._children[node].update(after)
+        self._children.append(children)
+        return len(self._children) - 1
+
+    def _prepare_plan(self, forbidden: Iterable[int]) -> None:
+        """What may stand between "Plan:" and "Action:", and how "Action:" is recognised."""
+        marker = continuation(self.vocabulary.tokenizer, ACTION, f"{ANCHOR} {PLAN} 0")
+        self._free = self.vocabulary.free_tokens(forbidden, colons=False)
+        self._free_set = frozenset(self._free.tolist())
+        *before, end = marker
+        if end in self._free_set or not self._free_set.issuperset(before):
+            raise ValueError(f"tokenizer: the last token of '{ACTION}' must be all with a colon")
+        self._action_marker = marker
+        self._free_or_end = frozen_ids({*self._free_set, end})
+        self._forced = [frozen_ids({i}) for i in marker]
+
+    def _matched(self, matched: int, token: int) -> int:
+        """How many tokens of "Action:" the plan ends with after one more."""
+        seen = (*self._action_marker[:matched], token)
+        sizes = range(len(seen), 0, -1)
+        return next((n for n in sizes if seen[-n:] == self._action_marker[:n]), 0)
+
+    def _check_plan(self) -> None:
+        """ValueError unless a plan reads back as it was written."""
+        ids = self.encode([0] * len(self.space.names), "0")
+        if self.read(ids).plan != "0":
+            raise ValueError(
+                f"tokenizer: an answer with a plan reads back as {self.vocabulary.text(ids)!r}; "
+                f"add '{PLAN}' and '{ACTION}' to it as tokens, or use plan 'none'"
+            )
+
+
+class AnswerGrammar:
+    """Free text: one to `max_tokens` tokens that are text, then the end token."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, *, max_tokens: int = 64, forbidden: Iterable[int] = ()
+    ) -> None:
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens: {max_tokens}, expected 1 or more")
+        self._eos, self._max_tokens = eos_id(vocabulary.tokenizer), max_tokens
+        self._free = vocabulary.free_tokens(forbidden)
+        self._end = frozen_ids({self._eos})
+        self._free_or_end = frozen_ids({*self._free.tolist(), self._eos})
+        self._free_set = frozenset(self._free.tolist())
+
+    def start(self) -> int:
+        """The state before the first token: the number of tokens so far."""
+        return 0
+
+    def allowed(self, state: int) -> TokenIds:
+        """Sorted ids, one of which must come next; empty when done."""
+        if state == _DONE:
+            return _NOTHING
+        if state >= self._max_tokens:
+            return self._end
+        return self._free_or_end if state else self._free
+
+    def advance(self, state: int, token: int) -> int:
+        """The state after a token; ValueError for one that `allowed` does not hold."""
+        if state > 0 and token == self._eos:
+            return _DONE
+        if 0 <= state < self._max_tokens and token in self._free_set:
+            return state + 1
+        raise ValueError(f"token {token} is not allowed here")
+
+    def done(self, state: int) -> bool:
+        """Whether the answer is complete, its end token included."""
+        return state == _DONE
+
+
+def _shared_arrays(children: Sequence[Mapping[int, int]]) -> list[TokenIds]:
+    """For each node its tokens; nodes with the same tokens have the same array."""
+    arrays: dict[tuple[int, ...], TokenIds] = {}
+    keys = [tuple(sorted(c)) for c in children]
+    return [arrays.setdefault(k, frozen_ids(k)) for k in keys]
+
+
+_NOTHING = frozen_ids(())
