@@ -32,15 +32,15 @@ $(STAMP): pyproject.toml setup.py CMakeLists.txt package.xml constraints.txt $(w
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit( \
 	  f"make setup: {sys.executable} is Python {v[0]}.{v[1]}; ROS 2 wheels exist for 3.10 to 3.13: " \
 	  "make setup PYTHON=python3.12")'
-	scripts/system_packages.sh $(PYTHON)
-	[[ -x $(VENV)/bin/python ]] || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -q -c constraints.txt --upgrade pip
+	@scripts/system_packages.sh $(PYTHON)
+	@[[ -x $(VENV)/bin/python ]] || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -q -c constraints.txt --upgrade pip
 	@echo 'Installing ROS 2, torch and MuJoCo into $(VENV): some minutes the first time'
-	$(PIP) install -q -c constraints.txt --group build
-	$(PIP) install -q -c constraints.txt --retries 1 torch \
+	@$(PIP) install -q -c constraints.txt --group build
+	@$(PIP) install -q -c constraints.txt --retries 1 torch \
 	  $(addprefix --extra-index-url ,$(TORCH_INDEX))
-	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[ros,sim,train,serve,dev]'
-	touch $@
+	@$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[ros,sim,train,serve,dev]'
+	@touch $@
 
 demo: setup
 	$(VENV)/bin/rt2 demo $${INSTRUCTION:+--instruction "$$INSTRUCTION"} $${SEED:+--seed "$$SEED"}

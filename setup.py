@@ -133,6 +133,7 @@ class BinaryDistribution(Distribution):
 
 setup(
     version=MANIFEST.findtext("version"),
+    package_dir={"": "."},  # an editable install then only puts this folder on the path
     packages=find_packages(
         include=[NAME, f"{NAME}.*"], exclude=[f"{NAME}.{kind}" for kind in GENERATED]
     ),
