@@ -22,7 +22,7 @@ FACE_SIZE = 128  # px, side of the picture on an object's top
 FACE_THICKNESS = 0.001  # m, the plate that bears it
 # Half sizes in m, and mass in kg, of each kind of object; one body per slot.
 HALF_SIZES = {"block": (0.025, 0.025, 0.025), "card": (0.030, 0.030, 0.004)}
-MASSES = {"block": 0.06, "card": 0.02}
+MASSES = {"block": 0.08, "card": 0.02}
 MAX_SLOTS = 8
 SLOTS = {kind: MAX_SLOTS for kind in HALF_SIZES}
 
@@ -82,15 +82,24 @@ def _prepare_arm(spec: mujoco.MjSpec) -> None:
         geom.group = 3  # collision shapes are not drawn
         geom.contype, geom.conaffinity = _ARM_BIT, _WORLD_BIT
         if geom.parent.name in FINGERS:
-            geom.friction = [1.5, 0.02, 0.001]
-            geom.condim = 4
-            geom.solref = [0.01, 1.0]
+            _make_firm(geom, 1.5)
+        if geom.name.endswith("_tip"):  # the smooth bevel, whatever it touches
+            _make_firm(geom, 0.2)
+            geom.priority = 1
     for name, kp in zip(ARM_JOINTS, _ARM_GAINS, strict=True):
         spec.joint(name).armature = 0.1
         _add_servo(spec, name, kp, kp * SERVO_LAG, float(spec.joint(name).actfrcrange[1]))
     for name in FINGER_JOINTS:
         spec.joint(name).armature = 0.05
         _add_servo(spec, name, _FINGER_GAIN, _FINGER_DAMPING, _FINGER_FORCE)
+
+
+def _make_firm(geom: mujoco.MjsGeom, friction: float) -> None:
+    """Contacts that hardly give, with friction against sliding and turning."""
+    geom.friction = [friction, 0.02, 0.001]
+    geom.condim = 4
+    geom.solref = [0.006, 1.0]
+    geom.solimp = [0.97, 0.995, 0.001, 0.5, 2.0]
 
 
 def _add_servo(spec: mujoco.MjSpec, joint: str, kp: float, kv: float, force: float) -> None:
@@ -113,7 +122,7 @@ def _add_table(spec: mujoco.MjSpec) -> None:
     box = mujoco.mjtGeom.mjGEOM_BOX
     spec.worldbody.add_geom(
         name="table", type=box, size=[0.8, 0.9, 0.03], pos=[0.4, 0.0, -0.03],
-        rgba=[0.62, 0.58, 0.52, 1.0], friction=[0.8, 0.005, 0.0001],
+        rgba=[0.62, 0.58, 0.52, 1.0], friction=[0.6, 0.005, 0.0001],
     )  # fmt: skip
     spec.worldbody.add_geom(
         name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, 0.1], pos=[0, 0, -0.75],
@@ -135,9 +144,9 @@ def _add_table(spec: mujoco.MjSpec) -> None:
 
 def _add_cameras(spec: mujoco.MjSpec) -> None:
     spec.worldbody.add_camera(name="scene")  # placed by camera.py
-    # Beside the palm, looking along the fingers; up in its picture is away from the robot.
+    # Beside the palm, looking along the fingers; right is +y, as in the scene camera's picture.
     spec.body("panda_hand").add_camera(
-        name="wrist", pos=[0.065, 0.0, 0.01], fovy=70.0, xyaxes=[0, 1, 0, 1, 0, 0]
+        name="wrist", pos=[0.065, 0.0, 0.01], fovy=70.0, xyaxes=[0, -1, 0, -1, 0, 0]
     )
 
 
@@ -154,10 +163,10 @@ def _add_slot(spec: mujoco.MjSpec, kind: str, index: int) -> None:
     body = spec.worldbody.add_body(name=name)
     body.add_freejoint(name=name)
     box = mujoco.mjtGeom.mjGEOM_BOX
-    body.add_geom(
-        name=name, type=box, size=half, mass=MASSES[kind], rgba=[0.8, 0.8, 0.8, 1.0],
-        friction=[0.8, 0.01, 0.001], condim=4, solref=[0.01, 1.0],
-    )  # fmt: skip
+    solid = body.add_geom(
+        name=name, type=box, size=half, mass=MASSES[kind], rgba=[0.8, 0.8, 0.8, 1.0]
+    )
+    _make_firm(solid, 0.6)
     # The picture's right is +y and its top is -x: upright for who looks through the scene camera.
     body.add_geom(
         name=f"{name}_face", type=box, material=name, mass=0.0, contype=0, conaffinity=0,

@@ -182,7 +182,6 @@ class Tabletop:
         self.world.set_joints(q, opening)
         self._lay(placements)
         self.world.update_poses()
-        self.world.data.time = 0.0
         self._moved = True
         return q
 
