@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from rt2_ros.actions import (
+    action_prompt,
+    answer_text,
+    openvla_prompt,
+    openvla_prompt_ids,
+    question_prompt,
+)
+
+BINS = [0, 127, 140, 118, 127, 127, 127, 255]
+
+
+def test_action_prompt():
+    assert (
+        action_prompt("pick up the apple")
+        == "Q: what action should the robot take to pick up the apple? A:"
+    )
+    assert (
+        action_prompt("pick up the apple", np.array([120, 45, 200, 255], np.uint8))
+        == "Q: what action should the robot take to pick up the apple? State: 120 45 200 255. A:"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["pick up  the apple.", " pick up the\napple!", "pick up the apple"]
+)
+def test_an_instruction_is_tidied(text):
+    assert action_prompt(text) == action_prompt("pick up the apple")
+
+
+def test_other_languages_stay():
+    assert action_prompt("拿起苹果。") == "Q: what action should the robot take to 拿起苹果? A:"
+
+
+def test_question_prompt():
+    assert question_prompt(" what is  this?") == "Q: what is this? A:"
+
+
+@pytest.mark.parametrize("prompt", [action_prompt, question_prompt, openvla_prompt])
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_empty_text_is_refused(prompt, text):
+    with pytest.raises(ValueError, match="empty, expected words"):
+        prompt(text)
+
+
+def test_answer_text():
+    assert answer_text(BINS) == "0 127 140 118 127 127 127 255"
+    expected = "Plan: apple 131 87. Action: 0 127 140 118 127 127 127 255"
+    assert answer_text(BINS, "apple 131 87") == expected
+    assert answer_text(BINS, " apple 131  87. ") == expected
+
+
+@pytest.mark.parametrize("plan", ["", " . ", "go: left", "Action: 0"])
+def test_a_plan_that_would_not_read_back_is_refused(plan):
+    with pytest.raises(ValueError, match="plan: .*without a colon"):
+        answer_text(BINS, plan)
+
+
+def test_state_outside_a_byte_is_refused():
+    with pytest.raises(ValueError, match="expected integers in 0..255"):
+        action_prompt("pick up the apple", [256])
+
+
+def test_openvla_prompt():
+    assert (
+        openvla_prompt("Pick up the Apple")
+        == "In: What action should the robot take to pick up the apple?\nOut:"
+    )
+
+
+def test_openvla_prompt_ends_with_a_lone_space_once():
+    assert openvla_prompt_ids([1, 512, 29901]) == [1, 512, 29901, 29871]
+    assert openvla_prompt_ids([1, 512, 29901, 29871]) == [1, 512, 29901, 29871]
+    assert openvla_prompt_ids([]) == [29871]
