@@ -25,7 +25,6 @@ COMMANDS = {
     "bench": ("rt2_ros.bench", "measure"),
     "train": ("rt2_ros.training.cli", "co-fine-tune a model"),
     "eval": ("rt2_ros.evaluation.cli", "measure success on simulated tables"),
-    "demos": ("rt2_ros.data.demos", "make robot demonstrations in simulation"),
 }
 # What bad input raises: one line instead of a traceback.
 EXPECTED = (ValueError, OSError, RuntimeError, ImportError)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training is made of: one picture with everything that is asked of it.
+
+    Frame(image, (Query("where is the banana?", "131 87", "web", soft=True),), things)
+
+Several queries share a picture because the picture is the dear part of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+COORDINATES = 256  # a picture's width and height are spoken of as integers 0..255
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question and its answer.
+
+    prompt: the whole prompt, as `rt2_ros.actions.prompts` writes it.
+    answer: the text that the model should write.
+    kind: "robot" or "web", what mixtures and loss weights go by.
+    """
+
+    prompt: str
+    answer: str
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("robot", "web"):
+            raise ValueError(f"Query.kind is {self.kind!r}; expected 'robot' or 'web'")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object in a picture: its pictograph's name, its centre (u, v) in 0..255, its outline in
+    pixels (4, 2).
+    """
+
+    name: str
+    u: int
+    v: int
+    outline: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One square RGB picture, what is asked of it, and what is where in it."""
+
+    image: NDArray[np.uint8]
+    queries: tuple[Query, ...]
+    things: tuple[Thing, ...]
+
+
+def coordinate(pixel: float, size: int) -> int:
+    """A position in pixels as an integer 0..255 over the picture's width or height."""
+    return int(np.clip(pixel / size * COORDINATES, 0, COORDINATES - 1))

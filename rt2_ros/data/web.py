@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The built-in "web" set: pictographs on arbitrary backgrounds with questions and answers in
+English and Chinese.
+
+    frame = web_frame(np.random.default_rng(7), web_pictographs())
+    frame.queries[0]    # Query("Q: where is the umbrella? A:", "131 87", "web")
+
+Frames are drawn on the fly and depend on the generator's seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rt2_ros.actions.prompts import question_prompt
+from rt2_ros.data.pictographs import Pictograph, render
+from rt2_ros.data.samples import Frame, Query, Thing, coordinate
+from rt2_ros.data.split import ROBOT_PHRASES, ROBOT_PHRASES_ZH, SHORT_NAMES
+
+SIZE = 192  # px
+DRAWN = 96  # px, the size at which pictographs are kept
+
+WHERE = ("where is the {}?", "point to the {}", "find the {}")
+WHERE_ZH = ("{}在哪里？", "指出{}")
+YES_NO = "is there a {}?"
+WHAT_AT = "what is at {} {}?"
+WHAT_AT_ZH = "{} {}是什么？"
+KIND = "what kind of thing is the {}?"
+WHICH_KIND = "where is the {} one?"
+COUNT = "how many things are there?"
+
+# Every word that prompts and answers use besides names: the tokenizer is built from these.
+PHRASE_WORDS: tuple[str, ...] = (
+    *WHERE, *WHERE_ZH, YES_NO, WHAT_AT, WHAT_AT_ZH, KIND, WHICH_KIND, COUNT,
+    *ROBOT_PHRASES, *ROBOT_PHRASES_ZH, *SHORT_NAMES.values(),
+    "what action should the robot take to ? . , yes no nothing table hand robot gripper",
+    "是 不是 没有",
+    "move put push near onto on top of left right forward back to open close place drop it",
+    "in please",
+)  # fmt: skip
+
+
+def web_frame(
+    random: np.random.Generator,
+    things: Sequence[Pictograph],
+    *,
+    size: int = SIZE,
+    queries: int = 8,
+    most: int = 7,
+) -> Frame:
+    """Draw one picture with 2 to `most` pictographs and ask `queries` questions about it."""
+    image = _background(random, size)
+    placed: list[tuple[Pictograph, Thing]] = []
+    chosen = random.choice(len(things), size=int(random.integers(2, most + 1)), replace=False)
+    centres = _spread(random, len(chosen), size)
+    for index, centre in zip(chosen, centres, strict=False):
+        placed.append((things[index], _paste(random, image, things[index], centre)))
+    image = _degrade(random, image)
+    order = [placed[i % len(placed)] for i in range(queries)]
+    random.shuffle(order)
+    asked = tuple(_ask(random, placed, target) for target in order)
+    return Frame(image, asked, tuple(thing for _, thing in placed))
+
+
+def _background(random: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    """Plain, graded or cloudy colour."""
+    cells = int(random.choice([1, 2, 3, 6, 16]))
+    base = random.uniform(20, 235, 3) + random.normal(0, 1, (cells, cells, 3)) * random.uniform(
+        0, 50
+    )
+    smooth = cv2.INTER_NEAREST if random.random() < 0.2 else cv2.INTER_LINEAR
+    return cv2.resize(
+        np.clip(base, 0, 255).astype(np.uint8), (size, size), interpolation=smooth
+    ).reshape(size, size, 3)
+
+
+def _spread(random: np.random.Generator, count: int, size: int) -> list[NDArray[np.float64]]:
+    """Up to `count` centres, no two nearer than 30 pixels in a picture of 192."""
+    centres: list[NDArray[np.float64]] = []
+    for _ in range(count * 12):
+        centre = random.uniform(0.08, 0.92, 2) * size
+        if all(np.hypot(*(centre - other)) > 0.155 * size for other in centres):
+            centres.append(centre)
+        if len(centres) == count:
+            break
+    return centres
+
+
+def _paste(
+    random: np.random.Generator,
+    image: NDArray[np.uint8],
+    what: Pictograph,
+    centre: NDArray[np.float64],
+) -> Thing:
+    """Draw a pictograph, often on a plate, turned and tilted as a camera would see it on a
+    table.
+    """
+    size = image.shape[0]
+    edge = random.uniform(0.085, 0.21) * size  # px
+    turn = random.normal(0, 0.25)
+    tilt = random.uniform(0.6, 1.0)
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * edge / 2
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    corners = corners @ rotation.T * [1.0, tilt]
+    outline = (corners + centre).astype(np.float32)
+    picture = render(what, DRAWN)
+    # Shrunk first by area, so that small pictures are smooth like a camera's.
+    side = int(np.clip(round(edge * 1.1), 8, DRAWN))
+    small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    plate = random.random() < 0.6
+    margin = random.uniform(0.78, 0.95) if plate else 1.0
+    if plate:
+        colour = random.uniform(120, 255, 3) if random.random() < 0.5 else np.full(3, 240.0)
+        cv2.fillConvexPoly(
+            image, np.round(outline * 16).astype(np.int32), colour.tolist(), cv2.LINE_AA, 4
+        )
+        side_drop = np.array([0, random.uniform(0.2, 0.6) * edge])
+        front = np.stack([outline[3], outline[2], outline[2] + side_drop, outline[3] + side_drop])
+        cv2.fillConvexPoly(
+            image, np.round(front * 16).astype(np.int32), (colour * 0.7).tolist(), cv2.LINE_AA, 4
+        )
+    source = np.array([[0, 0], [side, 0], [side, side]], np.float32)
+    target = (outline - centre) * margin + centre
+    matrix = cv2.getAffineTransform(source, target[:3].astype(np.float32))
+    low = np.maximum(np.floor(target.min(0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(target.max(0)).astype(int) + 2, size)
+    matrix[:, 2] -= low
+    width, height = (high - low).tolist()
+    if width > 0 and height > 0:
+        patch = cv2.warpAffine(small, matrix, (width, height), flags=cv2.INTER_LINEAR)
+        alpha = patch[..., 3:].astype(np.float32) / 255
+        region = image[low[1] : high[1], low[0] : high[0]]
+        region[:] = (region * (1 - alpha) + patch[..., :3] * alpha).astype(np.uint8)
+    return Thing(what.name, coordinate(centre[0], size), coordinate(centre[1], size), outline)
+
+
+def _degrade(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Light, colour cast, blur and noise of an ordinary camera."""
+    if random.random() < 0.3:
+        image = cv2.GaussianBlur(image, (3, 3), random.uniform(0.3, 1.0))
+    gain = random.uniform(0.65, 1.2) * random.uniform(0.9, 1.1, 3)
+    noise = random.normal(0, random.uniform(0, 6), (image.shape[0] // 2, image.shape[1] // 2, 1))
+    noise = cv2.resize(
+        noise.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_NEAREST
+    )
+    return np.clip(image * gain.astype(np.float32) + noise[..., None], 0, 255).astype(np.uint8)
+
+
+def _ask(
+    random: np.random.Generator,
+    placed: Sequence[tuple[Pictograph, Thing]],
+    target: tuple[Pictograph, Thing],
+) -> Query:
+    """One question about `target`, asked so that nothing else in the picture answers it."""
+    what, thing = target
+    position = f"{thing.u} {thing.v}"
+    chinese = random.random() < 0.2
+    name = what.name_zh if chinese else call(random, what)
+    draw = random.random()
+    if draw < 0.62:
+        question = str(random.choice(WHERE_ZH if chinese else WHERE)).format(name)
+        answer = position
+    elif draw < 0.80:
+        question, answer = (WHAT_AT_ZH if chinese else WHAT_AT).format(thing.u, thing.v), name
+        if not chinese:
+            answer = what.name
+    elif draw < 0.88:
+        # A word that Unicode files this thing, and nothing else in the picture, under.
+        others = {w for p, _ in placed if p is not what for w in (*p.keywords, *p.name.split())}
+        words = [w for w in what.keywords if w not in others]
+        if words:
+            question, answer = WHICH_KIND.format(random.choice(words)), position
+        else:
+            question, answer = KIND.format(name), what.subgroup.replace("-", " ")
+    elif draw < 0.92:
+        question, answer = KIND.format(call(random, what)), what.subgroup.replace("-", " ")
+    elif draw < 0.97:
+        asked = call(random, what)
+        question, answer = YES_NO.format(asked), "yes"
+    else:
+        question, answer = COUNT, str(len(placed))
+    return Query(question_prompt(question), answer, "web")
+
+
+def call(random: np.random.Generator, what: Pictograph) -> str:
+    """What a person might call it: its name, or the short word for it."""
+    short = SHORT_NAMES.get(what.name)
+    return short if short and random.random() < 0.5 else what.name

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RT-2 on any Hugging Face image-text-to-text model: prompt, constrained decoding, one valid
+action.
+
+config/policies/rt2-tiny.yaml
+type: vlm
+checkpoint: models/rt2-tiny     # a folder, or a hub id; brings action_space.json
+plan: required                  # none | optional | required
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rt2_ros.actions import (
+    ActionSpace,
+    AnswerGrammar,
+    Grammar,
+    action_prompt,
+    choose_vocabulary,
+    question_prompt,
+)
+from rt2_ros.models.constrain import Step, generate
+from rt2_ros.paths import share_dir
+from rt2_ros.policies.base import Decision, Observation
+
+SPACE_FILE = "action_space.json"
+NEAR = 8  # bins to either side that count as the same answer for the confidence
+
+KEYS = ("checkpoint", "device", "dtype", "plan", "max_plan_tokens", "vocabulary", "vocabulary_ids",
+        "prefix_attention", "image_size", "threads")  # fmt: skip
+
+
+class VlmPolicy:
+    """A vision-language model with an action space; one sequence at a time."""
+
+    def __init__(
+        self, name: str, model, processor, space: ActionSpace, *, plan: str = "none",
+        max_plan_tokens: int = 32, vocabulary: str | None = None,
+        vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
+        image_size: int | None = None,
+    ) -> None:  # fmt: skip
+        """plan: whether the model writes "Plan: ..." first. prefix_attention: 'full' as the model's
+        own processor says, 'causal' where it was trained so (see `rt2_ros.models.tiny`).
+        """
+        if prefix_attention not in ("full", "causal"):
+            raise ValueError(
+                f"policy {name}: prefix_attention is {prefix_attention!r}; expected full or causal"
+            )
+        self.name, self.action_space = name, space
+        self._model, self._processor, self._causal = model, processor, prefix_attention == "causal"
+        words = choose_vocabulary(processor.tokenizer, vocabulary, vocabulary_ids)
+        image_token = getattr(processor, "image_token_id", None)
+        forbidden = [] if image_token is None else [image_token]
+        self._grammar = Grammar(
+            words, space, plan=plan, max_plan_tokens=max_plan_tokens, forbidden=forbidden
+        )
+        self._answers = AnswerGrammar(words, max_tokens=32)
+        self._words = words
+        self.image_size = image_size or _image_size(processor)
+
+    @classmethod
+    def from_config(cls, name: str, config: dict[str, Any]) -> VlmPolicy:
+        """Load a checkpoint; every error names the key or the file."""
+        unknown = sorted(set(config) - set(KEYS))
+        if unknown:
+            raise ValueError(
+                f"policy {name}: unknown key {unknown[0]!r}; expected {', '.join(KEYS)}"
+            )
+        if "checkpoint" not in config:
+            raise ValueError(f"policy {name}: no checkpoint; expected a folder or a hub id")
+        settings = dict(config)
+        path = _resolve(str(settings.pop("checkpoint")))
+        device = settings.pop("device", None) or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = settings.pop("dtype", None) or ("bfloat16" if device != "cpu" else "float32")
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ValueError(f"policy {name}: dtype is {dtype!r}; expected e.g. float32, bfloat16")
+        threads = settings.pop("threads", None)
+        if threads:
+            torch.set_num_threads(int(threads))
+        space = ActionSpace.load(_space_file(name, path))
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers.utils import logging as hub_logging
+
+        hub_logging.disable_progress_bar()
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        try:
+            processor = AutoProcessor.from_pretrained(path)
+            model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
+        return cls(name, model.to(device).eval(), processor, space, **settings)
+
+    def infer(self, observation: Observation) -> Decision:
+        """One action for what is seen now, or an invalid decision with its reason."""
+        begun = time.perf_counter()
+        state = None
+        if self.action_space.has_state:
+            if observation.state is None:
+                return Decision.invalid("the robot's state is not known, and this model needs it")
+            state = self.action_space.state_bins(observation.state)
+        try:
+            prompt = action_prompt(observation.instruction, state)
+        except ValueError as error:
+            return Decision.invalid(str(error))
+        inputs = self._inputs(observation.image, prompt)
+        prepared = time.perf_counter()
+        steps = generate(self._model, inputs, self._grammar)
+        done = time.perf_counter()
+        ids = [step.token for step in steps]
+        parsed = self._grammar.read(ids)
+        details: dict[str, Any] = {
+            "text": self._words.text(ids),
+            "latency": {"prepare": prepared - begun, "generate": done - prepared},
+        }
+        if parsed.action is None:
+            return Decision.invalid(parsed.reason, **details)
+        return Decision(
+            parsed.action, bins=parsed.bins, plan=parsed.plan, confidence=self._confidence(steps),
+            **details,
+        )  # fmt: skip
+
+    def answer(self, image: NDArray[np.uint8], question: str) -> str:
+        """Free text about an RGB picture (H, W, 3)."""
+        inputs = self._inputs(image, question_prompt(question))
+        steps = generate(self._model, inputs, self._answers)
+        return self._words.text([step.token for step in steps])
+
+    def _inputs(self, image: NDArray[np.uint8], prompt: str) -> dict[str, torch.Tensor]:
+        processor = self._processor
+        if getattr(processor, "chat_template", None):
+            content = [{"type": "image", "image": image}, {"type": "text", "text": prompt}]
+            inputs = processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True,
+                tokenize=True, return_dict=True, return_tensors="pt",
+            )  # fmt: skip
+        else:
+            text = f"{processor.image_token}{prompt}"
+            inputs = processor(images=[image], text=[text], return_tensors="pt")
+        inputs.pop("labels", None)
+        if self._causal:
+            inputs.pop("token_type_ids", None)
+        model = self._model
+        return {
+            key: value.to(model.device, model.dtype if value.is_floating_point() else None)
+            for key, value in inputs.items()
+        }
+
+    def _confidence(self, steps: list[Step]) -> float:
+        """Geometric mean over tokens of the probability of what was written.
+
+        Neighbouring integers mean nearly the same step, so an integer counts with those within
+        `NEAR` bins.
+        """
+        logs = []
+        integer = {ids[0]: b for b, ids in enumerate(self._words.spellings) if len(ids) == 1}
+        for step in steps:
+            value = integer.get(step.token)
+            if value is None:
+                same = step.allowed == step.token
+            else:
+                near = [
+                    ids[0] for ids in self._words.spellings[max(0, value - NEAR) : value + NEAR + 1]
+                ]
+                same = torch.isin(step.allowed, torch.tensor(near, device=step.allowed.device))
+            logs.append(float(step.probabilities[same].sum().clamp(1e-9, 1.0).log()))
+        return float(np.exp(np.mean(logs))) if logs else 0.0
+
+
+def _image_size(processor) -> int:
+    """The side in pixels that the image processor asks for; 224 where it takes any size."""
+    size = processor.image_processor.size
+    side = size.get("height") or size.get("shortest_edge")
+    return int(side) if side and side <= 1024 else 224
+
+
+def _resolve(checkpoint: str) -> str:
+    """A folder as given, or below the package's share folder; anything else is left to the hub."""
+    for path in (Path(checkpoint).expanduser(), share_dir() / checkpoint):
+        if path.is_dir():
+            return str(path)
+    return checkpoint
+
+
+def _space_file(name: str, checkpoint: str) -> Path:
+    """The checkpoint's action space, fetched from the hub where the checkpoint is there."""
+    path = Path(checkpoint)
+    if path.is_dir():
+        if not (path / SPACE_FILE).is_file():
+            raise OSError(
+                f"policy {name}: {path} has no {SPACE_FILE}, which says what the model's "
+                "integers mean; write one (rt2_ros.actions.ActionSpace.save) with the ranges that "
+                "it was trained with"
+            )
+        return path / SPACE_FILE
+    from transformers.utils import cached_file
+
+    try:
+        return Path(cached_file(checkpoint, SPACE_FILE))
+    except OSError as error:
+        raise OSError(
+            f"policy {name}: checkpoint {checkpoint!r} is no folder here, and its {SPACE_FILE} "
+            "cannot be had from the hub"
+        ) from error

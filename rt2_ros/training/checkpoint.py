@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints in Hugging Face layout with what belongs to them, written so that a kill leaves the
+old one whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rt2_ros.actions import ActionSpace
+from rt2_ros.data import split
+
+
+def git_revision() -> str:
+    """The revision that the code came from, or 'unknown' outside a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def save(
+    folder: Path, model, processor, space: ActionSpace, record: dict[str, Any],
+    state: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write model, processor, action_space.json, training.json and, for a resumable run, state.pt.
+
+    The folder appears whole or not at all: everything goes to a neighbour folder first.
+    """
+    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    for path in (new, old):
+        shutil.rmtree(path, ignore_errors=True)
+    new.mkdir(parents=True)
+    model.save_pretrained(new)
+    processor.save_pretrained(new)
+    space.save(new / "action_space.json")
+    record = {**record, "split": split.digest(), "revision": git_revision()}
+    (new / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    if state is not None:
+        torch.save(state, new / "state.pt")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put the previous checkpoint back where a kill fell between the two renames of `save`."""
+    old = folder.with_name(folder.name + ".old")
+    if not folder.exists() and old.exists():
+        os.replace(old, folder)

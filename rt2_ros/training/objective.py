@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is minimised: one cross-entropy on answer tokens, and, for the tiny model, a dense one on
+patches.
+
+Integers that name a place or a step get soft targets: a Gaussian over the neighbouring bins, so
+that 130 is nearly right where 131 was asked. The dense part asks each patch for the words and the
+centre of the thing that it shows; it is what makes a vision tower of random weights useful within
+minutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from rt2_ros.training.packing import IGNORED, Batch, attention_mask
+
+
+@dataclass
+class Losses:
+    """Sums and counts of one step; `total` is what is minimised."""
+
+    total: torch.Tensor
+    answer: float
+    dense: float
+    robot_share: float  # of the answer tokens
+    integer_error: float  # web: mean distance in bins between the likeliest and the right integer
+    robot_error: float  # the same for robot questions
+    patch_accuracy: float
+
+
+class Objective(nn.Module):
+    """A model with what only training needs: the integer table and the dense read-outs."""
+
+    def __init__(self, model: nn.Module, integer_ids: torch.Tensor) -> None:
+        super().__init__()
+        self.model = model
+        # Not registered: the same weights, compiled where a compiler is there.
+        object.__setattr__(self, "tower", torch.compile(model.model.vision_tower))
+        width = model.config.text_config.hidden_size
+        self.register_buffer("integer_ids", integer_ids)
+        self.centre = nn.ModuleList(nn.Linear(width, width) for _ in "uv")
+        lookup = torch.full((model.config.text_config.vocab_size,), -1)
+        lookup[integer_ids] = torch.arange(len(integer_ids))
+        self.register_buffer("value", lookup)
+
+    def see(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Image tokens (B, P, D) of pixels (B, 3, H, W) in -1..1."""
+        base = self.model.model
+        return base.multi_modal_projector(self.tower(pixels).last_hidden_state)
+
+    def forward(
+        self, batch: Batch, *, sigma: float, dense_weight: float, web_weight: float = 1.0,
+        answers: bool = True,
+    ) -> Losses:  # fmt: skip
+        """Losses of one batch; sigma in bins, web_weight as lambda in L_robot + lambda * L_web."""
+        pixels = batch.pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+        features = self.see(pixels)
+        embedding = self.model.get_input_embeddings().weight
+        zero = features.new_zeros((), dtype=torch.float32)
+        dense, patch_accuracy = (
+            self._dense(features, embedding, batch, sigma) if dense_weight else (zero, 0.0)
+        )
+        answer, robot_share, errors = zero, 0.0, (0.0, 0.0)
+        if answers:
+            answer, robot_share, errors = self._answers(features, batch, sigma, web_weight)
+        return Losses(
+            answer + dense_weight * dense, float(answer.detach()), float(dense.detach()),
+            robot_share, *errors, patch_accuracy,
+        )  # fmt: skip
+
+    def _answers(self, features, batch: Batch, sigma: float, web_weight: float):
+        image_tokens = features.shape[1]
+        text = self.model.get_input_embeddings()(batch.ids)
+        places = torch.arange(image_tokens, device=text.device).expand(len(text), -1)
+        positions = torch.cat([places, batch.positions + image_tokens], dim=1) + 1
+        hidden = self.model.model.language_model(
+            inputs_embeds=torch.cat([features.to(text.dtype), text], dim=1),
+            attention_mask=attention_mask(batch.segments, image_tokens),
+            position_ids=positions,
+            use_cache=False,
+        ).last_hidden_state[:, image_tokens:]
+        asked = batch.labels != IGNORED
+        labels, soft, robot = batch.labels[asked], batch.soft[asked], batch.robot[asked]
+        logits = self.model.lm_head(hidden[asked]).float()
+        log_p = logits.log_softmax(-1)
+        loss = -log_p.gather(1, labels[:, None])[:, 0]
+        integers = log_p[soft][:, self.integer_ids]
+        target = self.value[labels[soft]]
+        loss = loss.masked_scatter(soft, -(self._soft(target, sigma) * integers).sum(-1))
+        weight = torch.where(robot, 1.0, web_weight)
+        distance = (integers.detach().argmax(-1) - target).abs().float()
+        errors = [
+            float(distance[of].mean()) if of.any() else 0.0 for of in (~robot[soft], robot[soft])
+        ]
+        return (loss * weight).sum() / weight.sum(), float(robot.float().mean()), errors
+
+    def _dense(self, features, embedding, batch: Batch, sigma: float):
+        shown = batch.patch_uv[..., 0] != IGNORED
+        # Every patch with a thing, and one in eight without.
+        kept = shown | (torch.rand(shown.shape, device=shown.device) < 0.125)
+        picked = features[kept].float()
+        picked = picked * torch.rsqrt(picked.pow(2).mean(-1, keepdim=True) + 1e-6)
+        log_p = (picked @ embedding.float().T).log_softmax(-1)
+        words = batch.patch_words[kept]
+        present = words != IGNORED
+        per_word = log_p.gather(1, words.clamp(min=0)) * present
+        loss = -(per_word.sum(-1) / present.sum(-1)).mean()
+        things = shown[kept]
+        hit = (log_p[things].argmax(-1)[:, None] == words[things]).any(-1).float().mean()
+        table = embedding[self.integer_ids].float()
+        uv = batch.patch_uv[kept][things]
+        for axis in range(2):
+            logits = self.centre[axis](picked[things]) @ table.T
+            loss = (
+                loss - (self._soft(uv[:, axis], sigma) * logits.log_softmax(-1)).sum(-1).mean() / 2
+            )
+        return loss, float(hit)
+
+    def _soft(self, target: torch.Tensor, sigma: float) -> torch.Tensor:
+        """Gaussian weights over the 256 integers, (N, 256), each row summing to 1."""
+        bins = torch.arange(len(self.integer_ids), device=target.device)
+        distance = (bins[None] - target[:, None]).float()
+        return torch.softmax(-0.5 * (distance / sigma) ** 2, dim=-1)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several questions about one picture in one sequence.
+
+    [image tokens][question 1 answer 1][question 2 answer 2]...[padding]
+
+Each question sees the image and itself, never its neighbours, and its positions count on from the
+image: a model trained so gives the same answers to a question asked alone. The picture is encoded
+once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from rt2_ros.actions.prompts import ACTION
+from rt2_ros.data.samples import Frame, Query
+
+IGNORED = -100
+BACKGROUND = "nothing"  # the word for a patch that shows no thing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of one step; B pictures, T text positions, P patches, W words a thing."""
+
+    pixels: torch.Tensor  # uint8 (B, H, W, 3)
+    ids: torch.Tensor  # int64 (B, T)
+    segments: torch.Tensor  # int64 (B, T): number of the question, -1 for padding
+    positions: torch.Tensor  # int64 (B, T), counted from 0 at each question's start
+    labels: torch.Tensor  # int64 (B, T): the token to be written next, or IGNORED
+    soft: torch.Tensor  # bool (B, T): the label is an integer whose neighbours are nearly right
+    robot: torch.Tensor  # bool (B, T): the label belongs to a robot question
+    patch_words: torch.Tensor  # int64 (B, P, W), IGNORED-padded: words of what the patch shows
+    patch_uv: torch.Tensor  # int64 (B, P, 2): centre of what the patch shows, or IGNORED
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+
+class Packer:
+    """Frames to batches for one tokenizer, in the layout of PaliGemma's processor."""
+
+    def __init__(self, tokenizer, *, image_size: int, patch_size: int, words: dict[str, str]):
+        """words: for each thing's name, the text (names, translations) whose words its patches
+        show.
+        """
+        self.tokenizer = tokenizer
+        self.grid = image_size // patch_size
+        self.patch_size = patch_size
+        ids = tokenizer.convert_tokens_to_ids([str(i) for i in range(256)])
+        self._integers = frozenset(ids)
+        self._action = tokenizer.convert_tokens_to_ids(ACTION)
+        self._words = {
+            name: list(dict.fromkeys(self._encode(text)))[:8] for name, text in words.items()
+        }
+        self._background = self._encode(BACKGROUND)
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def encode(self, query: Query) -> tuple[list[int], list[int], list[bool]]:
+        """Ids, labels (the next token, IGNORED in the prompt) and soft flags of one question."""
+        tokenizer = self.tokenizer
+        prompt = [tokenizer.bos_token_id, *self._encode(query.prompt + "\n")]
+        answer = [*self._encode(query.answer), tokenizer.eos_token_id]
+        soft = [token in self._integers for token in answer]
+        if self._action in answer or query.kind == "robot":
+            first = answer.index(self._action) + 1 if self._action in answer else 0
+            soft[first] = soft[first + 7] = False  # terminate and gripper are switches
+        elif sum(soft) == 1:
+            soft = [False] * len(answer)  # a count
+        ids = prompt + answer[:-1]
+        labels = [IGNORED] * (len(prompt) - 1) + answer
+        return ids, labels, [False] * (len(prompt) - 1) + soft
+
+    def pack(self, frames: Sequence[Frame]) -> Batch:
+        """One batch; as long as its longest picture's questions together."""
+        rows = []
+        for frame in frames:
+            row: list[tuple[int, int, int, int, bool, bool]] = []
+            for number, query in enumerate(frame.queries):
+                robot = query.kind == "robot"
+                for place, (token, label, soft) in enumerate(zip(*self.encode(query), strict=True)):
+                    row.append((token, number, place, label, soft, robot))
+            rows.append(row)
+        length = max(len(row) for row in rows)
+        length += -length % 16
+        empty = (self.tokenizer.pad_token_id, -1, 0, IGNORED, False, False)
+        table = np.array([row + [empty] * (length - len(row)) for row in rows], dtype=np.int64)
+        table = table.reshape(len(rows), length, len(empty))
+        ids, segments, positions, labels, soft, robot = torch.from_numpy(table).unbind(-1)
+        words, uv = zip(*(self._patches(frame) for frame in frames), strict=True)
+        return Batch(
+            torch.from_numpy(np.stack([frame.image for frame in frames])), ids, segments,
+            positions, labels, soft.bool(), robot.bool(), torch.stack(words), torch.stack(uv),
+        )  # fmt: skip
+
+    def _patches(self, frame: Frame) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which thing each patch shows: that whose outline covers the patch's centre region."""
+        import cv2
+
+        grid = self.grid
+        size = frame.image.shape[0]
+        best = np.full((grid, grid), 0.2, np.float32)  # the share of a patch that a thing must fill
+        owner = np.full((grid, grid), -1)
+        scale = 4 * grid / size
+        for index, thing in enumerate(frame.things):
+            mask = np.zeros((4 * grid, 4 * grid), np.uint8)
+            cv2.fillConvexPoly(mask, np.round(thing.outline * scale - 0.5).astype(np.int32), 1)
+            share = mask.reshape(grid, 4, grid, 4).mean((1, 3))
+            nearer = share >= best
+            owner[nearer], best[nearer] = index, share[nearer]
+        words = torch.full((grid * grid, 8), IGNORED)
+        uv = torch.full((grid * grid, 2), IGNORED)
+        for place, index in enumerate(owner.ravel()):
+            ids = self._background if index < 0 else self._words[frame.things[index].name]
+            words[place, : len(ids)] = torch.tensor(ids)
+            if index >= 0:
+                uv[place] = torch.tensor([frame.things[index].u, frame.things[index].v])
+        return words, uv
+
+
+def attention_mask(segments: torch.Tensor, image_tokens: int) -> torch.Tensor:
+    """Who sees whom: bool (B, 1, L, L), L = image_tokens + T; causal, questions apart from each
+    other.
+    """
+    rows, length = segments.shape
+    whole = torch.cat([segments.new_full((rows, image_tokens), -2), segments], dim=1)
+    image = whole == -2
+    same = whole[:, :, None] == whole[:, None, :]
+    causal = torch.ones(image_tokens + length, image_tokens + length, device=segments.device)
+    return ((same | image[:, None, :]) & causal.tril().bool())[:, None]
