@@ -21,7 +21,6 @@ def main(argv: list[str]) -> int:
     with Operator(arguments.namespace) as person:
         number = person.instruct(arguments.instruction)
         status = person.policy
-    accepted = status is not None and status.instruction == arguments.instruction.strip()
-    reason = status.reason if status is not None else ""
-    print(f"instruction {number}: {'accepted' if accepted else reason}")
+    accepted = status.instruction == arguments.instruction.strip()
+    print(f"instruction {number}: {'accepted' if accepted else status.reason}")
     return 0 if accepted else 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -29,6 +30,8 @@ from rt2_ros.bringup import ARGUMENTS, Graph, NodeSpec, describe, environment
 ROS_LOG = re.compile(r"\[(?P<level>[A-Z]+)\] \[[\d.]+\] \[[^\]]*\]: (?P<text>.*)")
 # From asked to stop until killed; a policy may be in the middle of a decision.
 GRACE_S = 8.0
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Ended(RuntimeError):
@@ -84,6 +87,7 @@ class Processes:
             text=True,
             errors="replace",
             start_new_session=True,  # ctrl-C reaches this process only, which stops them in order
+            preexec_fn=_end_with_parent,
         )
         child = self.children[spec.name] = Child(spec, process)
         child.reader = threading.Thread(target=self._read, args=(child,), daemon=True)
@@ -132,6 +136,11 @@ class Processes:
                 child.process.stdout.close()
 
 
+def _end_with_parent() -> None:
+    """In the child: get SIGTERM when this process is gone, however it went (Linux)."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _signal(process: subprocess.Popen[str], number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
@@ -158,9 +167,11 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add bring-up's arguments: `params_file` becomes --params-file, and so on."""
+def add_graph_arguments(parser: argparse.ArgumentParser, fixed: tuple[str, ...] = ()) -> None:
+    """Add bring-up's arguments but the fixed ones: params_file becomes --params-file, and so on."""
     for argument in ARGUMENTS:
+        if argument.name in fixed:
+            continue
         parser.add_argument(
             "--" + argument.name.replace("_", "-"),
             default=argument.default,
@@ -172,7 +183,7 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
 def graph_from(arguments: argparse.Namespace) -> Graph:
     """Return the graph that parsed arguments ask for."""
     use_transport()
-    return describe(**{a.name: getattr(arguments, a.name) for a in ARGUMENTS})
+    return describe(**{a.name: getattr(arguments, a.name, a.default) for a in ARGUMENTS})
 
 
 def use_transport() -> None:

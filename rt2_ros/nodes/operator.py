@@ -36,7 +36,7 @@ REPLY_S = 10.0  # for a service of a node that is there
 
 
 class Operator:
-    """The newest policy, controller and scene messages as attributes, None until the first."""
+    """The newest policy, controller and scene messages as attributes, empty until the first."""
 
     def __init__(self, namespace: str = "") -> None:
         self._context = Context()
@@ -46,13 +46,14 @@ class Operator:
         )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self.policy: PolicyStatus | None = None
-        self.controller: ControllerStatus | None = None
-        self.scene: SceneState | None = None
+        self.policy = PolicyStatus()
+        self.controller = ControllerStatus()
+        self.scene = SceneState()
+        self._heard: set[str] = set()
         self._answers: list[str] = []
-        self.on(topics.POLICY_STATUS, lambda msg: setattr(self, "policy", msg))
-        self.on(topics.CONTROLLER_STATUS, lambda msg: setattr(self, "controller", msg))
-        self.on(topics.SCENE_STATE, lambda msg: setattr(self, "scene", msg))
+        self.on(topics.POLICY_STATUS, self._keeper("policy"))
+        self.on(topics.CONTROLLER_STATUS, self._keeper("controller"))
+        self.on(topics.SCENE_STATE, self._keeper("scene"))
         self.on(topics.ANSWER, lambda msg: self._answers.append(msg.data))
         self._instruction = self.node.create_publisher(*topics.INSTRUCTION)
         self._question = self.node.create_publisher(*topics.QUESTION)
@@ -64,6 +65,13 @@ class Operator:
         self._executor.shutdown(timeout_sec=1.0)
         self.node.destroy_node()
         self._context.try_shutdown()
+
+    def _keeper(self, name: str) -> Callable[[Any], None]:
+        def keep(msg: Any) -> None:
+            setattr(self, name, msg)
+            self._heard.add(name)
+
+        return keep
 
     def on(self, topic: Topic, callback: Callable[[Any], None]) -> None:
         """Call back with each message of a topic, while one of the methods here waits."""
@@ -112,11 +120,11 @@ class Operator:
         """Wait until the policy waits for an instruction and, if simulated, the arm is armed."""
 
         def missing() -> str:
-            if self.policy is None or self.policy.state == PolicyStatus.UNCONFIGURED:
+            if self.policy.state == PolicyStatus.UNCONFIGURED:
                 return "the policy to be loaded"
-            if self.controller is None:
+            if "controller" not in self._heard:
                 return "the controller to start"
-            if graph.simulation and self.scene is None:
+            if graph.simulation and "scene" not in self._heard:
                 return "the simulator to start"
             if graph.simulation and self.controller.state == ControllerStatus.DISARMED:
                 return f"the controller to be armed ({self.controller.reason})"
@@ -130,15 +138,14 @@ class Operator:
     def instruct(self, text: str) -> int:
         """Publish an instruction, "" to stop, and return its id once the policy has taken it."""
         self._await_listener(self._instruction)
-        before = self._instruction_id()
+        before = self.policy.instruction_id
         self._instruction.publish(String(data=text))
         self.until(
-            lambda: self._instruction_id() != before, REPLY_S, "the policy to take the instruction"
+            lambda: self.policy.instruction_id != before,
+            REPLY_S,
+            "the policy to take the instruction",
         )
-        return self._instruction_id()
-
-    def _instruction_id(self) -> int:
-        return self.policy.instruction_id if self.policy is not None else 0
+        return self.policy.instruction_id
 
     def ask(self, question: str, timeout: float = 60.0) -> str:
         """Publish a question about what the camera sees now and return the model's answer."""
@@ -156,7 +163,7 @@ class Operator:
             name = self.node.resolve_topic_name(topics.POLICY_STATUS.name)
             policies = {info.node_name for info in self.node.get_publishers_info_by_topic(name)}
             return (
-                self.policy is not None
+                "policy" in self._heard
                 and bool(policies)
                 and policies <= {info.node_name for info in readers}
                 and publisher.get_subscription_count() >= len(readers)
@@ -183,18 +190,13 @@ class Operator:
         reply = self._call(Trigger, f"{simulator}/reset", Trigger.Request())
         if not reply.success:
             raise RuntimeError(f"the simulator could not be reset: {reply.message}")
-        self.scene = None
+        self.scene = SceneState()
 
         def laid() -> bool:
-            scene = self.scene
-            return (
-                scene is not None
-                and scene.seed == seed
-                and set(objects) <= {o.name for o in scene.objects}
-            )
+            there = {o.name for o in self.scene.objects}
+            return bool(there) and self.scene.seed == seed and set(objects) <= there
 
         self.until(laid, REPLY_S, f"the table of seed {seed} with {', '.join(objects)}")
-        assert self.scene is not None
         return self.scene
 
     def _call(self, kind: Any, name: str, request: Any) -> Any:

@@ -109,10 +109,10 @@ class PolicyNode(BaseNode):
             max_rate=self.value("max_rate"),
         )
         self.at_teardown(self._forget)
-        self._runner.start()
         self.subscribe(OBSERVATION, self._observe)
         self.subscribe(INSTRUCTION, self._instruct)
         self.subscribe(QUESTION, lambda msg: self._runner.ask(msg.data))
+        self._runner.start()
         self.every(0.1, self._runner.tick)
         self.every(1.0, lambda: self._publish_status(self._runner.status))
 

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2 demo`: the arm is told three things on three tables; the simulator, not the policy, judges.
+
+    rt2 demo
+    rt2 demo --instruction "pick up the banana" --seed 7
+
+Starts the graph of bringup.py as processes of its own, shows what happens, and leaves a film and a
+contact sheet. One try for each instruction; exit status 0 only if every one succeeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rt2_ros.screen import Attempt, Screen, View
+from rt2_ros.up import Processes, add_graph_arguments, graph_from, stop_requested
+
+if TYPE_CHECKING:
+    from rt2_ros.bringup import Graph
+    from rt2_ros.film import Film
+    from rt2_ros.nodes.operator import Operator
+    from rt2_ros.sim.tabletop import TabletopState
+    from rt2_ros.sim.tasks import Task
+
+INSTRUCTIONS = ("pick up the banana", "grab the apple", "lift the guitar")
+CAMERA = "scene"
+HELD_S = 0.5  # for which the object must stay lifted
+SETTLE_S = 1.5  # after the policy's terminate, for the arm to come to rest
+FILM_MS = 80  # at least between two pictures of the film
+TILES = 6  # per instruction on the contact sheet
+
+
+class Demo:
+    """Wires a person's view of the graph to screen, film and judge."""
+
+    def __init__(
+        self,
+        person: Operator,
+        film: Film,
+        check: Callable[[], None],
+        show: Callable[[View], None],
+    ) -> None:
+        from rt2_ros.nodes import topics
+
+        self._person, self._film, self._check, self._show = person, film, check, show
+        self.view = View()
+        self._judge: Any = None
+        self._lifted_since: float | None = None
+        self._seen_ns = self._first_ns = self._filmed_ms = 0
+        self._id = -1
+        person.on(topics.OBSERVATION, self._note_observation)
+        person.on(topics.camera_image(CAMERA), self._film_image)
+        person.on(topics.END_EFFECTOR_DELTA, self._note_delta)
+        person.on(topics.SCENE_STATE, self._note_scene)
+
+    def attempt(self, instruction: str, task: Task, seed: int, limit_s: float) -> Attempt:
+        """Lay the table, say the instruction, watch until the verdict."""
+        from rt2_ros.msg import PolicyStatus
+        from rt2_ros.sim.tasks import Judge
+
+        person = self._person
+        self.view = View(instruction=instruction)
+        scene = person.reset_table(seed, [task.object])
+        laid_ns = _ns(scene.header.stamp)
+        person.until(lambda: self._seen_ns > laid_ns, 10.0, "an observation", self._check)
+        state = tabletop_state(scene, person.controller)
+        self._judge, self._lifted_since = Judge(task, state), None
+        started = time.monotonic()
+        self._id = person.instruct(instruction)
+        done_at = None
+        while (now := time.monotonic()) - started < limit_s:
+            self.view.seconds = now - started
+            if self._lifted_since is not None and now - self._lifted_since > HELD_S:
+                break
+            status = person.policy
+            if status.instruction_id != self._id or status.state == PolicyStatus.FAULT:
+                break
+            if status.state == PolicyStatus.DONE:
+                done_at = done_at or now
+                if now - done_at > SETTLE_S and self._lifted_since is None:
+                    break
+            self._check()
+            person.spin(0.05)
+            self._refresh()
+            self._show(self.view)
+        verdict = self._judge.verdict()
+        height = tabletop_state(person.scene, person.controller).find(task.object).height
+        seconds = time.monotonic() - started
+        person.instruct("")
+        reason = verdict.reason
+        if reason and status.reason:
+            reason += f" (policy: {status.reason})"
+        self._judge = None
+        return Attempt(
+            instruction, seed, verdict.success, reason, seconds, status.decisions, height
+        )
+
+    def _refresh(self) -> None:
+        from rt2_ros.control.arm import State as ArmState
+        from rt2_ros.policies.runner import State as PolicyState
+
+        policy, arm = self._person.policy, self._person.controller
+        reason = policy.reason or arm.reason
+        names = f"policy {PolicyState(policy.state).name}, arm {ArmState(arm.state).name}"
+        self.view.state = f"{names}: {reason}" if reason else names
+        self.view.rate = policy.rate
+
+    def _note_delta(self, msg: Any) -> None:
+        if msg.instruction_id == self._id:
+            self.view.plan = msg.plan
+            self.view.integers = " ".join(map(str, msg.bins.tolist()))
+
+    def _note_scene(self, msg: Any) -> None:
+        if self._judge is None:
+            return
+        state = tabletop_state(msg, self._person.controller)
+        target = state.find(self._judge.task.object)
+        self.view.distance = float(np.linalg.norm(target.position - state.tcp.position))
+        if not self._judge.watch(state):
+            self._lifted_since = None
+        elif self._lifted_since is None:
+            self._lifted_since = time.monotonic()
+
+    def _note_observation(self, msg: Any) -> None:
+        self._seen_ns = _ns(msg.header.stamp)
+
+    def _film_image(self, msg: Any) -> None:
+        import cv2
+
+        from rt2_ros.film import captioned
+
+        stamp_ns = _ns(msg.header.stamp)
+        self._first_ns = self._first_ns or stamp_ns
+        now_ms = (stamp_ns - self._first_ns) // 1_000_000
+        if self._judge is None or now_ms - self._filmed_ms < FILM_MS:
+            return
+        self._filmed_ms = now_ms
+        image = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.width, 3)
+        words = self.view.integers or "waiting for the first decision"
+        plan = f"   {self.view.plan}" if self.view.plan else ""
+        picture = captioned(image, f'"{self.view.instruction}"', words + plan)
+        self._film.add(picture, now_ms)
+        half = (msg.width // 2, msg.height // 2)
+        small = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
+        caption = f"{self.view.instruction}  {self.view.seconds:.1f} s"
+        self.view.tiles.append(captioned(small, caption, words))
+
+
+def tabletop_state(scene: Any, controller: Any) -> TabletopState:
+    """The simulator's SceneState as the judge knows it; the hand's pose is the measured one."""
+    from rt2_ros.control.pose import Pose
+    from rt2_ros.sim.tabletop import MAX_OPENING, ObjectState, TabletopState
+
+    objects = tuple(
+        ObjectState(o.name, o.kind, *_arrays(o.pose), grasped=o.grasped) for o in scene.objects
+    )
+    hand = Pose.from_quaternion(*_arrays(controller.end_effector_pose))
+    opening = MAX_OPENING * (1.0 - controller.gripper_closedness)
+    seconds = _ns(scene.header.stamp) / 1e9
+    return TabletopState(seconds, scene.seed, objects, hand, opening, np.zeros(9))
+
+
+def _arrays(pose: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    p, q = pose.position, pose.orientation
+    return np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
+
+
+def _ns(stamp: Any) -> int:
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def run(
+    graph: Graph,
+    tasks: Sequence[tuple[str, Task]],
+    *,
+    seed: int = 0,
+    limit_s: float = 20.0,
+    out: Path = Path("out/demo"),
+    namespace: str = "",
+) -> list[Attempt]:
+    """Start the graph, try each (instruction, task) once on its own table; leave film and sheet."""
+    from rt2_ros.film import Film, contact_sheet, evenly
+    from rt2_ros.nodes.operator import Operator
+
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    attempts, rows = [], []
+    with (
+        open(out / "nodes.log", "w", encoding="utf-8") as log,
+        stop_requested() as stopped,
+        Operator(namespace) as person,
+        Screen() as screen,
+    ):
+        person.refuse_second(graph)
+        screen.say(f"starting {', '.join(node.name for node in graph.nodes)}")
+        with (
+            Processes(graph, lambda name, line: print(name, line, file=log)) as processes,
+            Film(out / "demo.mp4") as film,
+        ):
+
+            def check() -> None:
+                processes.check()
+                if stopped():
+                    raise KeyboardInterrupt
+
+            person.until_ready(graph, check)
+            screen.say(f"ready after {time.monotonic() - started:.1f} s")
+            demo = Demo(person, film, check, screen.show)
+            for index, (text, task) in enumerate(tasks):
+                attempts.append(demo.attempt(text, task, seed + index, limit_s))
+                rows.append(evenly(demo.view.tiles, TILES))
+                screen.verdict(attempts[-1])
+    contact_sheet(out / "contact_sheet.png", rows)
+    screen.table(attempts)
+    return attempts
+
+
+def main(argv: list[str]) -> int:
+    """Run the demonstration."""
+    parser = argparse.ArgumentParser("rt2 demo", description="The arm is told things, and judged.")
+    add_graph_arguments(parser, fixed=("sim",))
+    parser.add_argument(
+        "--instruction", action="append", help="instead of the three; can be given several times"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the first table (default: 0)")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="(default: out/demo)")
+    parser.add_argument("--limit", type=float, default=20.0, help="s per instruction (default: 20)")
+    arguments = parser.parse_args(argv)
+    if arguments.seed < 0:
+        raise ValueError(f"--seed is {arguments.seed}; expected 0 or more")
+    if arguments.limit <= 0:
+        raise ValueError(f"--limit is {arguments.limit}; expected more than 0")
+
+    from rt2_ros.data.split import object_name
+    from rt2_ros.sim.tasks import parse_task
+
+    said = arguments.instruction or INSTRUCTIONS
+    tasks = [(text, parse_task(text, object_name)) for text in said]
+    started = time.monotonic()
+    attempts = run(
+        graph_from(arguments),
+        tasks,
+        seed=arguments.seed,
+        limit_s=arguments.limit,
+        out=arguments.out,
+        namespace=arguments.namespace,
+    )
+    done = sum(attempt.success for attempt in attempts)
+    print(
+        f"{done} of {len(attempts)} done in {time.monotonic() - started:.0f} s; "
+        f"see {arguments.out}/demo.mp4 and {arguments.out}/contact_sheet.png"
+    )
+    return 0 if done == len(attempts) else 1

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run leaves to look at: a film and a contact sheet, both with words on the pictures.
+
+with Film("out/demo/demo.mp4") as film:
+    film.add(image, 1_500, ["pick up the banana", "0 127 255 127 127 127 127 255"])
+contact_sheet("out/demo/contact_sheet.png", [[tile, tile], [tile, tile]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+MILLISECOND = Fraction(1, 1000)
+BAND = 26  # px, height of a line of text
+
+
+def captioned(image: Image, top: str, bottom: str = "") -> Image:
+    """A copy of uint8 RGB (H, W, 3) with a line of text along its upper and lower edge."""
+    picture = np.ascontiguousarray(image).copy()
+    height, width = picture.shape[:2]
+    for text, y in ((top, 0), (bottom, height - BAND)):
+        if not text:
+            continue
+        picture[y : y + BAND] = picture[y : y + BAND] // 4
+        (wide, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.55, 1)
+        scale = 0.55 * min(1.0, (width - 16) / max(wide, 1))
+        org, white = (8, y + 18), (255, 255, 255)
+        cv2.putText(picture, text, org, cv2.FONT_HERSHEY_SIMPLEX, scale, white, 1, cv2.LINE_AA)
+    return picture
+
+
+class Film:
+    """An H.264 file with a picture's own time as its time; a context manager."""
+
+    def __init__(self, path: str | Path) -> None:
+        import av  # here and not above: only films need it
+
+        self._av = av
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._container: Any = av.open(str(self.path), "w")
+        self._stream: Any = None
+        self._last_ms = -1
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def add(self, image: Image, time_ms: int) -> None:
+        """Append uint8 RGB (H, W, 3), even sizes; left out if not later than the last."""
+        if time_ms <= self._last_ms:
+            return
+        if self._stream is None:
+            self._stream = self._container.add_stream(
+                "libx264", rate=30, options={"preset": "veryfast", "crf": "23", "threads": "1"}
+            )
+            self._stream.height, self._stream.width = image.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = MILLISECOND
+        frame = self._av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame.pts, frame.time_base = time_ms, MILLISECOND
+        self._last_ms = time_ms
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Write what is left; nothing happens the second time."""
+        if self._container is None:
+            return
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+        self._container.close()
+        self._container = None
+
+
+def evenly(items: Sequence, count: int) -> list:
+    """`count` items spread over all of them, first and last included."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def contact_sheet(path: str | Path, rows: Sequence[Sequence[Image]], gap: int = 6) -> None:
+    """Write a PNG of rows of equally large uint8 RGB tiles; short rows are filled with white."""
+    columns = max(map(len, rows))
+    height, width, _ = rows[0][0].shape
+    sheet = np.full(
+        (len(rows) * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8
+    )
+    for r, row in enumerate(rows):
+        for c, tile in enumerate(row):
+            y, x = gap + r * (height + gap), gap + c * (width + gap)
+            sheet[y : y + height, x : x + width] = tile
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"{path} could not be written")

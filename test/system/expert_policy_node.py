@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy node of the tests: the product's, with the scripted expert where the model would be.
+
+It reads the simulator's truth, which no policy may, so that graph, controller, physics and judge
+are tested without a checkpoint.
+"""
+
+import sys
+
+import rt2_ros.nodes.policy_node as product
+from rt2_ros.actions import answer_text
+from rt2_ros.data.split import object_name
+from rt2_ros.demo import tabletop_state
+from rt2_ros.nodes.base import run
+from rt2_ros.nodes.topics import CONTROLLER_STATUS, SCENE_STATE
+from rt2_ros.policies import Decision, load_policy
+from rt2_ros.sim.expert import expert_action
+from rt2_ros.sim.tasks import parse_task
+
+
+class Expert:
+    def __init__(self):
+        hold = load_policy("hold")
+        self.name, self.image_size = "expert", hold.image_size
+        self.action_space = hold.action_space
+        self.scene = self.controller = None
+
+    def infer(self, observation):
+        if self.scene is None or self.controller is None or observation.state is None:
+            return Decision.invalid("the truth is not known yet")
+        truth = tabletop_state(self.scene, self.controller)
+        target = parse_task(observation.instruction, object_name).object
+        # The truth is older than the observation: what is grasped has moved on with the hand.
+        hand = observation.state[:3]
+        places = {o.name: hand if o.grasped else o.position for o in truth.objects}
+        wanted = places.pop(target)
+        action = expert_action(observation.state, wanted, list(places.values()), truth.tcp.rotation)
+        bins = self.action_space.to_bins(action)
+        plan = f"move to {target}"
+        return Decision(
+            self.action_space.from_bins(bins),
+            bins=bins,
+            text=answer_text(bins, plan),
+            plan=plan,
+            confidence=1.0,
+        )
+
+    def answer(self, image, question):
+        return f"{question} I look at {image.shape[1]} x {image.shape[0]} pixels"
+
+
+class ExpertNode(product.PolicyNode):
+    def _setup(self):
+        expert = Expert()
+        product.load_policy = lambda name: expert
+        super()._setup()
+        self.subscribe(SCENE_STATE, lambda msg: setattr(expert, "scene", msg))
+        self.subscribe(CONTROLLER_STATUS, lambda msg: setattr(expert, "controller", msg))
+
+
+if __name__ == "__main__":
+    sys.exit(run(ExpertNode))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2 demo` on the real graph: processes, DDS, physics, controller, judge and film."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+
+pytest.importorskip("rclpy")
+av = pytest.importorskip("av")
+
+from rt2_ros import cli, demo  # noqa: E402
+from rt2_ros.bringup import Graph, NodeSpec, describe  # noqa: E402
+from rt2_ros.sim.tasks import Task  # noqa: E402
+from rt2_ros.up import use_transport  # noqa: E402
+
+
+class ExpertSpec(NodeSpec):
+    def command(self):
+        return [sys.executable, str(Path(__file__).with_name("expert_policy_node.py"))] + (
+            self.ros_args()
+        )
+
+
+def expert_graph(**arguments) -> Graph:
+    graph = describe(policy="hold", **arguments)
+    robot = tuple(
+        ExpertSpec(**vars(node)) if node.name == "policy_node" else node for node in graph.robot
+    )
+    return replace(graph, robot=robot)
+
+
+def test_the_arm_does_what_it_is_told_and_the_simulator_says_so(tmp_path):
+    use_transport()
+    said = [
+        ("pick up the banana", Task("pick", "banana")),
+        ("grab the apple", Task("pick", "red apple")),
+    ]
+    attempts = demo.run(expert_graph(), said, seed=7, limit_s=25.0, out=tmp_path)
+
+    assert [(a.success, a.reason) for a in attempts] == [(True, "")] * 2
+    assert all(a.height > 0.10 and a.decisions > 5 for a in attempts)
+    with av.open(str(tmp_path / "demo.mp4")) as film:
+        pictures = sum(1 for _ in film.decode(video=0))
+        assert film.streams.video[0].codec_context.name == "h264"
+    assert pictures > 20
+    sheet = cv2.imread(str(tmp_path / "contact_sheet.png"))
+    assert sheet.shape == (2 * (240 + 6) + 6, 6 * (320 + 6) + 6, 3)
+
+
+def test_an_arm_that_did_nothing_is_a_failure_whatever_the_policy_says(tmp_path, capsys):
+    arguments = ["--policy", "hold", "--limit", "2", "--instruction", "pick up the banana"]
+    assert cli.main(["demo", *arguments, "--out", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "never moved" in shown
+    assert "0 of 1 done" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--instruction", "make me happy"], "instruction 'make me happy': expected one like"),
+        (["--instruction", "pick up the flurb"], "no pictograph is named 'flurb'"),
+        (["--policy", "rt3"], "no policy 'rt3'"),
+        (["--seed", "-1"], "--seed is -1; expected 0 or more"),
+    ],
+)
+def test_bad_input_ends_in_one_line_before_anything_starts(arguments, message, capsys):
+    assert cli.main(["demo", *arguments]) == 1
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+    assert "starting" not in shown.out
