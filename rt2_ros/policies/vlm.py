@@ -27,7 +27,7 @@ from rt2_ros.actions import (
     choose_vocabulary,
     question_prompt,
 )
-from rt2_ros.models.constrain import Step, generate
+from rt2_ros.models.constrain import Step, decode, generate
 from rt2_ros.paths import share_dir
 from rt2_ros.policies.base import Decision, Observation
 
@@ -64,6 +64,7 @@ class VlmPolicy:
         )
         self._answers = AnswerGrammar(words, max_tokens=32)
         self._words = words
+        self._decode = decode if model.config.model_type == "paligemma" else generate
         self.image_size = image_size or _image_size(processor)
 
     @classmethod
@@ -113,7 +114,7 @@ class VlmPolicy:
             return Decision.invalid(str(error))
         inputs = self._inputs(observation.image, prompt)
         prepared = time.perf_counter()
-        steps = generate(self._model, inputs, self._grammar)
+        steps = self._decode(self._model, inputs, self._grammar)
         done = time.perf_counter()
         ids = [step.token for step in steps]
         parsed = self._grammar.read(ids)
@@ -131,7 +132,7 @@ class VlmPolicy:
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
         """Free text about an RGB picture (H, W, 3)."""
         inputs = self._inputs(image, question_prompt(question))
-        steps = generate(self._model, inputs, self._answers)
+        steps = self._decode(self._model, inputs, self._answers)
         return self._words.text([step.token for step in steps])
 
     def _inputs(self, image: NDArray[np.uint8], prompt: str) -> dict[str, torch.Tensor]:
