@@ -140,7 +140,7 @@ class ArmController:
         One that is no use is counted and passed over. A clock that goes back disarms.
         """
         try:
-            if stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
+            if 0 < stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
                 self.history.clear()
                 return self.disarm("the clock of the joint states went back")
         except NotInHistory:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from rt2_ros.control.kinematics import Kinematics
@@ -173,9 +174,8 @@ class RobotProfile:
 
     def limits(self) -> JointLimits:
         """Return the arm's joint limits."""
-        return JointLimits(
-            self.joint_lower, self.joint_upper, self.joint_velocity, self.joint_acceleration
-        )
+        keys = ("joint_lower", "joint_upper", "joint_velocity", "joint_acceleration")
+        return JointLimits(*(np.array(getattr(self, key)) for key in keys))
 
     def gripper_position(self, closedness: float) -> float:
         """Return the position of gripper_joint for a closedness of 0 (open) .. 1 (closed)."""

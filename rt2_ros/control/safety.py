@@ -27,7 +27,8 @@ PATH_TOLERANCE = (
     0.005  # m by which the way between two targets in the workspace may bulge out of it
 )
 _SHARES = (1.0, 0.5, 0.25)  # of the way to the target, tried until one can be done
-_SAMPLES = 9  # of a chunk, at which the tip is looked at
+_SAMPLE_PERIOD = 0.04  # s, of a chunk, at which the tip is looked at
+_WORTH_SAYING = 1e-4  # m; smaller corrections are rounding
 _SPEED_MARGIN = 1.02  # for the speed between two samples
 
 
@@ -164,7 +165,7 @@ class SafetyFilter:
         wanted = reference.position + step
         inside = np.clip(wanted, self._low, self._high)
         for axis, before, after in zip("xyz", wanted, inside, strict=True):
-            if before != after:
+            if abs(before - after) > _WORTH_SAYING:
                 verb = "raised" if after > before else "lowered"
                 changes.append(f"workspace: {axis} {before:.3f} m {verb} to {after:.3f} m")
         step = _capped(
@@ -204,12 +205,13 @@ class SafetyFilter:
     def _excess(self, chunk: Chunk) -> float:
         """Return how many times too fast the tip is on a chunk; inf if it leaves the workspace."""
         worst, allowed = 0.0, None
-        for time in np.linspace(0.0, chunk.duration, _SAMPLES):
+        count = int(np.ceil(chunk.duration / _SAMPLE_PERIOD)) + 1
+        for time in np.linspace(0.0, chunk.duration, count):
             q, velocity = chunk.sample(float(time))
             position, twist = self._kinematics.motion(q, velocity)
             outside = float(np.maximum(self._low - position, position - self._high).max())
             if allowed is None:  # the first sample is where the arm is already
-                allowed = max(outside, 0.0) + PATH_TOLERANCE
+                allowed = max(outside, PATH_TOLERANCE)
                 continue
             if outside > allowed:
                 return float("inf")

@@ -20,11 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from rt2_ros.control.pose import Array, vector
 
 _POINTS = 4
-_GRID = 0.005  # s, braking times are rounded up to it, so that points do not crowd
+_GRID = 1e-4  # s, braking times are rounded up to it, so that no two points fall together
 _SHORTEST_BRAKE = 0.02  # s
-_STRETCH = 1.1 ** np.arange(
-    30
-)  # durations tried, as multiples of the one asked for: up to 16 times
+_STRETCH = 1.1 ** np.arange(50)  # durations tried, as multiples of the one asked for
 _SLACK = 1e-9
 
 
@@ -115,8 +113,7 @@ def plan_chunk(
     limits: JointLimits,
     excess: Callable[[Chunk], float] = lambda chunk: 1.0,
 ) -> Chunk:
-    """Plan from positions q (n,) moving at `velocity` (n,) to rest at `target` (n,), all in rad and
-    s.
+    """Plan from positions q (n,) moving at `velocity` (n,) to rest at `target` (n,): rad, s.
 
     Takes `duration` or, where the limits ask for it, longer. Where no single cubic keeps them (the
     arm moves fast the other way), the arm brakes first and then goes.
@@ -131,39 +128,45 @@ def plan_chunk(
         raise ValueError(f"target: {target.tolist()}, expected within the joint limits")
     if not (np.isfinite(duration) and duration > 0):
         raise ValueError(f"duration: {duration}, expected above 0 s")
-    chunk = _slowest_needed(q, velocity, target, duration, limits, excess)
+    chunk = _shortest_cubic(q, velocity, target, duration, limits, excess)
     if chunk is not None:
         return chunk
     if np.any(velocity):
         brake = stop_chunk(q, velocity, limits)
         rest = brake.positions[-1]
-        go = _slowest_needed(rest, np.zeros(size), target, duration, limits, excess)
+        go = _shortest_cubic(rest, np.zeros(size), target, duration, limits, excess)
         if go is not None:
-            return Chunk(
+            both = Chunk(
                 np.concatenate((brake.times, brake.duration + go.times[1:])),
                 np.concatenate((brake.positions, go.positions[1:])),
                 np.concatenate((brake.velocities, go.velocities[1:])),
             )
+            if np.isfinite(excess(both)):
+                return both
     raise NoTrajectory("no trajectory to the target stays within the limits")
 
 
 def stop_chunk(q: ArrayLike, velocity: ArrayLike, limits: JointLimits) -> Chunk:
-    """Bring every joint from `velocity` (n,) rad/s to rest, each as fast as its own acceleration
-    allows.
+    """Bring the arm from `velocity` (n,) rad/s to rest as fast as its accelerations allow.
 
-    Joint by joint, and not along the path: from any point of a chunk within the limits, a joint
-    then stops before the place where that chunk would have brought it.
+    All joints together, so that the tip goes straight on; only where that would carry a joint
+    beyond its limits does each brake as hard as it can by itself, which from any point of a chunk
+    is enough to stop before the place where that chunk would have brought it.
     """
     size = len(limits.lower)
     q, velocity = vector("q", q, size), vector("velocity", velocity, size)
-    ends = np.maximum(np.abs(velocity) / limits.acceleration, _SHORTEST_BRAKE)
-    ends = np.ceil(ends / _GRID - _SLACK) * _GRID
-    times = np.concatenate(([0.0], np.unique(ends)))
+    ends = np.abs(velocity) / limits.acceleration  # s, when each joint is at rest
+    ends = np.maximum(np.ceil(ends / _GRID - _SLACK), 1) * _GRID
+    longest = max(float(ends.max()), _SHORTEST_BRAKE)
+    together = q + velocity * longest / 2
+    if ((limits.lower <= together) & (together <= limits.upper)).all():
+        ends = np.full(size, longest)
+    times = np.unique([0.0, *ends, longest])
     left = np.clip(1 - times[:, None] / ends, 0.0, None)  # share of the speed that is left, (m, n)
     return Chunk(times, q + velocity * ends * (1 - left**2) / 2, velocity * left)
 
 
-def _slowest_needed(
+def _shortest_cubic(
     q: Array,
     velocity: Array,
     target: Array,
@@ -172,7 +175,7 @@ def _slowest_needed(
     excess: Callable[[Chunk], float],
 ) -> Chunk | None:
     """Return the shortest cubic of at least `duration` that passes, or None."""
-    durations = duration * _STRETCH
+    durations = np.asarray(duration * _STRETCH, dtype=np.float64)
     least = 0.0
     for time in durations[_within_limits(q, velocity, target, durations, limits)]:
         if time < least:
@@ -229,4 +232,4 @@ def _within_limits(
         & (extreme >= lowest - _SLACK)
         & (extreme <= highest + _SLACK)
     )
-    return fits.all(axis=1)
+    return np.asarray(fits.all(axis=1))

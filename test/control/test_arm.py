@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The states of the controller: above all what must not move the arm."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from rt2_ros.control.arm import State
+
+
+def held(rig, code):
+    """Fail unless the last delta was refused with `code` and nothing was sent for it."""
+    assert (rig.arm.verdict.accepted, rig.arm.verdict.code) == (False, code)
+    return True
+
+
+def test_a_delta_moves_the_arm_by_what_it_says(rig):
+    before = rig.tip.position
+    rig.move(0.03, 0.02, -0.01)
+    assert rig.arm.state == State.MOVING
+    rig.run(0.5)
+    assert_allclose(rig.tip.position - before, [0.03, 0.02, -0.01], atol=1e-4)
+    assert not rig.moving
+
+
+def test_late_decisions_do_not_overshoot(rig):
+    """At 5 Hz with 0.2 s of latency, each delta counts from its own image."""
+    goal = rig.tip.position + [0.12, 0.08, -0.15]
+    waiting, reached = [], []
+    for _ in range(15):
+        way = goal - rig.tip.position
+        waiting.append(rig.delta(way * min(1.0, 0.05 / np.linalg.norm(way))))
+        if len(waiting) > 1:
+            rig.send(waiting.pop(0))
+        rig.run(0.2)
+        reached.append(rig.tip.position)
+    assert_allclose(reached[-1], goal, atol=1e-3)
+    assert (np.array(reached)[:, 2] > goal[2] - 0.002).all()
+    assert rig.arm.refused == 0
+
+
+def test_deltas_in_a_row_are_blended_without_stop_and_go(rig):
+    rig.move(0.0, 0.06, 0.0)
+    speeds = []
+    for _ in range(4):
+        rig.run(0.2)
+        rig.move(0.0, 0.04, 0.0)
+        speeds.append(np.abs(rig.velocity).max())
+    assert min(speeds) > 0.05
+
+
+def test_nothing_moves_while_disarmed(new_rig):
+    rig = new_rig(armed=False)
+    rig.instruct()
+    rig.move(0.05, 0, 0)
+    assert held(rig, "disarmed")
+    rig.run(1.0)
+    assert rig.commands == []
+    assert rig.arm.state == State.DISARMED
+
+
+def test_nothing_moves_because_the_arm_is_armed(new_rig):
+    """An instruction given before does not count: it must be given again."""
+    rig = new_rig(armed=False)
+    rig.instruct()
+    rig.arm.arm()
+    rig.arm.on_policy_status(1, "pick up the apple")
+    rig.move(0.05, 0, 0)
+    assert held(rig, "instruction")
+    rig.instruct(instruction_id=2)
+    rig.move(0.05, 0, 0)
+    assert len(rig.commands) == 1
+
+
+def test_nothing_moves_because_the_controller_starts_beside_a_running_policy(new_rig):
+    rig = new_rig()
+    rig.arm.on_policy_status(5, "pick up the apple")
+    rig.move(0.05, 0, 0)
+    assert held(rig, "instruction")
+    assert rig.arm.state == State.HOLDING
+    rig.arm.on_policy_status(6, "pick up the pear")
+    rig.move(0.05, 0, 0)
+    assert rig.arm.state == State.MOVING
+
+
+def test_an_idle_policy_seen_first_makes_the_next_instruction_a_new_one(new_rig):
+    rig = new_rig()
+    rig.arm.on_policy_status(0, "")
+    rig.arm.on_policy_status(1, "pick up the apple")
+    assert rig.move(0.05, 0, 0) is not None
+
+
+def test_nothing_moves_without_an_instruction(new_rig):
+    rig = new_rig()
+    rig.move(0.05, 0, 0)
+    assert held(rig, "instruction")
+    assert rig.arm.state == State.ARMED
+
+
+def test_stop_brakes_at_once_and_latches(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(0.15)
+    assert rig.moving
+    command = rig.apply(rig.arm.stop())
+    assert command.chunk.duration <= 0.2
+    rig.run(0.2)
+    assert not rig.moving
+    sent = len(rig.commands)
+    rig.move(0.05, 0, 0)
+    assert held(rig, "stopped")
+    rig.instruct("pick up the pear", 2)
+    rig.move(0.05, 0, 0)
+    assert held(rig, "stopped")
+    rig.arm.arm()
+    rig.move(0.05, 0, 0)
+    assert held(rig, "instruction")
+    assert len(rig.commands) == sent
+    rig.instruct("pick up the pear", 3)
+    rig.move(0.05, 0, 0)
+    assert rig.arm.state == State.MOVING
+
+
+def test_disarm_brakes(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(0.15)
+    rig.apply(rig.arm.disarm())
+    rig.run(0.2)
+    assert not rig.moving
+    assert rig.arm.state == State.DISARMED
+
+
+def test_stop_at_rest_sends_nothing(rig):
+    assert rig.arm.stop() is None
+    assert rig.arm.state == State.STOPPED
+
+
+def test_an_empty_instruction_stops_and_its_deltas_are_dead(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(0.15)
+    rig.apply(rig.arm.on_instruction("  "))
+    rig.run(0.2)
+    assert not rig.moving
+    assert rig.arm.state == State.ARMED
+    rig.arm.on_policy_status(1, "pick up the apple")  # the policy has not noticed yet
+    rig.move(0.05, 0, 0)
+    assert held(rig, "instruction")
+    rig.arm.on_policy_status(0, "")
+    rig.instruct(instruction_id=2)
+    assert rig.move(0.05, 0, 0) is not None
+
+
+def test_a_new_instruction_drops_what_is_under_way(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(0.15)
+    old = rig.delta((0.05, 0, 0))
+    rig.instruct("pick up the pear", 2)
+    rig.run(0.2)
+    assert not rig.moving
+    rig.send(old)
+    assert held(rig, "instruction")
+    assert rig.arm.state == State.HOLDING
+    assert rig.move(0.02, 0, 0, step=1) is not None  # steps count anew
+
+
+def test_terminate_holds_until_the_next_instruction(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(0.15)
+    rig.move(0.05, 0, 0, terminate=True)
+    rig.run(0.2)
+    assert not rig.moving
+    assert (rig.arm.state, rig.arm.reason) == (State.HOLDING, "done: the policy says terminate")
+    rig.move(0.05, 0, 0)
+    assert held(rig, "instruction")
+
+
+def test_replayed_and_old_steps_are_refused(rig):
+    delta = rig.delta((0.02, 0, 0))
+    rig.send(delta)
+    rig.run(0.1)
+    rig.send(delta)
+    assert held(rig, "step")
+    rig.move(0.02, 0, 0, step=0)
+    assert held(rig, "step")
+
+
+def test_stale_future_and_unstamped_deltas_are_refused(rig):
+    rig.run(1.0)
+    rig.move(0.02, 0, 0, stamp_ns=rig.now_ns - 900_000_000)
+    assert held(rig, "stale")
+    rig.move(0.02, 0, 0, stamp_ns=rig.now_ns + 1_000)
+    assert held(rig, "stamp")
+    rig.move(0.02, 0, 0, stamp_ns=0)
+    assert held(rig, "stamp")
+    assert rig.commands == []
+    assert rig.arm.refused == 3
+
+
+def test_a_flood_is_cut_to_the_control_rate(rig):
+    for _ in range(1000):
+        rig.move(0.001, 0, 0)
+    assert len(rig.commands) == 1
+    assert rig.arm.refusals["rate"] == 999
+
+
+def test_silence_of_the_policy_becomes_a_hold(rig):
+    rig.move(0.02, 0, 0)
+    rig.run(0.75)
+    assert rig.arm.state == State.MOVING
+    rig.run(0.1)
+    assert rig.arm.state == State.HOLDING
+    assert rig.arm.reason == "no decision on an image of the last 0.8 s"
+    assert len(rig.commands) == 1  # it had come to rest by itself
+    assert rig.move(0.02, 0, 0) is not None
+
+
+def test_silence_of_the_joint_states_brakes(rig):
+    rig.move(0.09, 0, -0.04)
+    rig.run(0.1)
+    assert rig.chunk.duration > 0.45
+    rig.run(0.32, joint_states=False)
+    assert rig.arm.state == State.HOLDING
+    assert rig.arm.reason.startswith("no joint states for 0.3")
+    assert len(rig.commands) == 2
+    rig.move(0.02, 0, 0)
+    assert held(rig, "joint states")
+
+
+def test_bad_joint_states_are_counted_and_not_believed(rig):
+    names = list(rig.profile.arm_joints)
+    for values in ([np.nan] * 7, [0.0] * 6):
+        rig.arm.on_joint_state(rig.now_ns + 1, names[: len(values)], values)
+    rig.arm.on_joint_state(0, names, [0.0] * 7)
+    assert rig.arm.bad_joint_states == 3
+    assert_allclose(rig.arm.pose().position, rig.tip.position)
+    assert rig.arm.state == State.HOLDING  # waiting for the first decision
+
+
+def test_a_clock_that_goes_back_disarms(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(0.15)
+    names = list(rig.profile.arm_joints)
+    rig.apply(rig.arm.on_joint_state(rig.now_ns - 5_000_000_000, names, list(rig.q)))
+    assert (rig.arm.state, len(rig.commands)) == (State.DISARMED, 2)
+    assert "clock" in rig.arm.reason
+
+
+def test_the_gripper_closes_before_the_arm_goes_on(rig):
+    rig.move(0.06, 0, 0)
+    rig.run(0.2)
+    command = rig.move(0.05, 0, 0, gripper=1.0)
+    assert command.gripper == 0.0
+    assert (command.chunk.velocities[-1] == 0).all()
+    assert command.chunk.duration <= 0.2
+    rig.run(0.2)
+    assert not rig.moving
+    rig.move(0.0, 0, 0.05, gripper=1.0)
+    assert held(rig, "gripper")
+    rig.run(0.2)
+    command = rig.move(0.0, 0, 0.05, gripper=1.0)
+    assert command.gripper is None
+    rig.run(0.4)
+    assert rig.tip.position[2] == pytest.approx(0.30, abs=1e-3)
+
+
+def test_the_gripper_command_is_kept_and_not_read_back(rig):
+    """Around an object the fingers stand half open: that is not a reason to send them again."""
+    rig.move(0, 0, 0, gripper=1.0)
+    rig.finger = 0.025
+    rig.run(0.5)
+    assert rig.arm.gripper_closedness == pytest.approx(0.375)
+    assert rig.move(0, 0, 0.05, gripper=1.0).gripper is None
+
+
+def test_an_arm_off_its_trajectory_goes_on_from_where_it_is(rig):
+    rig.move(0.02, 0, 0)
+    rig.run(0.5)
+    pushed = rig.q + 0.15
+    rig.chunk, rig.q = None, pushed
+    rig.run(0.1)
+    command = rig.move(0, 0, 0.01)
+    assert_allclose(command.chunk.positions[0], pushed)
+
+
+def test_status_figures(rig):
+    for _ in range(10):
+        rig.move(0.01, 0, 0)
+        rig.run(0.2)
+    assert (rig.arm.accepted, rig.arm.refused) == (10, 0)
+    assert rig.arm.rate() == pytest.approx(5.0)
+    assert rig.arm.instruction_id == 1
+    rig.run(3.0)
+    assert rig.arm.rate() == 0.0

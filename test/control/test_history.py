@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from rt2_ros.control.history import JointHistory, NotInHistory, by_name
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def history():
+    history = JointHistory(["a", "b"], horizon=1.0)
+    history.add(1000 * MS, ["b", "finger", "a"], [0.2, 0.04, 0.1])
+    history.add(1010 * MS, ["a", "b", "finger"], [0.3, 0.2, 0.04])
+    history.add(1020 * MS, ["finger", "a", "b"], [0.04, 0.3, 0.6])
+    return history
+
+
+def test_positions_are_mapped_by_name_and_interpolated(history):
+    assert_allclose(history.at(1000 * MS), [0.1, 0.2])
+    assert_allclose(history.at(1005 * MS), [0.2, 0.2])
+    assert_allclose(history.at(1020 * MS), [0.3, 0.6])
+    assert_allclose(history.at(1015 * MS), [0.3, 0.4])
+    assert_allclose(history.velocity(), [0.0, 40.0])
+
+
+def test_outside_the_history_there_is_no_answer(history):
+    with pytest.raises(NotInHistory, match="as old as that: 0.001 s older"):
+        history.at(999 * MS)
+    with pytest.raises(NotInHistory, match="as new as that: 0.005 s newer"):
+        history.at(1025 * MS)
+    with pytest.raises(NotInHistory, match="no joint state yet"):
+        JointHistory(["a"]).at(0)
+
+
+def test_a_gap_is_not_bridged(history):
+    history.add(1500 * MS, ["a", "b"], [0.0, 0.0])
+    with pytest.raises(NotInHistory, match="no joint states for 0.480 s"):
+        history.at(1300 * MS)
+    assert_allclose(history.at(1500 * MS), [0.0, 0.0])
+    assert_allclose(history.at(1020 * MS), [0.3, 0.6])
+    assert_allclose(history.velocity(), [0.0, 0.0])
+
+
+def test_what_is_older_than_the_horizon_is_forgotten(history):
+    for ms in range(1030, 2021, 10):
+        history.add(ms * MS, ["a", "b"], [0.3, 0.6])
+    history.at(1020 * MS)
+    with pytest.raises(NotInHistory):
+        history.at(1019 * MS)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "names", "positions", "message"),
+    [
+        (1030 * MS, ["a", "finger"], [0.1, 0.2], "lacks b"),
+        (1030 * MS, ["a", "b"], [0.1, np.nan], "b is nan"),
+        (1030 * MS, ["a", "b"], [np.inf, 0.1], "a is inf"),
+        (1030 * MS, ["a", "b", "b"], [0.1, 0.2, 0.3], "named twice"),
+        (1030 * MS, ["a", "b"], [0.1], "2 names for 1 values"),
+        (1020 * MS, ["a", "b"], [0.1, 0.2], "not newer"),
+        (0, ["a", "b"], [0.1, 0.2], "stamp 0 ns"),
+    ],
+)
+def test_a_bad_joint_state_is_refused_and_changes_nothing(
+    history, stamp, names, positions, message
+):
+    with pytest.raises(ValueError, match=message):
+        history.add(stamp, names, positions)
+    assert history.newest()[0] == 1020 * MS
+
+
+def test_nan_of_a_joint_that_nobody_asks_for_does_no_harm():
+    assert_allclose(by_name(["a", "x"], [0.1, np.nan], ["a"]), [0.1])

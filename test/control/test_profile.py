@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import numpy as np
+import pytest
+import yaml
+
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.paths import config_path
+
+
+@pytest.fixture
+def data():
+    return yaml.safe_load(config_path("robots", "panda.yaml").read_text())
+
+
+def test_panda_home_lies_in_its_workspace(profile, kinematics):
+    tip = kinematics.forward(profile.home).position
+    assert (np.array(profile.workspace_min) < tip).all()
+    assert (tip < np.array(profile.workspace_max)).all()
+
+
+def test_closedness_runs_from_open_to_closed(profile):
+    assert profile.gripper_position(0.0) == 0.04
+    assert profile.gripper_position(1.0) == 0.0
+    assert profile.gripper_closedness(0.01) == pytest.approx(0.75)
+    assert profile.gripper_closedness(0.05) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("base_frame", "", "base_frame: '', expected a non-empty text"),
+        ("time_to_live", -1, "time_to_live: -1.0, expected above 0"),
+        ("time_to_live", "soon", "time_to_live: 'soon', expected a finite number"),
+        ("control_rate", float("nan"), "control_rate: nan, expected a finite number"),
+        ("gripper_settle", True, "gripper_settle: True, expected a finite number"),
+        ("home", [0.0] * 6, "home: .*, expected 7 numbers"),
+        ("home", [9.0] * 7, "home of panda_joint1: 9.0, expected in -2.85 .. 2.85"),
+        ("home", 3, "home: 3, expected a list"),
+        ("arm_joints", ["a"] * 7, "arm_joints: .*, expected distinct joint names"),
+        ("joint_velocity", [0.0] * 7, "joint_velocity: .*, expected numbers above 0"),
+        ("joint_lower", [3.0] * 7, "joint_lower of panda_joint1: 3.0, expected below"),
+        ("workspace_min", [0.8, 0.0, 0.1], "workspace_min x: 0.8, expected below workspace_max"),
+        ("table_height", 0.2, "workspace_min z: 0.012, expected above table_height, 0.2"),
+        ("gripper_closed", 0.04, "gripper_open: 0.04, expected different from gripper_closed"),
+        ("speed", 1.0, "speed: not a key of a robot profile"),
+    ],
+)
+def test_errors_name_key_value_and_expected(data, tmp_path, key, value, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**data, key: value}))
+    with pytest.raises(ValueError, match=f"mine.yaml: {message}"):
+        RobotProfile.load(path)
+
+
+def test_missing_keys_are_named(data):
+    del data["home"], data["tip_frame"]
+    with pytest.raises(ValueError, match="missing home, tip_frame"):
+        RobotProfile.from_dict(data)
+
+
+def test_unknown_robot_names_those_that_exist():
+    with pytest.raises(ValueError, match="robot 'r2d2': no .*r2d2.yaml; there are: .*panda"):
+        RobotProfile.load(config_path("robots", "panda.yaml").with_name("r2d2.yaml"))
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "", "a: [1\n"])
+def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="mine.yaml") as caught:
+        RobotProfile.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gripper_joint": "claw"}, "joint 'claw': not in the URDF"),
+        ({"tip_frame": "nose"}, "frame 'nose': not in the URDF"),
+        ({"joint_upper": (2.85, 1.72, 2.85, -0.12, 2.85, 3.70, 2.95)}, "panda_joint7: limits"),
+        ({"joint_velocity": (9.0,) * 7}, "joint_velocity of panda_joint1: 9.0, expected at most"),
+        ({"gripper_open": 0.08}, "gripper_open: 0.08, expected in 0 .. 0.04"),
+    ],
+)
+def test_what_the_urdf_does_not_allow_is_refused_by_name(profile, urdf, changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(profile, **changes).kinematics(urdf)
+
+
+def test_a_joint_of_the_arm_that_the_urdf_lacks_is_named(profile, urdf):
+    names = ("panda_joint1x", *profile.arm_joints[1:])
+    with pytest.raises(ValueError, match="joint 'panda_joint1x': not in the URDF"):
+        dataclasses.replace(profile, arm_joints=names).kinematics(urdf)
