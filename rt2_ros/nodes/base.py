@@ -22,6 +22,7 @@ run on the steady clock, so a simulated clock that stops does not stop a watchdo
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -92,7 +93,7 @@ class BaseNode(LifecycleNode):
         super().__init__(name, **kwargs)
         self._resources = ExitStack()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._quiet_until: dict[str, int] = {}  # complaints by key, steady clock in ns
+        self._quiet_until: dict[str, int] = {}  # complaints, steady clock in ns
         self._failure = ""  # why the last transition failed
         self.active = False
         try:
@@ -160,8 +161,9 @@ class BaseNode(LifecycleNode):
         self._resources.callback(worker.close)
         return worker
 
-    def complain(self, key: str, text: str) -> None:
-        """Log a warning, but the same `key` only once in ten seconds."""
+    def complain(self, text: str) -> None:
+        """Log a warning; the same text, whatever its numbers, only once in ten seconds."""
+        key = re.sub(r"\d+", "#", text)
         now = self._steady.now().nanoseconds
         if now >= self._quiet_until.get(key, 0):
             self._quiet_until[key] = now + 10_000_000_000
@@ -231,7 +233,8 @@ class BaseNode(LifecycleNode):
             self.get_logger().error(f"{self._failure}\n{traceback.format_exc()}")
             result = ERROR
         else:
-            self._failure = ""
+            if what in ("configure", "activate"):
+                self._failure = ""
             return SUCCESS
         if what == "configure":
             self._resources.close()
@@ -278,11 +281,13 @@ def run(make: Callable[[], BaseNode], argv: list[str] | None = None) -> int:
     """
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
-    done: Future = Future(executor=executor)
+    done: Future = Future()
+    woken = threading.Event()
 
     def stop() -> None:
         done.set_result(None)
         executor.wake()
+        woken.set()
 
     _on_signal(stop)
     node = None
@@ -298,6 +303,7 @@ def run(make: Callable[[], BaseNode], argv: list[str] | None = None) -> int:
                 return 1
             node.get_logger().info("active")
         executor.spin_until_future_complete(done)
+        woken.wait(1.0)  # the executor must not go while it is being woken
         return 0
     finally:
         if node is not None:

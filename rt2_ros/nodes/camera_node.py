@@ -111,7 +111,7 @@ class CameraNode(BaseNode):
         ),
         Parameter(
             "camera_timeout",
-            3.0,
+            5.0,
             "A camera without a picture for so long is reported as missing.",
             unit="s",
             low=0.1,
@@ -222,7 +222,6 @@ class CameraNode(BaseNode):
                 images.append(image_msg(square(rgb(msg), self._size)))
             except BadImage as error:
                 self._frames.accounts[camera].refuse("broken", one_line(error))
-                self.complain(f"broken {camera}", f"camera {camera!r}: refused: {error}")
                 return
         stamp_ns = min(stamp for stamp, _ in frames.values())
         stamp = Time(nanoseconds=stamp_ns).to_msg()
@@ -302,7 +301,7 @@ class CameraNode(BaseNode):
             return Health.error(self._missing_text(camera), **figures)
         if refused:
             for text in refused:
-                self.complain(text.split(":")[0], text)
+                self.complain(text)
             return Health.warn("; ".join(refused), **figures)
         for problem in (self._model_problem, self._joint_problem):
             if problem:

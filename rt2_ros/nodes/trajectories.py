@@ -68,7 +68,7 @@ def read(
     return [
         (float(time), position, velocity)
         for time, position, velocity in zip(times + delay, positions, velocities, strict=True)
-        if time + delay > 0
+        if time > 0
     ]
 
 

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From end-effector deltas to joint trajectories: the node around the arm's controller.
+
+    ros2 run rt2_ros controller_node --ros-args -p robot:=panda
+    ros2 service call /controller_node/arm std_srvs/srv/SetBool "{data: true}"
+
+Whether and how the arm moves is decided in `rt2_ros.control.arm`; here are the wires. The stop
+service is not a safety-rated stop: keep the robot's own within reach.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.time import Time
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from rt2_ros.control.arm import ArmController, Command, State
+from rt2_ros.control.history import NotInHistory
+from rt2_ros.control.safety import Delta
+from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus
+from rt2_ros.nodes import topics
+from rt2_ros.nodes.base import BaseNode, Health, one_line, run
+from rt2_ros.nodes.parameters import Parameter
+from rt2_ros.nodes.robot import ROBOT, load_robot, pose_msg
+
+GRIPPER_TIME = 0.25  # s that a gripper command is given, below every profile's gripper_settle
+STATUS_PERIOD = 0.2  # s
+
+
+def delta_of(msg: EndEffectorDelta) -> Delta:
+    """Return a message as the safety filter takes it; nothing is checked here."""
+    t, r = msg.translation, msg.rotation
+    return Delta(
+        stamp_ns=Time.from_msg(msg.header.stamp).nanoseconds,
+        frame_id=msg.header.frame_id,
+        instruction_id=msg.instruction_id,
+        step=msg.step,
+        translation=(t.x, t.y, t.z),
+        rotation=(r.x, r.y, r.z),
+        gripper=msg.gripper_closedness,
+        terminate=msg.terminate,
+    )
+
+
+class ControllerNode(BaseNode):
+    """Every event goes to the ArmController, every command that it returns goes out."""
+
+    PARAMETERS = (
+        ROBOT,
+        Parameter(
+            "start_armed",
+            False,
+            "Armed from the start, for simulated arms; otherwise a person calls ~/arm.",
+            read_only=True,
+        ),
+    )
+
+    def __init__(self, name: str = "controller_node", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self._arm: ArmController | None = None
+        self._problem = "not configured"
+        self._frame = ""
+        self._told: tuple[object, ...] = ()  # what the last status said
+        self._begun = (0, 0, 0)  # instruction id, and counts accepted and refused when it began
+        # Not managed, and not torn down: the last word must be that the arm is disarmed.
+        self._status_out = self.create_publisher(*topics.CONTROLLER_STATUS)
+        self._publish_status()
+
+    def _setup(self) -> None:
+        self._profile = load_robot(self.value("robot"))
+        self._frame = self._profile.base_frame
+        self._description = ""
+        self._policy_status: PolicyStatus | None = None
+        self._problem = f"no URDF on {self.resolve_topic_name(topics.ROBOT_DESCRIPTION.name)} yet"
+        self.at_teardown(self._forget)
+        self._arm_out = self.publish(topics.joint_trajectory(self._profile.arm_controller))
+        self._gripper_out = self.publish(topics.joint_trajectory(self._profile.gripper_controller))
+        self.subscribe(topics.ROBOT_DESCRIPTION, self._take_description)
+        self.subscribe(topics.JOINT_STATES_IN, self._take_joints)
+        self.subscribe(topics.INSTRUCTION, self._take_instruction)
+        self.subscribe(topics.POLICY_STATUS, self._take_policy_status)
+        self.subscribe(topics.END_EFFECTOR_DELTA, self._take_delta)
+        self.serve(SetBool, topics.ARM_SERVICE, self._serve_arm)
+        self.serve(Trigger, topics.STOP_SERVICE, self._serve_stop)
+        self.every(1.0 / self._profile.control_rate, self._tick)
+        self.every(STATUS_PERIOD, self._publish_status)
+
+    def _stop(self) -> None:
+        if self._arm is not None:
+            self._send(self._arm.disarm("the controller was deactivated"))
+
+    def _forget(self) -> None:
+        self._arm, self._problem, self._told = None, "not configured", ()
+        self._publish_status()
+
+    # Events
+
+    def _take_description(self, msg: String) -> None:
+        if msg.data == self._description:
+            return
+        self._description = msg.data
+        if self._arm is not None:
+            self._send(self._arm.disarm("robot_description changed"))
+            self._arm = None
+        try:
+            kinematics = self._profile.kinematics(msg.data)
+        except ValueError as error:
+            self._problem = (
+                f"{self.resolve_topic_name(topics.ROBOT_DESCRIPTION.name)} does not fit robot "
+                f"{self._profile.name!r}: {one_line(error)}; correct the URDF or set `robot`"
+            )
+            self.get_logger().error(self._problem)
+        else:
+            self._problem = ""
+            self._arm = ArmController(self._profile, kinematics, armed=self.value("start_armed"))
+            if self._policy_status is not None:  # latched, so it may have come before the URDF
+                self._take_policy_status(self._policy_status)
+        self._publish_status()
+
+    def _take_joints(self, msg: JointState) -> None:
+        if self._arm is not None:
+            stamp = Time.from_msg(msg.header.stamp).nanoseconds
+            self._send(self._arm.on_joint_state(stamp, msg.name, msg.position))
+
+    def _take_instruction(self, msg: String) -> None:
+        if self._arm is not None and self.active:
+            self._send(self._arm.on_instruction(msg.data))
+
+    def _take_policy_status(self, msg: PolicyStatus) -> None:
+        self._policy_status = msg
+        if self._arm is not None and self.active:
+            self._send(self._arm.on_policy_status(msg.instruction_id, msg.instruction))
+
+    def _take_delta(self, msg: EndEffectorDelta) -> None:
+        if self._arm is None or not self.active:
+            return
+        self._send(self._arm.on_delta(delta_of(msg), self.now_ns()))
+        verdict = self._arm.verdict
+        if verdict is not None and not verdict.accepted:
+            self.complain(f"delta {msg.step} refused: {verdict.reason}")
+
+    def _tick(self) -> None:
+        if self._arm is not None:
+            self._send(self._arm.tick())
+
+    def _serve_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if self._arm is None or not self.active:
+            response.message = self._problem or "the controller is not active"
+            return response
+        if request.data:
+            self._arm.arm()
+            self._send(None)
+        else:
+            self._send(self._arm.disarm("disarmed by service"))
+        response.success = True
+        response.message = self._arm.reason
+        return response
+
+    def _serve_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._arm is not None:
+            self._send(self._arm.stop("stopped by service; call ~/arm to go on"))
+        response.success = True
+        response.message = self._arm.reason if self._arm is not None else self._problem
+        return response
+
+    # What goes out
+
+    def _send(self, command: Command | None) -> None:
+        """Publish a command if there is one, and the status if it has changed."""
+        if command is not None and command.chunk is not None:
+            self._arm_out.publish(trajectory_msg(self._profile.arm_joints, command.chunk.points()))
+        if command is not None and command.gripper is not None:
+            self._gripper_out.publish(
+                trajectory_msg(
+                    (self._profile.gripper_joint,), [(GRIPPER_TIME, [command.gripper], [0.0])]
+                )
+            )
+        arm = self._arm
+        if arm is not None and (arm.state, arm.reason, arm.instruction_id) != self._told:
+            self._publish_status()
+
+    def _publish_status(self) -> None:
+        arm = self._arm
+        msg = ControllerStatus(state=ControllerStatus.DISARMED, reason=self._problem)
+        if arm is not None:
+            if arm.instruction_id != self._begun[0]:
+                self._begun = (arm.instruction_id, arm.accepted, arm.refused)
+            msg.state, msg.reason, msg.rate = int(arm.state), arm.reason, arm.rate()
+            msg.instruction_id = arm.instruction_id
+            msg.accepted = arm.accepted - self._begun[1]
+            msg.refused = arm.refused - self._begun[2]
+            msg.gripper_closedness = arm.gripper_closedness or 0.0
+            try:
+                msg.end_effector_pose = pose_msg(arm.pose())
+            except NotInHistory:
+                msg.reason = f"{arm.reason}; no joint states yet"
+            told = (arm.state, arm.reason, arm.instruction_id)
+            if self._told[:1] != told[:1]:
+                self.get_logger().info(f"{arm.state.name.lower()}: {arm.reason}")
+            self._told = told
+        msg.header.stamp = self.get_clock().now().to_msg()
+        msg.header.frame_id = self._frame
+        self._status_out.publish(msg)
+
+    def diagnose(self) -> Health:
+        """State and counts; a warning while stopped, an error without a fitting URDF."""
+        arm = self._arm
+        if arm is None:
+            return Health.error(self._problem)
+        figures: dict[str, object] = {
+            "state": arm.state.name,
+            "rate": f"{arm.rate():.1f} Hz",
+            "accepted": arm.accepted,
+            "bad joint states": arm.bad_joint_states,
+        }
+        figures |= {f"refused: {code}": count for code, count in sorted(arm.refusals.items())}
+        try:
+            arm.history.newest()
+        except NotInHistory:
+            name = self.resolve_topic_name(topics.JOINT_STATES.name)
+            return Health.warn(f"no joint states on {name} that name all joints", **figures)
+        if arm.state == State.STOPPED:
+            return Health.warn(arm.reason, **figures)
+        return Health(message=arm.reason or arm.state.name.lower(), values=figures)
+
+
+def trajectory_msg(
+    joints: tuple[str, ...], points: list[tuple[float, Any, Any]]
+) -> JointTrajectory:
+    """Return a trajectory that starts when it arrives: (time in s, positions, velocities) each."""
+    return JointTrajectory(
+        joint_names=list(joints),
+        points=[
+            JointTrajectoryPoint(
+                positions=list(positions),
+                velocities=list(velocities),
+                time_from_start=Duration(nanoseconds=round(time * 1e9)).to_msg(),
+            )
+            for time, positions, velocities in points
+        ],
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node to its end."""
+    return run(ControllerNode, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
