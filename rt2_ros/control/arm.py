@@ -29,9 +29,7 @@ from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import Delta, SafetyFilter, Situation, Verdict
 from rt2_ros.control.trajectory import Chunk, stop_chunk
 
-_TRACKING_TOLERANCE = (
-    0.1  # rad; nearer than that to its trajectory, the arm goes on from the trajectory
-)
+_TRACKING_TOLERANCE = 0.1  # rad off its trajectory, up to which the arm goes on from there
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
 
 
