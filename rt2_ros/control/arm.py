@@ -194,7 +194,7 @@ class ArmController:
         self.verdict = self._judge(delta, now_ns)
         if not self.verdict.accepted:
             self.refusals[self.verdict.code] += 1
-            if self.state == State.HOLDING:
+            if self.state == State.HOLDING and self._live:
                 self.reason = self.verdict.reason
             return None
         now = self._clock()

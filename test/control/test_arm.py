@@ -168,9 +168,9 @@ def test_terminate_holds_until_the_next_instruction(rig):
     rig.move(0.05, 0, 0, terminate=True)
     rig.run(0.2)
     assert not rig.moving
-    assert (rig.arm.state, rig.arm.reason) == (State.HOLDING, "done: the policy says terminate")
     rig.move(0.05, 0, 0)
     assert held(rig, "instruction")
+    assert (rig.arm.state, rig.arm.reason) == (State.HOLDING, "done: the policy says terminate")
 
 
 def test_replayed_and_old_steps_are_refused(rig):
