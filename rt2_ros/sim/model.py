@@ -26,9 +26,9 @@ MASSES = {"block": 0.08, "card": 0.02}
 MAX_SLOTS = 8
 SLOTS = {kind: MAX_SLOTS for kind in HALF_SIZES}
 
-# Position servos, N m/rad. Their damping, kp * SERVO_LAG, lets them trail a moving target by SERVO_LAG
-# seconds unless they are told its velocity. The wrist is soft enough that its damping alone cannot
-# reach its torque limit within one time step: it would ring there.
+# Position servos, N m/rad. Their damping, kp * SERVO_LAG, lets them trail a moving target by
+# SERVO_LAG seconds unless they are told its velocity. The wrist is soft enough that its damping
+# alone cannot reach its torque limit within one time step: it would ring there.
 _ARM_GAINS = (4500, 4500, 3500, 3500, 500, 500, 500)
 SERVO_LAG = 0.05
 _FINGER_GAIN, _FINGER_DAMPING, _FINGER_FORCE = 800.0, 40.0, 20.0  # N/m, N s/m, N per finger

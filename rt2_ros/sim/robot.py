@@ -85,10 +85,10 @@ class _Follower:
     def start(self, time: float, points: Points) -> None:
         q, velocity = self.sample(time)
         rows = [(0.0, q, velocity), *points]
+        if any(np.shape(row[i]) != q.shape for row in rows for i in (1, 2)):
+            raise ValueError(f"points: expected {len(q)} positions and velocities in each")
         positions = np.array([row[1] for row in rows], dtype=np.float64)
         velocities = np.array([row[2] for row in rows], dtype=np.float64)
-        if positions.shape != (len(rows), len(q)) or velocities.shape != positions.shape:
-            raise ValueError(f"points: expected {len(q)} positions and velocities in each")
         self._chunk = Chunk(np.array([row[0] for row in rows], float), positions, velocities)
         self._start = time
         self._rest = positions[-1], np.zeros(len(q))
