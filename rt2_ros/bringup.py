@@ -73,7 +73,7 @@ class NodeSpec:
     @property
     def full_name(self) -> str:
         """The node's name with its namespace: /left/policy_node."""
-        return "/".join(filter(None, ("", self.namespace.strip("/"), self.name)))
+        return "/" + "/".join(filter(None, (self.namespace.strip("/"), self.name)))
 
     def ros_args(self) -> list[str]:
         """What follows the executable."""

@@ -26,8 +26,9 @@ from types import FrameType
 
 from rt2_ros.bringup import ARGUMENTS, Graph, NodeSpec, describe, environment
 
-# [ERROR] [1730000000.123456789] [policy_node]: text
-ROS_LOG = re.compile(r"\[(?P<level>[A-Z]+)\] \[[\d.]+\] \[[^\]]*\]: (?P<text>.*)")
+# [ERROR] [1730000000.123456789] [policy_node]: text, or, from one that could not start,
+# [ERROR] policy_node: text
+ROS_LOG = re.compile(r"\[(?P<level>[A-Z]+)\] (\[[\d.]+\] \[[^\]]*\]|\S+): (?P<text>.*)")
 # From asked to stop until killed; a policy may be in the middle of a decision.
 GRACE_S = 8.0
 LIBC = ctypes.CDLL(None)

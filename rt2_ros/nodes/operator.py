@@ -14,6 +14,7 @@ TimeoutError with what was waited for.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,28 +99,39 @@ class Operator:
                 raise TimeoutError(f"waited {timeout:g} s for {what}")
             self._executor.spin_once(0.1)
 
-    def running(self) -> set[str]:
-        """The full names of all nodes that are seen now."""
+    def running(self) -> Counter[str]:
+        """How many nodes of each full name are seen now."""
         found = self.node.get_node_names_and_namespaces()
-        return {f"{namespace.rstrip('/')}/{name}" for name, namespace in found}
+        return Counter(f"{namespace.rstrip('/')}/{name}" for name, namespace in found)
 
     def refuse_second(self, graph: Graph) -> None:
-        """RuntimeError if a node of this graph runs already, on this machine or in its network."""
-        wanted = {node.full_name for node in graph.nodes}
+        """RuntimeError if a node of this graph runs already; call it before starting one."""
         end = time.monotonic() + DISCOVERY_S
-        while not (busy := wanted & self.running()):
-            if time.monotonic() > end:
-                return
+        while time.monotonic() < end:
             self.spin(0.05)
-        raise RuntimeError(
-            f"busy: {', '.join(sorted(busy))} runs already in ROS domain "
-            f"{self._context.get_domain_id()}; end it, or take another --namespace or ROS_DOMAIN_ID"
-        )
+            self._refuse_more_than(0, graph)
+
+    def _refuse_more_than(self, own: int, graph: Graph) -> None:
+        seen = self.running()
+        busy = sorted({node.full_name for node in graph.nodes if seen[node.full_name] > own})
+        if busy:
+            raise RuntimeError(
+                f"busy: ROS domain {self._context.get_domain_id()} has {', '.join(busy)} already; "
+                "end that graph (one that was killed is seen for 20 s more), or take another "
+                "--namespace or ROS_DOMAIN_ID"
+            )
 
     def until_ready(self, graph: Graph, check: Callable[[], None]) -> None:
-        """Wait until the policy waits for an instruction and, if simulated, the arm is armed."""
+        """Wait until the policy waits for an instruction and, if simulated, the arm is armed.
+
+        A second graph that was discovered too late for `refuse_second` is refused here.
+        """
 
         def missing() -> str:
+            self._refuse_more_than(1, graph)
+            unseen = {node.full_name for node in graph.nodes} - set(self.running())
+            if unseen:
+                return f"{', '.join(sorted(unseen))} to start"
             if self.policy.state == PolicyStatus.UNCONFIGURED:
                 return "the policy to be loaded"
             if "controller" not in self._heard:

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rt2_ros.bringup import ARGUMENTS, PROFILES, Graph, NodeSpec, describe, environment
+from rt2_ros.paths import config_path
+
+LAUNCH = Path(__file__).parents[1] / "launch"
+
+
+def by_name(graph):
+    return {node.name: node for node in graph.nodes}
+
+
+def test_the_default_graph_is_world_camera_policy_controller():
+    graph = describe(policy="hold")
+    assert list(by_name(graph)) == [
+        "simulator_node",
+        "camera_node",
+        "policy_node",
+        "controller_node",
+    ]
+    assert by_name(graph)["policy_node"].parameters["policy"] == "hold"
+    assert by_name(graph)["controller_node"].parameters["start_armed"] is True
+
+
+def test_a_real_arm_has_no_simulator_and_starts_disarmed():
+    graph = describe(policy="hold", sim="none")
+    assert graph.simulation == ()
+    assert by_name(graph)["controller_node"].parameters["start_armed"] is False
+
+
+def test_sim_time_is_the_simulators_and_all_others_follow():
+    nodes = by_name(describe(policy="hold", use_sim_time="true"))
+    assert nodes.pop("simulator_node").parameters["publish_clock"] is True
+    assert all(node.parameters["use_sim_time"] is True for node in nodes.values())
+
+
+def test_arguments_become_ros_arguments(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("{}")
+    graph = describe(policy="hold", namespace="left/arm", params_file=str(mine))
+    node = by_name(graph)["policy_node"]
+    assert node.full_name == "/left/arm/policy_node"
+    assert node.ros_args() == [
+        *("--ros-args", "-r", "__node:=policy_node", "-r", "__ns:=/left/arm"),
+        *("--params-file", str(config_path("bringup.yaml")), "--params-file", str(mine)),
+        *("-p", 'policy:="hold"', "-p", "use_sim_time:=false"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"robot": "ur5"}, "no robot 'ur5'; there are: panda"),
+        ({"policy": "rt3"}, "no policy 'rt3': not one of .*hold"),
+        ({"sim": "gazebo"}, "sim 'gazebo' is not there yet; use 'mujoco'"),
+        ({"sim": "isaac"}, "sim is 'isaac'; expected one of mujoco, gazebo, none"),
+        ({"namespace": "my robot"}, "namespace is 'my robot'; expected letters"),
+        ({"params_file": "none.yaml"}, "params_file: no file none.yaml"),
+        ({"use_sim_time": "maybe"}, "use_sim_time is 'maybe'; expected true or false"),
+    ],
+)
+def test_a_bad_argument_is_refused_in_one_line(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        describe(**{"policy": "hold", **arguments})
+
+
+def test_the_transport_profile_is_set_unless_a_person_has_one(monkeypatch):
+    monkeypatch.delenv(PROFILES, raising=False)
+    assert environment() == {PROFILES: str(config_path("fastdds.xml"))}
+    assert by_name(describe(policy="hold"))["camera_node"].environment == environment()
+    monkeypatch.setenv(PROFILES, "/mine.xml")
+    assert environment() == {}
+
+
+def test_a_graph_has_each_node_once():
+    node = NodeSpec("policy_node", "policy_node", "", ())
+    with pytest.raises(ValueError, match="expected different names"):
+        Graph((), (node, node))
+
+
+def test_config_and_description_name_the_parameters_that_the_nodes_declare():
+    pytest.importorskip("rclpy")
+    written = yaml.safe_load(config_path("bringup.yaml").read_text())
+    for name, node in by_name(describe(policy="hold")).items():
+        module = importlib.import_module(f"rt2_ros.nodes.{name}")
+        kind = getattr(module, "".join(word.capitalize() for word in name.split("_")))
+        declared = {parameter.name for parameter in kind.PARAMETERS}
+        in_file = set(written.get(f"/**/{name}", {}).get("ros__parameters", {}))
+        assert in_file | (set(node.parameters) - {"use_sim_time"}) == declared, name
+
+
+# launch/ is read by ros2 launch; its modules are not on PyPI.
+
+
+def description(name):
+    sources = pytest.importorskip("launch.launch_description_sources")
+    pytest.importorskip("launch_ros")
+    return sources.get_launch_description_from_python_launch_file(str(LAUNCH / name))
+
+
+@pytest.mark.parametrize("name", ["bringup.launch.py", "simulation.launch.py"])
+def test_launch_files_have_the_arguments_of_the_description(name):
+    declared = description(name).get_launch_arguments()
+    found = {a.name: a.default_value[0].text if a.default_value else "" for a in declared}
+    assert found == {a.name: a.default for a in ARGUMENTS}
+
+
+def test_launch_starts_what_the_description_says():
+    files = description("bringup.launch.py")
+    import launch
+    from launch_ros.actions import Node
+
+    context = launch.LaunchContext()
+    for key, value in {"policy": "hold", "namespace": "left"}.items():
+        context.launch_configurations[key] = value
+
+    def started(entities):
+        for entity in entities or []:
+            if isinstance(entity, Node):
+                yield entity
+            else:
+                yield from started(entity.visit(context))
+
+    nodes = {node.node_executable: node for node in started(files.entities)}
+    expected = by_name(describe(policy="hold", namespace="left"))
+    assert set(nodes) == set(expected)
+    for name, node in nodes.items():
+        given = [launch.utilities.perform_substitutions(context, part) for part in node.cmd[1:-1]]
+        assert given[: len(expected[name].ros_args())] == expected[name].ros_args()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+
+from rt2_ros import cli
+
+
+def test_help_names_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys; from rt2_ros.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'rclpy', 'mujoco', 'cv2', 'numpy', 'av'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for command in cli.COMMANDS:
+        assert f"\n  {command} " in result.stdout
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    assert cli.main([]) == 2
+    assert "rt2 COMMAND --help tells more" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["fly"])
+    assert end.value.code == 2
+    assert "invalid choice: 'fly'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """A command of the tests; `does` is what its main does."""
+    module = types.ModuleType("rt2_test_command")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(cli.COMMANDS, "test", (module.__name__, "for tests"))
+    return module
+
+
+def test_a_command_gets_the_rest_of_the_line_and_gives_the_exit_status(command):
+    got = []
+    command.main = lambda argv: got.append(argv) or 7
+    assert cli.main(["test", "--help", "-x", "1"]) == 7
+    assert got == [["--help", "-x", "1"]]
+    command.main = lambda argv: None
+    assert cli.main(["test"]) == 0
+
+
+def test_bad_input_is_one_line_and_a_bug_is_a_traceback(command, capsys):
+    def refuse(argv):
+        raise ValueError("--seed is -1;\n expected 0 or more")
+
+    command.main = refuse
+    assert cli.main(["test"]) == 1
+    assert capsys.readouterr().err == "rt2: --seed is -1; expected 0 or more\n"
+
+    command.main = lambda argv: {}["bug"]
+    with pytest.raises(KeyError):
+        cli.main(["test"])
+
+
+def test_bench_lists_its_benchmarks(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "--help"])
+    assert "\n  loop " in capsys.readouterr().out
+
+
+def test_ask_about_a_picture_file(tmp_path, capsys):
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), np.zeros((8, 8, 3), np.uint8))
+    assert cli.main(["ask", "what is it?", "--image", str(picture), "--policy", "hold"]) == 0
+    assert capsys.readouterr().out == "this policy holds the arm still and knows nothing\n"
+
+    assert cli.main(["ask", "what is it?", "--image", "none.png", "--policy", "hold"]) == 1
+    assert "--image: none.png is not a picture that can be read" in capsys.readouterr().err
