@@ -14,6 +14,8 @@ PYTHON ?= python3
 # `make demo INSTRUCTION="pick up the banana" SEED=7`; taken from the environment by the shell, so
 # that quotes in an instruction stay what they are.
 export INSTRUCTION SEED
+# The environment stands on its own: what a sourced ROS distribution puts here would shadow its wheels.
+unexport PYTHONPATH LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH RMW_IMPLEMENTATION
 # CPU builds of torch for machines without an NVIDIA GPU; the plain ones bring gigabytes of CUDA.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 PYTEST_ARGS ?=

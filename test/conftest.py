@@ -10,5 +10,6 @@ from rt2_ros.paths import config_path
 # shell's own domain: a robot may be listening there. 101 is the last one below the ephemeral ports.
 os.environ["ROS_DOMAIN_ID"] = str(40 + os.getpid() % 62)
 os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(config_path("fastdds.xml"))
-os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="rt2_ros_test_log_")
+_logs = tempfile.TemporaryDirectory(prefix="rt2_ros_test_log_", ignore_cleanup_errors=True)
+os.environ["ROS_LOG_DIR"] = _logs.name  # goes when the interpreter does
 os.environ["HF_HUB_OFFLINE"] = "1"
