@@ -85,6 +85,7 @@ class Probe:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._publishers = {}
+        self._clients = {}
         self.kept = {}
 
     def close(self):
@@ -133,12 +134,17 @@ class Probe:
 
     def call(self, kind, name, request):
         """Call a service of a node and return its response."""
-        client = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, f"service {name}")
-        future = client.call_async(request)
+        future = self.client(kind, name).call_async(request)
         self.until(future.done, f"an answer of {name}")
-        self.node.destroy_client(client)
         return future.result()
+
+    def client(self, kind, name):
+        """Return a client that has met its service."""
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name)
+        client = self._clients[name]
+        self.until(client.service_is_ready, f"service {name}")
+        return client
 
     def now(self):
         return self.node.get_clock().now()

@@ -5,6 +5,7 @@ The simulator is the judge: what its joints do is what happened.
 """
 
 import math
+import re
 import signal
 
 import numpy as np
@@ -18,6 +19,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rt2_ros.msg import ControllerStatus, PolicyStatus
 from rt2_ros.nodes import topics
+from rt2_ros.paths import config_path
 
 ARM = topics.joint_trajectory("panda_arm_controller")
 GRIPPER = topics.joint_trajectory("panda_gripper_controller")
@@ -26,7 +28,18 @@ LINE = {"instruction": 0}  # ids go up over the module
 
 
 @pytest.fixture(scope="module")
-def line(start, probe):
+def robot(tmp_path_factory):
+    """The Panda, but slow: 0.6 s for a delta leave time to stop it on a busy machine."""
+    text = config_path("robots", "panda.yaml").read_text(encoding="utf-8")
+    slow, count = re.subn(r"(?m)^chunk_duration: [0-9.]+", "chunk_duration: 0.6", text)
+    assert count == 1
+    path = tmp_path_factory.mktemp("robots") / "slow.yaml"
+    path.write_text(slow, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def line(start, probe, robot):
     """The graph, at rest, armed, the probe listening to all of it."""
     probe.keep(
         topics.JOINT_STATES, topics.OBSERVATION, topics.CONTROLLER_STATUS, topics.SCENE_STATE
@@ -34,7 +47,7 @@ def line(start, probe):
     probe.keep(ARM, GRIPPER, topics.camera_image("scene"), topics.camera_info("scene"))
     probe.simulator = start("simulator_node", seed=7)
     probe.camera = start("camera_node")
-    probe.restart = lambda: start("controller_node", start_armed=True)
+    probe.restart = lambda: start("controller_node", start_armed=True, robot=robot)
     probe.controller = probe.restart()
     probe.publish(topics.POLICY_STATUS, PolicyStatus(state=PolicyStatus.IDLE))
     probe.more(topics.SCENE_STATE)
@@ -186,7 +199,8 @@ def test_a_disarmed_arm_moves_for_nobody(arm):
 
 
 def moving(arm):
-    """Start a slow motion and return once the arm is under way."""
+    """Start a motion and return once the arm is under way."""
+    arm.client(Trigger, "controller_node/stop")
     start = arm.tip()
     arm.delta(arm.id, 0, (0.0, 0.09, 0.0) if start[1] < 0 else (0.0, -0.09, 0.0))
     arm.until(lambda: np.linalg.norm(arm.tip() - start) > 0.008, "the arm to move")
