@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package as others get it: what it declares, what its wheel holds, how it says it is broken."""
+"""The package as others get it: what it declares, what its wheel holds, what it says broken."""
 
 import os
 import re
