@@ -2,13 +2,14 @@
 # make demo   the arm does what it is told, from a fresh clone on (sets everything up first)
 # make test   all tests
 # make lint   ruff and mypy
+# make model  the default model from nothing, into models/rt2-tiny; goes on where it was stopped
 # make setup  .venv with ROS 2, torch, MuJoCo and this package; again only when their versions change
 # make clean  remove what make made
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint model clean
 
 PYTHON ?= python3
 # `make demo INSTRUCTION="pick up the banana" SEED=7`; taken from the environment by the shell, so
@@ -53,6 +54,9 @@ test: setup
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+model: setup
+	$(VENV)/bin/rt2 train --config rt2-tiny --export models/rt2-tiny
 
 clean:
 	rm -rf $(VENV) build install log out rt2_ros.egg-info rt2_ros/msg rt2_ros/*.so

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 TABLE = Path(__file__).with_name("pictographs.tsv")
-FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+FONTS = tuple(map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts")))
 FONT_SIZE = 109  # px, the only size the bitmap font holds
 UNICODE = Path("/usr/share/unicode")
 # Faces, hands, clocks and arrows differ in details that a few dozen pixels do not show.
@@ -91,12 +91,13 @@ def by_name(name: str) -> Pictograph:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    if not FONT.exists():
-        raise FileNotFoundError(
-            f"the pictograph font is not at {FONT}: install it with "
-            "`apt-get install fonts-noto-color-emoji`"
-        )
-    return ImageFont.truetype(str(FONT), FONT_SIZE)
+    for folder in FONTS:
+        for path in sorted(folder.expanduser().rglob("NotoColorEmoji*.ttf")):
+            return ImageFont.truetype(str(path), FONT_SIZE)
+    raise FileNotFoundError(
+        f"the font NotoColorEmoji is in none of {', '.join(map(str, FONTS))}: install it with "
+        "`apt-get install fonts-noto-color-emoji`"
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -98,15 +98,17 @@ class RobotSource:
         thing = demo.things[index]
         what = by_name(thing.name)
         if random.random() < 0.2:
-            instruction = str(random.choice(split.ROBOT_PHRASES_ZH)).format(what.name_zh)
+            phrase, mention = random.choice(split.ROBOT_PHRASES_ZH), what.name_zh
         else:
-            instruction = str(random.choice(split.ROBOT_PHRASES)).format(call(random, what))
+            phrase, mention = random.choice(split.ROBOT_PHRASES), call(random, what)
         return Query(
-            action_prompt(instruction, self.space.state_bins(demo.state)),
+            action_prompt(str(phrase).format(mention), self.space.state_bins(demo.state)),
             answer_text(
                 self.space.to_bins(demo.actions[index]), plan=f"{thing.name} {thing.u} {thing.v}"
             ),
             "robot",
+            about=thing.name,
+            mention=mention,
         )
 
     def language_blind_error(
@@ -136,7 +138,7 @@ def _ask(random: np.random.Generator, thing: Thing) -> Query:
     chinese = random.random() < 0.2
     name = what.name_zh if chinese else call(random, what)
     text = str(random.choice(WHERE_ZH if chinese else WHERE)).format(name)
-    return Query(question_prompt(text), f"{thing.u} {thing.v}", "web")
+    return Query(question_prompt(text), f"{thing.u} {thing.v}", "web", what.name, name)
 
 
 def _pose(random: np.random.Generator, table, names: tuple[str, ...]) -> None:

@@ -23,11 +23,15 @@ class Query:
     prompt: the whole prompt, as `rt2_ros.actions.prompts` writes it.
     answer: the text that the model should write.
     kind: "robot" or "web", what mixtures and loss weights go by.
+    about: the name of the thing in the picture that it is about, "" for none.
+    mention: what the prompt calls that thing.
     """
 
     prompt: str
     answer: str
     kind: str
+    about: str = ""
+    mention: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("robot", "web"):

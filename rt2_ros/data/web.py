@@ -160,10 +160,10 @@ def _ask(
     position = f"{thing.u} {thing.v}"
     chinese = random.random() < 0.2
     name = what.name_zh if chinese else call(random, what)
-    draw = random.random()
+    draw, mention = random.random(), ""
     if draw < 0.62:
         question = str(random.choice(WHERE_ZH if chinese else WHERE)).format(name)
-        answer = position
+        answer, mention = position, name
     elif draw < 0.80:
         question, answer = (WHAT_AT_ZH if chinese else WHAT_AT).format(thing.u, thing.v), name
         if not chinese:
@@ -183,7 +183,7 @@ def _ask(
         question, answer = YES_NO.format(asked), "yes"
     else:
         question, answer = COUNT, str(len(placed))
-    return Query(question_prompt(question), answer, "web")
+    return Query(question_prompt(question), answer, "web", what.name if mention else "", mention)
 
 
 def call(random: np.random.Generator, what: Pictograph) -> str:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constrained decoding: a model writes only what a grammar allows, greedily, one sequence at a time.
+"""Constrained decoding: a model writes only what a grammar allows, greedily, one sequence at a
+time.
 
 `generate` works with any Hugging Face model and is the reference; `decode` runs PaliGemma's own
 forward and writes the same tokens in less time, for it asks the model nothing where only one token
@@ -20,7 +21,8 @@ from rt2_ros.actions import TokenGrammar
 
 @dataclass(frozen=True)
 class Step:
-    """One token: its id, the ids that were allowed (sorted), their probabilities among each other."""
+    """One token: its id, the ids that were allowed (sorted), their probabilities among each
+    other."""
 
     token: int
     allowed: torch.Tensor

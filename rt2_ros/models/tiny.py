@@ -114,8 +114,9 @@ def build_model(
         ids = tokenizer.convert_tokens_to_ids([str(i) for i in range(256)])
         embedding[torch.tensor(ids)] = sinusoids(256, hidden)
         for layer in model.model.language_model.layers[:2]:
-            # Equal query and key maps: a word attends to patches that look like it from the first
-            # step on.
+            # Equal and large query and key maps: from the first step on, a word attends to the
+            # patches that the dense stage has taught to look like it.
+            torch.nn.init.normal_(layer.self_attn.q_proj.weight, std=0.1)
             layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
     return model
 

@@ -31,6 +31,7 @@ class Stage:
     answers: bool = True
     batch_size: int = 16
     dense_weight: float = 0.3
+    grounding_weight: float = 0.5
     web_weight: float = 1.0
     sigma: tuple[float, float] = (5.0, 2.0)
     warmup: float = 0.02  # share of the stage

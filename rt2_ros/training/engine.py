@@ -193,6 +193,7 @@ class Run:
             losses = self.objective(
                 batch, sigma=sigma, dense_weight=stage.dense_weight,
                 web_weight=stage.web_weight, answers=stage.answers,
+                grounding_weight=stage.grounding_weight,
             )  # fmt: skip
         self.objective.zero_grad(set_to_none=True)
         losses.total.backward()
@@ -206,7 +207,15 @@ class Run:
 
 
 def _mean(window: deque[Losses]) -> dict[str, float]:
-    names = ("answer", "dense", "robot_share", "integer_error", "robot_error", "patch_accuracy")
+    names = (
+        "answer",
+        "dense",
+        "robot_share",
+        "integer_error",
+        "robot_error",
+        "patch_accuracy",
+        "grounding",
+    )
     return {
         name: round(sum(getattr(losses, name) for losses in window) / len(window), 4)
         for name in names

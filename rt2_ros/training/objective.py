@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
 from rt2_ros.training.packing import IGNORED, Batch, attention_mask
 
@@ -29,6 +30,7 @@ class Losses:
     integer_error: float  # web: mean distance in bins between the likeliest and the right integer
     robot_error: float  # the same for robot questions
     patch_accuracy: float
+    grounding: float  # loss
 
 
 class Objective(nn.Module):
@@ -39,6 +41,7 @@ class Objective(nn.Module):
         self.model = model
         # Not registered: the same weights, compiled where a compiler is there.
         object.__setattr__(self, "tower", torch.compile(model.model.vision_tower))
+        object.__setattr__(self, "reader", torch.compile(model.model.language_model))
         width = model.config.text_config.hidden_size
         self.register_buffer("integer_ids", integer_ids)
         self.centre = nn.ModuleList(nn.Linear(width, width) for _ in "uv")
@@ -53,7 +56,7 @@ class Objective(nn.Module):
 
     def forward(
         self, batch: Batch, *, sigma: float, dense_weight: float, web_weight: float = 1.0,
-        answers: bool = True,
+        answers: bool = True, grounding_weight: float = 0.0,
     ) -> Losses:  # fmt: skip
         """Losses of one batch; sigma in bins, web_weight as lambda in L_robot + lambda * L_web."""
         pixels = batch.pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
@@ -66,9 +69,11 @@ class Objective(nn.Module):
         answer, robot_share, errors = zero, 0.0, (0.0, 0.0)
         if answers:
             answer, robot_share, errors = self._answers(features, batch, sigma, web_weight)
+        grounding = self._ground(features, batch) if grounding_weight and answers else zero
+        total = answer + dense_weight * dense + grounding_weight * grounding
         return Losses(
-            answer + dense_weight * dense, float(answer.detach()), float(dense.detach()),
-            robot_share, *errors, patch_accuracy,
+            total, float(answer.detach()), float(dense.detach()), robot_share, *errors,
+            patch_accuracy, float(grounding.detach()),
         )  # fmt: skip
 
     def _answers(self, features, batch: Batch, sigma: float, web_weight: float):
@@ -76,7 +81,7 @@ class Objective(nn.Module):
         text = self.model.get_input_embeddings()(batch.ids)
         places = torch.arange(image_tokens, device=text.device).expand(len(text), -1)
         positions = torch.cat([places, batch.positions + image_tokens], dim=1) + 1
-        hidden = self.model.model.language_model(
+        hidden = self.reader(
             inputs_embeds=torch.cat([features.to(text.dtype), text], dim=1),
             attention_mask=attention_mask(batch.segments, image_tokens),
             position_ids=positions,
@@ -96,6 +101,33 @@ class Objective(nn.Module):
             float(distance[of].mean()) if of.any() else 0.0 for of in (~robot[soft], robot[soft])
         ]
         return (loss * weight).sum() / weight.sum(), float(robot.float().mean()), errors
+
+    def _ground(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """How far the first layer's attention is from looking, from a thing's name, at the thing.
+
+        Two of its heads are told; the rest of the model learns what to do with what they find.
+        """
+        reader = self.model.model.language_model
+        layer = reader.layers[0]
+        attention, heads = layer.self_attn, 2
+
+        def project(what: torch.Tensor, linear: nn.Module, positions: torch.Tensor):
+            states = linear(layer.input_layernorm(what))
+            states = states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)[:, :heads]
+            cos, sin = reader.rotary_emb(states, positions)
+            return apply_rotary_pos_emb(states, states, cos, sin)[0]
+
+        patches = torch.arange(features.shape[1], device=features.device)[None]
+        keys = project(features, attention.k_proj, patches + 1)
+        text = self.model.get_input_embeddings()(batch.ids)
+        queries = project(text, attention.q_proj, batch.positions + features.shape[1] + 1)
+        right = batch.named[:, :, None] == batch.owner[:, None, :]  # (B, T, P)
+        right &= (batch.named != IGNORED)[:, :, None]
+        told = right.any(-1)
+        scores = (queries @ keys.transpose(-1, -2)).float() * attention.scaling
+        log_p = scores.log_softmax(-1).transpose(1, 2)[told]  # (N, heads, P)
+        hit = log_p.masked_fill(~right[told][:, None], -torch.inf).logsumexp(-1)
+        return -hit.mean() if len(hit) else hit.sum()
 
     def _dense(self, features, embedding, batch: Batch, sigma: float):
         shown = batch.patch_uv[..., 0] != IGNORED

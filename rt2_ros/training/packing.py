@@ -34,6 +34,8 @@ class Batch:
     labels: torch.Tensor  # int64 (B, T): the token to be written next, or IGNORED
     soft: torch.Tensor  # bool (B, T): the label is an integer whose neighbours are nearly right
     robot: torch.Tensor  # bool (B, T): the label belongs to a robot question
+    named: torch.Tensor  # int64 (B, T): which thing of the picture the token names, or IGNORED
+    owner: torch.Tensor  # int64 (B, P): which thing the patch shows, or IGNORED
     patch_words: torch.Tensor  # int64 (B, P, W), IGNORED-padded: words of what the patch shows
     patch_uv: torch.Tensor  # int64 (B, P, 2): centre of what the patch shows, or IGNORED
 
@@ -45,11 +47,14 @@ class Batch:
 class Packer:
     """Frames to batches for one tokenizer, in the layout of PaliGemma's processor."""
 
-    def __init__(self, tokenizer, *, image_size: int, patch_size: int, words: dict[str, str]):
+    def __init__(
+        self, tokenizer, *, image_size: int, patch_size: int, words: dict[str, str],
+        length: int = 160,
+    ):  # fmt: skip
         """words: for each thing's name, the text (names, translations) whose words its patches
         show.
         """
-        self.tokenizer = tokenizer
+        self.tokenizer, self.length = tokenizer, length
         self.grid = image_size // patch_size
         self.patch_size = patch_size
         ids = tokenizer.convert_tokens_to_ids([str(i) for i in range(256)])
@@ -79,35 +84,53 @@ class Packer:
         return ids, labels, [False] * (len(prompt) - 1) + soft
 
     def pack(self, frames: Sequence[Frame]) -> Batch:
-        """One batch; as long as its longest picture's questions together."""
+        """One batch, always of the same length, so that a compiled model is compiled once."""
         rows = []
         for frame in frames:
-            row: list[tuple[int, int, int, int, bool, bool]] = []
+            row: list[tuple[int, int, int, int, bool, bool, int]] = []
+            numbers = {thing.name: i for i, thing in enumerate(frame.things)}
             for number, query in enumerate(frame.queries):
                 robot = query.kind == "robot"
-                for place, (token, label, soft) in enumerate(zip(*self.encode(query), strict=True)):
-                    row.append((token, number, place, label, soft, robot))
+                encoded = list(zip(*self.encode(query), strict=True))
+                if len(row) + len(encoded) > self.length:
+                    break  # the picture's other questions find their place another time
+                thing = numbers.get(query.about, IGNORED)
+                names = self._mentions(query, [token for token, _, _ in encoded])
+                row += [
+                    (token, number, place, label, soft, robot, thing if place in names else IGNORED)
+                    for place, (token, label, soft) in enumerate(encoded)
+                ]
             rows.append(row)
-        length = max(len(row) for row in rows)
-        length += -length % 16
-        empty = (self.tokenizer.pad_token_id, -1, 0, IGNORED, False, False)
+        length = self.length if any(rows) else 0
+        empty = (self.tokenizer.pad_token_id, -1, 0, IGNORED, False, False, IGNORED)
         table = np.array([row + [empty] * (length - len(row)) for row in rows], dtype=np.int64)
         table = table.reshape(len(rows), length, len(empty))
-        ids, segments, positions, labels, soft, robot = torch.from_numpy(table).unbind(-1)
-        words, uv = zip(*(self._patches(frame) for frame in frames), strict=True)
+        ids, segments, positions, labels, soft, robot, named = torch.from_numpy(table).unbind(-1)
+        owner, words, uv = zip(*(self._patches(frame) for frame in frames), strict=True)
         return Batch(
             torch.from_numpy(np.stack([frame.image for frame in frames])), ids, segments,
-            positions, labels, soft.bool(), robot.bool(), torch.stack(words), torch.stack(uv),
+            positions, labels, soft.bool(), robot.bool(), named, torch.stack(owner),
+            torch.stack(words), torch.stack(uv),
         )  # fmt: skip
 
-    def _patches(self, frame: Frame) -> tuple[torch.Tensor, torch.Tensor]:
+    def _mentions(self, query: Query, ids: list[int]) -> set[int]:
+        """Places of the tokens that name what a question is about, in its prompt and in a plan."""
+        places: set[int] = set()
+        for text in {query.mention, query.about} if query.mention else ():
+            name = self._encode(text)
+            for start in range(len(ids) - len(name) + 1):
+                if ids[start : start + len(name)] == name:
+                    places.update(range(start, start + len(name)))
+        return places
+
+    def _patches(self, frame: Frame) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Which thing each patch shows: that whose outline covers the patch's centre region."""
         import cv2
 
         grid = self.grid
         size = frame.image.shape[0]
         best = np.full((grid, grid), 0.2, np.float32)  # the share of a patch that a thing must fill
-        owner = np.full((grid, grid), -1)
+        owner = np.full((grid, grid), IGNORED)
         scale = 4 * grid / size
         for index, thing in enumerate(frame.things):
             mask = np.zeros((4 * grid, 4 * grid), np.uint8)
@@ -122,7 +145,7 @@ class Packer:
             words[place, : len(ids)] = torch.tensor(ids)
             if index >= 0:
                 uv[place] = torch.tensor([frame.things[index].u, frame.things[index].v])
-        return words, uv
+        return torch.from_numpy(owner.ravel()), words, uv
 
 
 def attention_mask(segments: torch.Tensor, image_tokens: int) -> torch.Tensor:

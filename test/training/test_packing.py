@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packed questions: the same answers as asked alone, the right labels, the right patches."""
+
+import numpy as np
+import pytest
+import torch
+
+from rt2_ros.data.samples import Frame, Query, Thing
+from rt2_ros.models.tiny import IMAGE_TOKENS, build_model, build_processor
+from rt2_ros.training.packing import IGNORED, Packer, attention_mask
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
+WHERE = Query("Q: where is the banana? A:", "131 87", "web")
+ACT = Query(
+    "Q: what action should the robot take to pick up the banana? State: 1 2 3 4. A:",
+    "Plan: banana 131 87. Action: 0 1 2 3 127 127 127 255",
+    "robot",
+)
+COUNT = Query("Q: how many things are there? A:", "3", "web")
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_processor()
+
+
+@pytest.fixture(scope="module")
+def packer(processor):
+    words = {"banana": "banana 香蕉"}
+    return Packer(processor.tokenizer, image_size=192, patch_size=16, words=words)
+
+
+def test_ids_are_those_of_the_processor_followed_by_the_answer(processor, packer):
+    ids, labels, soft = packer.encode(WHERE)
+    prompt = processor(images=[IMAGE], text=[f"<image>{WHERE.prompt}"])["input_ids"][0]
+    assert ids[: len(prompt) - IMAGE_TOKENS] == list(prompt[IMAGE_TOKENS:])
+    words = processor.tokenizer.convert_ids_to_tokens
+    asked = [label for label in labels if label != IGNORED]
+    assert words(asked) == ["131", "87", "<eos>"]
+    assert [s for s, label in zip(soft, labels, strict=True) if label != IGNORED] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_switches_and_counts_have_hard_targets(processor, packer):
+    _, labels, soft = packer.encode(ACT)
+    softened = [label for label, s in zip(labels, soft, strict=True) if s]
+    words = processor.tokenizer.convert_ids_to_tokens(softened)
+    assert words == ["131", "87", "1", "2", "3", "127", "127", "127"]
+    assert not any(packer.encode(COUNT)[2])
+
+
+def test_neighbours_do_not_change_a_questions_answer(processor, packer):
+    model = build_model(processor, hidden=96, vision_layers=1, text_layers=2).eval()
+
+    def scores(queries, number):
+        batch = packer.pack([Frame(IMAGE, queries, ())])
+        pixels = batch.pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            image = model.model.get_image_features(pixels).pooler_output
+            text = model.get_input_embeddings()(batch.ids)
+            places = torch.arange(IMAGE_TOKENS)[None]
+            positions = torch.cat([places, batch.positions + IMAGE_TOKENS], 1) + 1
+            hidden = model.model.language_model(
+                inputs_embeds=torch.cat([image, text], 1), position_ids=positions,
+                attention_mask=attention_mask(batch.segments, IMAGE_TOKENS), use_cache=False,
+            ).last_hidden_state[:, IMAGE_TOKENS:]  # fmt: skip
+            asked = (batch.segments == number) & (batch.labels != IGNORED)
+            return model.lm_head(hidden[asked])
+
+    alone, packed = scores((WHERE,), 0), scores((ACT, COUNT, WHERE), 2)
+    torch.testing.assert_close(alone, packed, atol=1e-4, rtol=1e-4)
+    # ... and both are what Hugging Face's own forward says.
+    inputs = processor(images=[IMAGE], text=[f"<image>{WHERE.prompt}"], return_tensors="pt")
+    with torch.no_grad():
+        reference = model(input_ids=inputs["input_ids"], pixel_values=inputs["pixel_values"])
+    torch.testing.assert_close(alone[0], reference.logits[0, -1], atol=1e-3, rtol=1e-3)
+
+
+def test_patches_know_the_thing_that_covers_them(processor, packer):
+    outline = np.array([[32, 48], [64, 48], [64, 64], [32, 64]], np.float32)  # 2 patches wide
+    batch = packer.pack([Frame(IMAGE, (WHERE,), (Thing("banana", 64, 75, outline),))])
+    shown = (batch.patch_uv[0, :, 0] != IGNORED).nonzero()[:, 0].tolist()
+    assert shown == [3 * 12 + 2, 3 * 12 + 3]
+    words = batch.patch_words[0, shown[0]]
+    tokens = processor.tokenizer.convert_ids_to_tokens(words[words != IGNORED].tolist())
+    assert tokens == ["banana", "香", "蕉"]
+    assert batch.patch_uv[0, shown[0]].tolist() == [64, 75]
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="Query.kind is 'video'"):
+        Query("Q: ? A:", "1", "video")
