@@ -22,7 +22,8 @@ from rt2_ros.actions import TokenGrammar
 @dataclass(frozen=True)
 class Step:
     """One token: its id, the ids that were allowed (sorted), their probabilities among each
-    other."""
+    other.
+    """
 
     token: int
     allowed: torch.Tensor

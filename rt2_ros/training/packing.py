@@ -129,7 +129,7 @@ class Packer:
 
         grid = self.grid
         size = frame.image.shape[0]
-        best = np.full((grid, grid), 0.2, np.float32)  # the share of a patch that a thing must fill
+        best = np.full((grid, grid), 0.3, np.float32)  # the share of a patch that a thing must fill
         owner = np.full((grid, grid), IGNORED)
         scale = 4 * grid / size
         for index, thing in enumerate(frame.things):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs: schedules, mixtures, a short real run that learns, and one that goes on where it
-stopped."""
+stopped.
+"""
 
 import dataclasses
 import json
