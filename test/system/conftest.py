@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.time import Time
 
+from rt2_ros.bringup import NodeSpec, describe
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.msg import EndEffectorDelta, PolicyStatus
 from rt2_ros.nodes import topics
@@ -238,3 +241,20 @@ def probe(namespace):
     probe = Probe(namespace)
     yield probe
     probe.close()
+
+
+class ExpertSpec(NodeSpec):
+    """A policy node that runs expert_policy_node.py."""
+
+    def command(self):
+        script = Path(__file__).with_name("expert_policy_node.py")
+        return [sys.executable, str(script), *self.ros_args()]
+
+
+@pytest.fixture
+def expert_graph():
+    graph = describe(policy="hold")
+    robot = [
+        ExpertSpec(**vars(node)) if node.name == "policy_node" else node for node in graph.robot
+    ]
+    return replace(graph, robot=tuple(robot))

@@ -29,12 +29,13 @@ LINE = {"instruction": 0}  # ids go up over the module
 
 @pytest.fixture(scope="module")
 def robot(tmp_path_factory):
-    """The Panda, but slow: 0.6 s for a delta leave time to stop it on a busy machine."""
+    """The Panda with times for a busy machine: a delta takes 0.6 s and lives for 1.5 s."""
     text = config_path("robots", "panda.yaml").read_text(encoding="utf-8")
-    slow, count = re.subn(r"(?m)^chunk_duration: [0-9.]+", "chunk_duration: 0.6", text)
-    assert count == 1
+    for key, value in (("chunk_duration", 0.6), ("time_to_live", 1.5)):
+        text, count = re.subn(rf"(?m)^{key}: [0-9.]+", f"{key}: {value}", text)
+        assert count == 1
     path = tmp_path_factory.mktemp("robots") / "slow.yaml"
-    path.write_text(slow, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -60,6 +61,11 @@ def line(start, probe, robot):
 @pytest.fixture
 def arm(line):
     """The line with a new instruction, the arm armed and at rest; `arm.id` is the instruction's."""
+    begin(line)
+    return line
+
+
+def begin(line):
     until_status(line, lambda msg: msg.end_effector_pose.position.x > 0)
     line.call(SetBool, "controller_node/arm", SetBool.Request(data=True))
     LINE["instruction"] += 1
@@ -69,7 +75,6 @@ def arm(line):
     line.rest()
     line.kept[ARM.name].clear()
     line.kept[GRIPPER.name].clear()
-    return line
 
 
 def until_status(line, condition):
@@ -198,25 +203,34 @@ def test_a_disarmed_arm_moves_for_nobody(arm):
     assert_still(arm, before)
 
 
-def moving(arm):
-    """Start a motion and return once the arm is under way."""
-    arm.client(Trigger, "controller_node/stop")
-    start = arm.tip()
-    arm.delta(arm.id, 0, (0.0, 0.09, 0.0) if start[1] < 0 else (0.0, -0.09, 0.0))
-    arm.until(lambda: np.linalg.norm(arm.tip() - start) > 0.008, "the arm to move")
-    return start
+def stop_in_motion(arm, stop, state):
+    """Stop a moving arm; it must end where the braking trajectory ends, short of the delta's goal.
 
-
-def assert_braked(arm, start):
-    arm.rest()
-    assert np.linalg.norm(arm.tip() - start) < 0.08  # not where the delta would have brought it
+    On a busy machine the motion may be over before the stop arrives: then try again.
+    """
+    for _ in range(5):
+        start = arm.tip()
+        arm.delta(arm.id, 0, (0.0, 0.09, 0.0) if start[1] < 0 else (0.0, -0.09, 0.0))
+        arm.until(lambda start=start: np.linalg.norm(arm.tip() - start) > 0.005, "the arm to move")
+        stop()
+        until_status(arm, lambda msg: msg.state == state)
+        arm.rest()
+        goal, *brakes = [np.array(msg.points[-1].positions) for msg in arm.kept[ARM.name]]
+        if brakes:
+            assert np.abs(arm.arm_positions() - brakes[-1]).max() < 0.01
+            assert np.abs(goal - brakes[-1]).max() > 0.001
+            return
+        begin(arm)
+    raise AssertionError("five motions were over before they could be stopped")
 
 
 def test_the_stop_service_stops_until_armed_and_told_again(arm):
-    start = moving(arm)
-    assert arm.call(Trigger, "controller_node/stop", Trigger.Request()).success
-    until_status(arm, lambda msg: msg.state == ControllerStatus.STOPPED)
-    assert_braked(arm, start)
+    arm.client(Trigger, "controller_node/stop")
+
+    def stop():
+        assert arm.call(Trigger, "controller_node/stop", Trigger.Request()).success
+
+    stop_in_motion(arm, stop, ControllerStatus.STOPPED)
     arm.kept[ARM.name].clear()
     before = arm.arm_positions()
     refused = arm.last(topics.CONTROLLER_STATUS).refused
@@ -230,10 +244,11 @@ def test_the_stop_service_stops_until_armed_and_told_again(arm):
 
 
 def test_an_empty_instruction_stops_without_the_policy(arm):
-    start = moving(arm)
-    arm.publish(topics.INSTRUCTION, String(data=""))
-    until_status(arm, lambda msg: msg.state == ControllerStatus.ARMED)
-    assert_braked(arm, start)
+    stop_in_motion(
+        arm,
+        lambda: arm.publish(topics.INSTRUCTION, String(data="")),
+        ControllerStatus.ARMED,
+    )
 
 
 def test_without_deltas_the_arm_holds(arm):
