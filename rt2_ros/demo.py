@@ -69,7 +69,12 @@ class Demo:
         self.view = View(instruction=instruction)
         scene = person.reset_table(seed, [task.object])
         laid_ns = _ns(scene.header.stamp)
-        person.until(lambda: self._seen_ns > laid_ns, 10.0, "an observation", self._check)
+        person.until(
+            lambda: min(self._seen_ns, _ns(person.controller.header.stamp)) > laid_ns,
+            10.0,
+            "camera and controller to see the new table",
+            self._check,
+        )
         state = tabletop_state(scene, person.controller)
         self._judge, self._lifted_since = Judge(task, state), None
         started = time.monotonic()

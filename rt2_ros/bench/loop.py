@@ -4,7 +4,7 @@
     rt2 bench loop --seconds 20 --json out/loop.json
 
 The graph runs as separate processes, the simulator included. The arm is told to pick things up,
-again and again, for the given time of decisions:
+again and again:
 
     image to delta      stamp of the picture -> publishing of the decision on it
     outside inference   the same without the policy's own time: camera node, transport, waiting
@@ -28,10 +28,13 @@ from rt2_ros.demo import INSTRUCTIONS
 from rt2_ros.up import Processes, add_graph_arguments, graph_from, stop_requested
 
 if TYPE_CHECKING:
+    from rt2_ros.bringup import Graph
     from rt2_ros.nodes.operator import Operator
 
+WARM_UP_S = 2.0
 ROUND_S = 6.0  # at most, for one instruction
 MOVED_RAD = 0.002  # a joint that is so far from where it rested has moved
+SLOW_NS = 1_500_000_000  # a motion that comes later is no answer to the first picture
 REST_S = 0.3  # without motion, before an instruction is given
 STILL_RAD = 0.0005
 
@@ -113,7 +116,9 @@ class Stopwatch:
     def _look_for_motion(self, stamp: int, q: np.ndarray) -> None:
         if self._first_image is None or self._rest is None or stamp <= self._first_image:
             return
-        if float(np.abs(q - self._rest).max()) > MOVED_RAD:
+        if stamp - self._first_image > SLOW_NS:
+            self._rest = None  # a policy that does not move
+        elif float(np.abs(q - self._rest).max()) > MOVED_RAD:
             self.samples.motion.append((stamp - self._first_image) / 1e9)
             self._rest = None  # once per round
 
@@ -178,23 +183,13 @@ def show(result: dict[str, Any]) -> None:
     Console(highlight=False).print(table)
 
 
-def main(argv: list[str]) -> int:
-    """Run the graph, measure, print."""
-    parser = argparse.ArgumentParser("rt2 bench loop", description="Measure the running loop.")
-    add_graph_arguments(parser, fixed=("sim",))
-    parser.add_argument("--seconds", type=float, default=20.0, help="of decisions (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first table (default: 0)")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
-    arguments = parser.parse_args(argv)
-    if arguments.seconds <= 0:
-        raise ValueError(f"--seconds is {arguments.seconds}; expected more than 0")
-    graph = graph_from(arguments)
-
+def run(graph: Graph, seconds: float, seed: int = 0, namespace: str = "") -> dict[str, Any]:
+    """Run the graph, give it instructions for `seconds`, return the figures."""
     import psutil
 
     from rt2_ros.nodes.operator import Operator
 
-    with stop_requested() as stopped, Operator(arguments.namespace) as person:
+    with stop_requested() as stopped, Operator(namespace) as person:
         person.refuse_second(graph)
         with Processes(graph) as processes:
 
@@ -205,25 +200,20 @@ def main(argv: list[str]) -> int:
 
             person.until_ready(graph, check)
             stopwatch = Stopwatch(person)
-            stopwatch.round(INSTRUCTIONS[0], arguments.seed, 2.0)  # warms up, is not counted
-            stopwatch.samples = Samples()
+            stopwatch.round(INSTRUCTIONS[0], seed, WARM_UP_S)
+            stopwatch.samples = Samples()  # the first decisions load code and caches
             watched = {
                 name: psutil.Process(child.process.pid)
                 for name, child in processes.children.items()
             }
             for process in watched.values():
-                process.cpu_percent()
-            left, index = arguments.seconds, 0
-            while left > 0.5:
+                process.cpu_percent()  # begins to measure
+            end, index = time.monotonic() + seconds, 0
+            while (left := end - time.monotonic()) > 0.5 or index == 0:
                 check()
-                started = time.monotonic()
                 index += 1
-                stopwatch.round(
-                    INSTRUCTIONS[index % len(INSTRUCTIONS)],
-                    arguments.seed + index,
-                    min(ROUND_S, left),
-                )
-                left -= time.monotonic() - started
+                instruction = INSTRUCTIONS[index % len(INSTRUCTIONS)]
+                stopwatch.round(instruction, seed + index, min(ROUND_S, left))
             load = {
                 name: {
                     "cpu": _round(process.cpu_percent()),
@@ -231,7 +221,21 @@ def main(argv: list[str]) -> int:
                 }
                 for name, process in watched.items()
             }
-    result = figures(stopwatch.samples, load)
+    return figures(stopwatch.samples, load)
+
+
+def main(argv: list[str]) -> int:
+    """Run the graph, measure, print."""
+    parser = argparse.ArgumentParser("rt2 bench loop", description="Measure the running loop.")
+    add_graph_arguments(parser, fixed=("sim",))
+    parser.add_argument("--seconds", type=float, default=20.0, help="to measure (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first table (default: 0)")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    arguments = parser.parse_args(argv)
+    if arguments.seconds <= 0:
+        raise ValueError(f"--seconds is {arguments.seconds}; expected more than 0")
+    graph = graph_from(arguments)
+    result = run(graph, arguments.seconds, arguments.seed, arguments.namespace)
     show(result)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

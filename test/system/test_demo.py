@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rt2 demo` on the real graph: processes, DDS, physics, controller, judge and film."""
 
-import sys
-from dataclasses import replace
-from pathlib import Path
-
 import cv2
 import pytest
 
@@ -12,33 +8,15 @@ pytest.importorskip("rclpy")
 av = pytest.importorskip("av")
 
 from rt2_ros import cli, demo  # noqa: E402
-from rt2_ros.bringup import Graph, NodeSpec, describe  # noqa: E402
 from rt2_ros.sim.tasks import Task  # noqa: E402
-from rt2_ros.up import use_transport  # noqa: E402
 
 
-class ExpertSpec(NodeSpec):
-    def command(self):
-        return [sys.executable, str(Path(__file__).with_name("expert_policy_node.py"))] + (
-            self.ros_args()
-        )
-
-
-def expert_graph(**arguments) -> Graph:
-    graph = describe(policy="hold", **arguments)
-    robot = tuple(
-        ExpertSpec(**vars(node)) if node.name == "policy_node" else node for node in graph.robot
-    )
-    return replace(graph, robot=robot)
-
-
-def test_the_arm_does_what_it_is_told_and_the_simulator_says_so(tmp_path):
-    use_transport()
+def test_the_arm_does_what_it_is_told_and_the_simulator_says_so(expert_graph, tmp_path):
     said = [
         ("pick up the banana", Task("pick", "banana")),
         ("grab the apple", Task("pick", "red apple")),
     ]
-    attempts = demo.run(expert_graph(), said, seed=7, limit_s=25.0, out=tmp_path)
+    attempts = demo.run(expert_graph, said, seed=7, limit_s=25.0, out=tmp_path)
 
     assert [(a.success, a.reason) for a in attempts] == [(True, "")] * 2
     assert all(a.height > 0.10 and a.decisions > 5 for a in attempts)
