@@ -76,17 +76,21 @@ class Objective(nn.Module):
             patch_accuracy, float(grounding.detach()),
         )  # fmt: skip
 
-    def _answers(self, features, batch: Batch, sigma: float, web_weight: float):
+    def read(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Last hidden states (B, T, D) of the questions behind image tokens (B, P, D)."""
         image_tokens = features.shape[1]
         text = self.model.get_input_embeddings()(batch.ids)
         places = torch.arange(image_tokens, device=text.device).expand(len(text), -1)
         positions = torch.cat([places, batch.positions + image_tokens], dim=1) + 1
-        hidden = self.reader(
+        return self.reader(
             inputs_embeds=torch.cat([features.to(text.dtype), text], dim=1),
-            attention_mask=attention_mask(batch.segments, image_tokens),
+            attention_mask=attention_mask(batch.segments, image_tokens, features.dtype),
             position_ids=positions,
             use_cache=False,
         ).last_hidden_state[:, image_tokens:]
+
+    def _answers(self, features, batch: Batch, sigma: float, web_weight: float):
+        hidden = self.read(features, batch)
         asked = batch.labels != IGNORED
         labels, soft, robot = batch.labels[asked], batch.soft[asked], batch.robot[asked]
         logits = self.model.lm_head(hidden[asked]).float()

@@ -148,13 +148,19 @@ class Packer:
         return torch.from_numpy(owner.ravel()), words, uv
 
 
-def attention_mask(segments: torch.Tensor, image_tokens: int) -> torch.Tensor:
-    """Who sees whom: bool (B, 1, L, L), L = image_tokens + T; causal, questions apart from each
-    other.
+def attention_mask(
+    segments: torch.Tensor, image_tokens: int, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """Who sees whom: (B, 1, L, L), L = image_tokens + T; causal, questions apart from each other.
+
+    Additive, 0 where one sees and the dtype's least number elsewhere: eager attention adds what it
+    is given, and a mask of booleans would mask nothing.
     """
     rows, length = segments.shape
     whole = torch.cat([segments.new_full((rows, image_tokens), -2), segments], dim=1)
     image = whole == -2
     same = whole[:, :, None] == whole[:, None, :]
     causal = torch.ones(image_tokens + length, image_tokens + length, device=segments.device)
-    return ((same | image[:, None, :]) & causal.tril().bool())[:, None]
+    seen = ((same | image[:, None, :]) & causal.tril().bool())[:, None]
+    hidden = torch.finfo(dtype).min
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, hidden)

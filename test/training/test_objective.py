@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objective: nothing sees what it is asked for, soft targets are soft, grounding looks."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rt2_ros.data.samples import Frame, Query, Thing
+from rt2_ros.models.tiny import IMAGE_TOKENS, build_model, build_processor
+from rt2_ros.training.objective import Objective
+from rt2_ros.training.packing import IGNORED, Packer
+
+OUTLINE = np.array([[32, 48], [64, 48], [64, 64], [32, 64]], np.float32)
+FRAME = Frame(
+    np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8),
+    (
+        Query("Q: where is the banana? A:", "64 75", "web", "banana", "banana"),
+        Query("Q: where is the key? A:", "131 87", "web"),
+    ),
+    (Thing("banana", 64, 75, OUTLINE),),
+)
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    processor = build_processor()
+    model = build_model(processor, hidden=96, vision_layers=1, text_layers=2)
+    model.set_attn_implementation("eager")  # as training runs it
+    tokenizer = processor.tokenizer
+    integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
+    packer = Packer(tokenizer, image_size=192, patch_size=16, words={"banana": "banana"})
+    return Objective(model, integers), packer.pack([FRAME])
+
+
+def test_no_answer_is_seen_before_it_is_given(parts):
+    objective, batch = parts
+    features = torch.randn(1, IMAGE_TOKENS, 96)
+    with torch.no_grad():
+        before = objective.read(features, batch)
+        for place in range(1, int((batch.segments[0] >= 0).sum())):
+            ids = batch.ids.clone()
+            ids[0, place] = 7
+            after = objective.read(features, dataclasses.replace(batch, ids=ids))
+            changed = (after - before).abs().amax(-1)[0] > 1e-5
+            number = int(batch.segments[0, place])
+            assert changed[place] and not changed[:place].any()
+            # ... nor by the other questions about the picture
+            assert not changed[(batch.segments[0] != number)].any()
+
+
+def test_everything_learns_from_a_step(parts):
+    objective, batch = parts
+    losses = objective(batch, sigma=3.0, dense_weight=0.5, grounding_weight=0.5)
+    losses.total.backward()
+    assert losses.answer > 0 and losses.dense > 0 and losses.grounding > 0
+    for name, parameter in objective.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    assert 0 <= losses.robot_share <= 1
+
+
+def test_soft_targets_are_a_gaussian_over_neighbours(parts):
+    objective, _ = parts
+    weights = objective._soft(torch.tensor([100]), 2.0)[0]
+    assert weights.sum() == pytest.approx(1.0)
+    assert int(weights.argmax()) == 100
+    assert weights[101] / weights[100] == pytest.approx(np.exp(-0.125), rel=1e-4)
+
+
+def test_grounding_is_less_when_the_name_looks_at_its_thing(parts):
+    objective, batch = parts
+    features = torch.zeros(1, IMAGE_TOKENS, 96)
+    name = batch.ids[0, (batch.named[0] != IGNORED).nonzero()[0, 0]]
+    word = objective.model.get_input_embeddings()(name)
+    away, towards = features.clone(), features.clone()
+    away[0, 0] = word
+    towards[0, batch.owner[0] == 0] = word
+    with torch.no_grad():
+        assert objective._ground(towards, batch) < objective._ground(away, batch)
