@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Screen:
         if self._live is not None:
             grid = Table.grid(padding=(0, 2))
             for label, value in lines.items():
-                grid.add_row(f"[dim]{label}", value, style=None)
+                grid.add_row(Text(label, style="dim"), Text(value))
             self._live.update(Panel(grid, title="rt2 demo", width=min(100, self._console.width)))
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + 1.0
@@ -104,12 +105,12 @@ class Screen:
             table.add_column(column, overflow="fold")
         for a in attempts:
             table.add_row(
-                a.instruction,
+                Text(a.instruction),
                 str(a.seed),
-                "[green]done[/]" if a.success else "[red]failed[/]",
+                Text("done", style="green") if a.success else Text("failed", style="red"),
                 f"{100 * a.height:.1f} cm",
                 f"{a.seconds:.1f} s",
                 str(a.decisions),
-                a.reason,
+                Text(a.reason),
             )
         self._console.print(table)
