@@ -14,6 +14,7 @@ drawn where a policy takes them, and somewhat beyond, so that it knows the way b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from rt2_ros.data.images import square
 from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.samples import Frame, Query, Thing, coordinate
 from rt2_ros.data.web import WHAT_AT, WHERE, WHERE_ZH, call
+
+if TYPE_CHECKING:  # the simulator is imported when it is first used
+    from rt2_ros.sim.tabletop import ObjectState, Tabletop
 
 SIZE = 192  # px
 RENDERED = 480  # px, the central square of the camera's picture
@@ -62,7 +66,7 @@ class RobotSource:
     ) -> None:  # fmt: skip
         self.space, self._names = space, names
         self._robot_queries, self._web_queries = robot_queries, web_queries
-        self._table = None
+        self._table: Tabletop | None = None
 
     def __call__(self, random: np.random.Generator) -> Frame:
         """One frame with its questions, its colours varied as cameras vary."""
@@ -141,7 +145,7 @@ def _ask(random: np.random.Generator, thing: Thing) -> Query:
     return Query(question_prompt(text), f"{thing.u} {thing.v}", "web", what.name, name)
 
 
-def _pose(random: np.random.Generator, table, names: tuple[str, ...]) -> None:
+def _pose(random: np.random.Generator, table: Tabletop, names: tuple[str, ...]) -> None:
     """Put hand and objects somewhere a policy may find itself."""
     from rt2_ros.sim.scene import Appearance, random_layout
 
@@ -173,7 +177,7 @@ def _pose(random: np.random.Generator, table, names: tuple[str, ...]) -> None:
     table.pose(tip, float(np.clip(opening, 0, 0.08)), layout, held=held, appearance=appearance)
 
 
-def _observe(table, render: bool) -> Demonstration:
+def _observe(table: Tabletop, render: bool) -> Demonstration:
     from rt2_ros.sim.expert import expert_action
 
     state = table.state()
@@ -194,7 +198,7 @@ def _observe(table, render: bool) -> Demonstration:
     return Demonstration(image, state.vector, tuple(things), tuple(actions))
 
 
-def _top_face(thing) -> NDArray[np.float64]:
+def _top_face(thing: ObjectState) -> NDArray[np.float64]:
     """Corners (4, 3) of a block's top face in the base frame, m."""
     from rt2_ros.sim.model import HALF_SIZES
 
@@ -207,7 +211,7 @@ def _top_face(thing) -> NDArray[np.float64]:
     return np.column_stack([corners @ turn.T + thing.position[:2], height])
 
 
-def _visible_share(table, corners: NDArray[np.float64]) -> float:
+def _visible_share(table: Tabletop, corners: NDArray[np.float64]) -> float:
     """How much of a top face the scene camera sees, by rays to nine points of it."""
     import mujoco
 

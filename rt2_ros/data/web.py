@@ -69,13 +69,11 @@ def web_frame(
 def _background(random: np.random.Generator, size: int) -> NDArray[np.uint8]:
     """Plain, graded or cloudy colour."""
     cells = int(random.choice([1, 2, 3, 6, 16]))
-    base = random.uniform(20, 235, 3) + random.normal(0, 1, (cells, cells, 3)) * random.uniform(
-        0, 50
-    )
+    spread = random.uniform(0, 50)
+    base = random.uniform(20, 235, 3) + spread * random.normal(0, 1, (cells, cells, 3))
     smooth = cv2.INTER_NEAREST if random.random() < 0.2 else cv2.INTER_LINEAR
-    return cv2.resize(
-        np.clip(base, 0, 255).astype(np.uint8), (size, size), interpolation=smooth
-    ).reshape(size, size, 3)
+    grown = cv2.resize(np.clip(base, 0, 255), (size, size), interpolation=smooth)
+    return np.asarray(grown, np.uint8).reshape(size, size, 3)
 
 
 def _spread(random: np.random.Generator, count: int, size: int) -> list[NDArray[np.float64]]:
@@ -141,13 +139,11 @@ def _paste(
 def _degrade(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Light, colour cast, blur and noise of an ordinary camera."""
     if random.random() < 0.3:
-        image = cv2.GaussianBlur(image, (3, 3), random.uniform(0.3, 1.0))
+        image = np.asarray(cv2.GaussianBlur(image, (3, 3), random.uniform(0.3, 1.0)), np.uint8)
     gain = random.uniform(0.65, 1.2) * random.uniform(0.9, 1.1, 3)
-    noise = random.normal(0, random.uniform(0, 6), (image.shape[0] // 2, image.shape[1] // 2, 1))
-    noise = cv2.resize(
-        noise.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_NEAREST
-    )
-    return np.clip(image * gain.astype(np.float32) + noise[..., None], 0, 255).astype(np.uint8)
+    noise = random.normal(0, random.uniform(0, 6), (image.shape[0] // 2, image.shape[1] // 2))
+    grains = noise.repeat(2, axis=0).repeat(2, axis=1)[..., None]
+    return np.clip(image * gain + grains, 0, 255).astype(np.uint8)
 
 
 def _ask(

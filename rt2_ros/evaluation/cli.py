@@ -15,10 +15,16 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from rt2_ros.policies import Policy
+    from rt2_ros.sim.env import TabletopEnv
 
 RESULTS = Path("docs/results.md")
 
@@ -46,7 +52,7 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def run_episode(env, policy, seed: int) -> Episode:
+def run_episode(env: TabletopEnv, policy: Policy, seed: int) -> Episode:
     """One episode to its end; an invalid decision is a step in which the arm holds."""
     from rt2_ros.actions import Action
     from rt2_ros.data.images import square
@@ -54,6 +60,7 @@ def run_episode(env, policy, seed: int) -> Episode:
 
     observation, done, invalid = env.reset(seed), False, 0
     while not done:
+        assert observation.image is not None  # the environment renders
         image = square(observation.image, policy.image_size)
         decision = policy.infer(
             Observation({"scene": image}, observation.instruction, observation.state)
@@ -61,13 +68,13 @@ def run_episode(env, policy, seed: int) -> Episode:
         action = decision.action
         if action is None:
             invalid += 1
-            action = Action(False, [0.0] * 3, [0.0] * 3, float(observation.state[3] > 0.2))
+            action = Action(False, np.zeros(3), np.zeros(3), float(observation.state[3] > 0.2))
         observation, done = env.step(action)
     verdict = env.verdict()
     return Episode(seed, env.instruction, verdict.success, verdict.reason, verdict.steps, invalid)
 
 
-def summary(episodes: list[Episode]) -> dict:
+def summary(episodes: list[Episode]) -> dict[str, Any]:
     """success_rate, low, high, episodes, failures by reason."""
     successes = sum(episode.success for episode in episodes)
     low, high = wilson(successes, len(episodes))
@@ -137,8 +144,8 @@ def main(arguments: list[str]) -> int:
     table = Table("suite", "success", "95 % interval", "episodes", "failures")
     failures = ", ".join(f"{count} {reason}" for reason, count in figures["failures"].items())
     interval = f"{figures['low']:.0%} to {figures['high']:.0%}"
-    rate = f"{figures['success_rate']:.0%}"
-    table.add_row("seen", rate, interval, str(len(episodes)), failures)
+    share = f"{figures['success_rate']:.0%}"
+    table.add_row("seen", share, interval, str(len(episodes)), failures)
     console.print(table)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +155,7 @@ def main(arguments: list[str]) -> int:
     if args.results:
         key = f"| {policy.name} | seen |"
         seeds = f"{args.seed} to {args.seed + args.episodes - 1}"
-        cells = [rate, interval, str(len(episodes)), seeds, failures or "none", git_revision()]
+        cells = [share, interval, str(len(episodes)), seeds, failures or "none", git_revision()]
         row = f"{key} {' | '.join(cells)} |"
         write_results(RESULTS, row, key)
     return 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import DynamicCache, LogitsProcessor
+from transformers import DynamicCache, LogitsProcessor, PreTrainedModel
 
 from rt2_ros.actions import TokenGrammar
 
@@ -64,7 +64,10 @@ class GrammarProcessor(LogitsProcessor):
 
 @torch.inference_mode()
 def generate(
-    model, inputs: Mapping[str, torch.Tensor], grammar: TokenGrammar, max_tokens: int = 128
+    model: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
+    grammar: TokenGrammar,
+    max_tokens: int = 128,
 ) -> list[Step]:
     """The grammar's answer by the model's own `generate`."""
     length = inputs["input_ids"].shape[1]
@@ -77,13 +80,18 @@ def generate(
 
 @torch.inference_mode()
 def decode(
-    model, inputs: Mapping[str, torch.Tensor], grammar: TokenGrammar, max_tokens: int = 128
+    model: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
+    grammar: TokenGrammar,
+    max_tokens: int = 128,
 ) -> list[Step]:
     """The same for PaliGemma by forwards of our own, tokens without a choice joined to the next."""
     given = {k: v for k, v in inputs.items() if k != "attention_mask"}  # one sequence: no padding
     device = given["input_ids"].device
     cache = DynamicCache(config=model.config.get_text_config())
-    state, steps, waiting = grammar.start(), [], []
+    state = grammar.start()
+    steps: list[Step] = []
+    waiting: list[int] = []
     certain = torch.ones(1, device=device)
     while not grammar.done(state) and len(steps) < max_tokens:
         allowed = torch.tensor(np.array(grammar.allowed(state)), device=device)
@@ -101,7 +109,7 @@ def decode(
 
 
 def _scores(
-    model, given: dict[str, torch.Tensor], waiting: list[int], cache: DynamicCache
+    model: PreTrainedModel, given: dict[str, torch.Tensor], waiting: list[int], cache: DynamicCache
 ) -> torch.Tensor:
     """Scores (V,) of the next token after the prompt, if it is still to be read, and `waiting`."""
     ids = torch.tensor([waiting], dtype=torch.long, device=model.device)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import (
     ActionSpace,
@@ -42,7 +43,7 @@ class VlmPolicy:
     """A vision-language model with an action space; one sequence at a time."""
 
     def __init__(
-        self, name: str, model, processor, space: ActionSpace, *, plan: str = "none",
+        self, name: str, model: PreTrainedModel, processor: ProcessorMixin, space: ActionSpace, *, plan: str = "none",
         max_plan_tokens: int = 32, vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
         image_size: int | None = None,
@@ -176,7 +177,7 @@ class VlmPolicy:
         return float(np.exp(np.mean(logs))) if logs else 0.0
 
 
-def _image_size(processor) -> int:
+def _image_size(processor: ProcessorMixin) -> int:
     """The side in pixels that the image processor asks for; 224 where it takes any size."""
     size = processor.image_processor.size
     side = size.get("height") or size.get("shortest_edge")

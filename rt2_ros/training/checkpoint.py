@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.data import split
@@ -31,7 +32,7 @@ def git_revision() -> str:
 
 
 def save(
-    folder: Path, model, processor, space: ActionSpace, record: dict[str, Any],
+    folder: Path, model: PreTrainedModel, processor: ProcessorMixin, space: ActionSpace, record: dict[str, Any],
     state: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Write model, processor, action_space.json, training.json and, for a resumable run, state.pt.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from rt2_ros.paths import config_path
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class TrainingConfig:
         return _build(cls, {"name": path.stem, **raw, "stages": stages}, str(path))
 
 
-def _build(cls: type, values: dict[str, Any], where: str):
-    known = {f.name for f in fields(cls)}
+def _build(cls: type[T], values: dict[str, Any], where: str) -> T:
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(

@@ -26,7 +26,7 @@ from rt2_ros.training import checkpoint
 from rt2_ros.training.config import Stage, TrainingConfig
 from rt2_ros.training.data import Mixture, Source, WebSource, loader, named_words
 from rt2_ros.training.objective import Losses, Objective
-from rt2_ros.training.packing import Packer
+from rt2_ros.training.packing import Batch, Packer
 
 SAVE_EVERY = 240.0  # s
 LOG_EVERY = 50  # steps
@@ -58,7 +58,7 @@ class Run:
         self.config, self.space = config, space
         self.folder = Path(config.out)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.sources = {
+        self.sources: dict[str, Source] = {
             "web": WebSource(
                 queries=config.web_queries,
                 robot_names_share=config.robot_names_share,
@@ -82,7 +82,8 @@ class Run:
             tokenizer, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, words=named_words()
         )
         # Muon for the matrices inside layers, AdamW for the rest (arXiv 2502.16982).
-        matrices, rest = [], []
+        matrices: list[torch.nn.Parameter] = []
+        rest: list[torch.nn.Parameter] = []
         for name, parameter in self.objective.named_parameters():
             inside = ".layers." in name and parameter.ndim == 2
             (matrices if inside else rest).append(parameter)
@@ -188,7 +189,7 @@ class Run:
                     saved = time.monotonic()
         self.save()
 
-    def _step(self, stage: Stage, batch, sigma: float) -> Losses | None:
+    def _step(self, stage: Stage, batch: Batch, sigma: float) -> Losses | None:
         with torch.autocast(self.device.type, torch.bfloat16):
             losses = self.objective(
                 batch, sigma=sigma, dense_weight=stage.dense_weight,

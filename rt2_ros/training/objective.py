@@ -66,14 +66,14 @@ class Objective(nn.Module):
         dense, patch_accuracy = (
             self._dense(features, embedding, batch, sigma) if dense_weight else (zero, 0.0)
         )
-        answer, robot_share, errors = zero, 0.0, (0.0, 0.0)
+        answer, robot_share, errors = zero, 0.0, [0.0, 0.0]
         if answers:
             answer, robot_share, errors = self._answers(features, batch, sigma, web_weight)
         grounding = self._ground(features, batch) if grounding_weight and answers else zero
         total = answer + dense_weight * dense + grounding_weight * grounding
         return Losses(
-            total, float(answer.detach()), float(dense.detach()), robot_share, *errors,
-            patch_accuracy, float(grounding.detach()),
+            total, float(answer.detach()), float(dense.detach()), robot_share, errors[0],
+            errors[1], patch_accuracy, float(grounding.detach()),
         )  # fmt: skip
 
     def read(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -89,7 +89,9 @@ class Objective(nn.Module):
             use_cache=False,
         ).last_hidden_state[:, image_tokens:]
 
-    def _answers(self, features, batch: Batch, sigma: float, web_weight: float):
+    def _answers(
+        self, features: torch.Tensor, batch: Batch, sigma: float, web_weight: float
+    ) -> tuple[torch.Tensor, float, list[float]]:
         hidden = self.read(features, batch)
         asked = batch.labels != IGNORED
         labels, soft, robot = batch.labels[asked], batch.soft[asked], batch.robot[asked]
@@ -115,7 +117,7 @@ class Objective(nn.Module):
         layer = reader.layers[0]
         attention, heads = layer.self_attn, 2
 
-        def project(what: torch.Tensor, linear: nn.Module, positions: torch.Tensor):
+        def project(what: torch.Tensor, linear: nn.Module, positions: torch.Tensor) -> torch.Tensor:
             states = linear(layer.input_layernorm(what))
             states = states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)[:, :heads]
             cos, sin = reader.rotary_emb(states, positions)
@@ -133,7 +135,9 @@ class Objective(nn.Module):
         hit = log_p.masked_fill(~right[told][:, None], -torch.inf).logsumexp(-1)
         return -hit.mean() if len(hit) else hit.sum()
 
-    def _dense(self, features, embedding, batch: Batch, sigma: float):
+    def _dense(
+        self, features: torch.Tensor, embedding: torch.Tensor, batch: Batch, sigma: float
+    ) -> tuple[torch.Tensor, float]:
         shown = batch.patch_uv[..., 0] != IGNORED
         # Every patch with a thing, and one in eight without.
         kept = shown | (torch.rand(shown.shape, device=shown.device) < 0.125)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from rt2_ros.actions.prompts import ACTION
 from rt2_ros.data.samples import Frame, Query
@@ -48,7 +49,7 @@ class Packer:
     """Frames to batches for one tokenizer, in the layout of PaliGemma's processor."""
 
     def __init__(
-        self, tokenizer, *, image_size: int, patch_size: int, words: dict[str, str],
+        self, tokenizer: PreTrainedTokenizerFast, *, image_size: int, patch_size: int, words: dict[str, str],
         length: int = 160,
     ):  # fmt: skip
         """words: for each thing's name, the text (names, translations) whose words its patches
