@@ -43,7 +43,8 @@ class VlmPolicy:
     """A vision-language model with an action space; one sequence at a time."""
 
     def __init__(
-        self, name: str, model: PreTrainedModel, processor: ProcessorMixin, space: ActionSpace, *, plan: str = "none",
+        self, name: str, model: PreTrainedModel, processor: ProcessorMixin,
+        space: ActionSpace, *, plan: str = "none",
         max_plan_tokens: int = 32, vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
         image_size: int | None = None,

@@ -32,7 +32,8 @@ def git_revision() -> str:
 
 
 def save(
-    folder: Path, model: PreTrainedModel, processor: ProcessorMixin, space: ActionSpace, record: dict[str, Any],
+    folder: Path, model: PreTrainedModel, processor: ProcessorMixin, space: ActionSpace,
+    record: dict[str, Any],
     state: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Write model, processor, action_space.json, training.json and, for a resumable run, state.pt.

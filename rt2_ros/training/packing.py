@@ -49,7 +49,8 @@ class Packer:
     """Frames to batches for one tokenizer, in the layout of PaliGemma's processor."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, *, image_size: int, patch_size: int, words: dict[str, str],
+        self, tokenizer: PreTrainedTokenizerFast, *, image_size: int, patch_size: int,
+        words: dict[str, str],
         length: int = 160,
     ):  # fmt: skip
         """words: for each thing's name, the text (names, translations) whose words its patches
