@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RT-2 on Hugging Face models of several kinds, of random weights: always one valid action."""
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from rt2_ros.data.robot import SPACE
+from rt2_ros.models.tiny import build_model, build_processor
+from rt2_ros.policies import Observation, load_policy
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
+SEEN = Observation({"scene": IMAGE}, "pick up the apple", np.array([0.5, 0.0, 0.2, 0.0]))
+
+
+def save_tiny(folder):
+    processor = build_processor()
+    build_model(processor, hidden=96, vision_layers=1, text_layers=1).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    SPACE.save(folder / "action_space.json")
+    return folder
+
+
+def save_llava(folder):
+    """A LLaVA with a byte-level tokenizer that spells numbers in digits, and a chat template."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", bos_token="<s>", pad_token="<pad>"
+    )
+    fast.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    template = (
+        "{% for m in messages %}{% for c in m['content'] %}"
+        "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}"
+        "{% endfor %}{% endfor %}"
+    )
+    images = CLIPImageProcessorPil(
+        size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}
+    )
+    processor = LlavaProcessor(
+        images, fast, patch_size=14, vision_feature_select_strategy="default",
+        chat_template=template, num_additional_image_tokens=1,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        image_size=56, patch_size=14,
+    )  # fmt: skip
+    text = LlamaConfig(
+        vocab_size=len(fast), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
+        eos_token_id=fast.eos_token_id, bos_token_id=fast.bos_token_id,
+        pad_token_id=fast.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(
+            vision_config=vision, text_config=text, vision_feature_layer=-1,
+            image_token_index=fast.convert_tokens_to_ids("<image>"),
+        )  # fmt: skip
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    SPACE.save(folder / "action_space.json")
+    return folder
+
+
+@pytest.mark.parametrize("save", [save_tiny, save_llava])
+@pytest.mark.parametrize("plan", ["none", "required"])
+def test_any_model_gives_one_valid_action_and_answers_in_words(tmp_path, save, plan):
+    policy = load_policy(str(save(tmp_path)), plan=plan, max_plan_tokens=6)
+    decision = policy.infer(SEEN)
+    assert decision.action is not None, decision.reason
+    assert decision.action == policy.action_space.from_bins(decision.bins)
+    assert 0 < decision.confidence <= 1
+    assert decision.text.endswith(" ".join(map(str, decision.bins.tolist())))
+    assert (decision.plan != "") == (plan == "required")
+    assert isinstance(policy.answer(IMAGE, "what is at 12 34?"), str)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def test_a_model_that_needs_the_state_holds_without_it(tiny):
+    decision = load_policy(str(tiny)).infer(Observation({"scene": IMAGE}, "pick up the apple"))
+    assert decision.action is None and "state is not known" in decision.reason
+
+
+def test_an_empty_instruction_is_an_invalid_decision(tiny):
+    seen = Observation({"scene": IMAGE}, " ", np.zeros(4))
+    assert "instruction" in load_policy(str(tiny)).infer(seen).reason
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"plann": "none"}, "unknown key 'plann'"),
+        ({"plan": "sometimes"}, "plan: 'sometimes'"),
+        ({"dtype": "float31"}, "dtype is 'float31'"),
+        ({"prefix_attention": "none"}, "prefix_attention is 'none'"),
+        ({"vocabulary": "words"}, "'words'"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(tiny, settings, message):
+    with pytest.raises(ValueError, match=message):
+        load_policy(str(tiny), **settings)
+
+
+def test_a_checkpoint_without_its_action_space_is_refused(tiny, tmp_path):
+    for path in tiny.iterdir():
+        if path.name != "action_space.json":
+            (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(OSError, match=r"has no action_space\.json"):
+        load_policy(str(tmp_path))
+
+
+def test_a_checkpoint_that_is_nowhere_is_named():
+    with pytest.raises(OSError, match="nobody/nothing-7b"):
+        load_policy("rt2-tiny", checkpoint="nobody/nothing-7b")
+
+
+def test_a_broken_checkpoint_is_one_clear_line(tiny, tmp_path):
+    for path in tiny.iterdir():
+        if path.name != "model.safetensors":
+            (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(OSError, match="does not load") as caught:
+        load_policy(str(tmp_path))
+    assert "\n" not in str(caught.value)
