@@ -219,5 +219,6 @@ def main(argv: list[str]) -> int:
                 person.until_ready(graph, check)
                 print("ready. Tell it what to do: rt2 say 'pick up the banana' (ctrl-C ends)")
                 sys.stdout.flush()
+                person.refuse_late_second(graph, check)
                 processes.watch(stopped)
     return 0

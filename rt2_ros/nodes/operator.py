@@ -32,6 +32,7 @@ from rt2_ros.nodes import topics
 from rt2_ros.nodes.topics import Topic
 
 DISCOVERY_S = 1.0  # within which a graph that runs already is seen
+LATE_S = 10.0  # within which it is seen on a machine that is very busy
 READY_S = 90.0  # for all nodes to be ready; the policy loads its checkpoint
 REPLY_S = 10.0  # for a service of a node that is there
 
@@ -111,6 +112,14 @@ class Operator:
             self.spin(0.05)
             self._refuse_more_than(0, graph)
 
+    def refuse_late_second(self, graph: Graph, check: Callable[[], None]) -> None:
+        """The same for a graph that is discovered late; call it when one's own is ready."""
+        end = time.monotonic() + LATE_S
+        while time.monotonic() < end:
+            check()
+            self.spin(0.1)
+            self._refuse_more_than(1, graph)
+
     def _refuse_more_than(self, own: int, graph: Graph) -> None:
         seen = self.running()
         busy = sorted({node.full_name for node in graph.nodes if seen[node.full_name] > own})
@@ -122,10 +131,7 @@ class Operator:
             )
 
     def until_ready(self, graph: Graph, check: Callable[[], None]) -> None:
-        """Wait until the policy waits for an instruction and, if simulated, the arm is armed.
-
-        A second graph that was discovered too late for `refuse_second` is refused here.
-        """
+        """Wait until the policy waits for an instruction and, if simulated, the arm is armed."""
 
         def missing() -> str:
             self._refuse_more_than(1, graph)

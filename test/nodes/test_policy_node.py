@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy node over real DDS; test/policies/test_runner.py has the rules of its loop."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -85,6 +86,8 @@ class Person:
         self.thread.join(WAIT)
         self.node.destroy_node()
         self.me.destroy_node()
+        self.__dict__.clear()  # a lifecycle node is seen by others until nothing refers to it
+        gc.collect()
 
 
 @pytest.fixture
