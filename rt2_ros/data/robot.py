@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.actions import Action, ActionSpace, action_prompt, answer_text, question_prompt
+from rt2_ros.actions.prompts import ACTION
 from rt2_ros.data import split
 from rt2_ros.data.images import square
 from rt2_ros.data.pictographs import by_name
@@ -75,7 +76,7 @@ class RobotSource:
         image = demonstration.image * gain.astype(np.float32) + random.uniform(-6, 6)
         order = random.permutation(len(demonstration.things))
         queries = [
-            self._instruct(random, demonstration, index) for index in order[: self._robot_queries]
+            self.instruct(random, demonstration, index) for index in order[: self._robot_queries]
         ]
         queries += [
             _ask(random, demonstration.things[index]) for index in order[::-1][: self._web_queries]
@@ -98,7 +99,8 @@ class RobotSource:
             if found.things:
                 return found
 
-    def _instruct(self, random: np.random.Generator, demo: Demonstration, index: int) -> Query:
+    def instruct(self, random: np.random.Generator, demo: Demonstration, index: int) -> Query:
+        """Ask for thing `index`, with a phrase and a name drawn at random."""
         thing = demo.things[index]
         what = by_name(thing.name)
         if random.random() < 0.2:
@@ -132,6 +134,64 @@ class RobotSource:
             ]
             distances.append(np.abs(rows - np.median(rows, axis=0)).ravel())
         return float(np.concatenate(distances).mean())
+
+
+class StateSource:
+    """What the expert does, told in words alone: four states and plans with their actions.
+
+    How a step follows from where the hand is and where the plan says the thing is can be learned
+    without a picture, many times faster. The plan is given, only the action is asked for.
+    """
+
+    def __init__(self, *, space: ActionSpace = SPACE, queries: int = 4) -> None:
+        self.space, self._queries = space, queries
+        self._words = RobotSource(space=space)
+
+    def __call__(self, random: np.random.Generator) -> Frame:
+        """Four questions without a picture."""
+        return Frame(None, tuple(self._draw(random) for _ in range(self._queries)), ())
+
+    def _draw(self, random: np.random.Generator) -> Query:
+        from rt2_ros.sim.camera import scene_camera
+        from rt2_ros.sim.expert import expert_action
+        from rt2_ros.sim.scene import AREA_HIGH, AREA_LOW, rest_height
+        from rt2_ros.sim.tabletop import GRASP_HEIGHT
+
+        height = rest_height("block")
+        thing = np.array([*random.uniform(AREA_LOW - 0.02, AREA_HIGH + 0.02), height])
+        tip = random.uniform([0.36, -0.20, 0.012], [0.72, 0.20, 0.30])
+        closedness = abs(random.normal(0, 0.012))
+        others = np.zeros((0, 3))
+        situation = random.random()
+        if situation < 0.45:  # near the thing, where the fine steps are
+            tip[:2] = thing[:2] + random.normal(0, random.choice([0.006, 0.02, 0.05]), 2)
+            tip[2] = random.uniform(0.012, 0.15 if random.random() < 0.6 else 0.04)
+            if random.random() < 0.15:
+                closedness = random.uniform(0, 0.37)
+        elif situation < 0.65:  # a block is in the hand: this one, or another
+            closedness = random.normal(0.38, 0.008)
+            if random.random() < 0.4:
+                tip[2] = random.uniform(0.012, 0.06)
+            held = tip + [0, 0, height - GRASP_HEIGHT] + random.normal(0, 0.002, 3)
+            if random.random() < 0.5:
+                thing = held
+            else:
+                others = held[None]
+        elif situation < 0.70:
+            closedness = 1.0 - abs(random.normal(0, 0.05))
+        state = np.array([*tip, np.clip(closedness, 0, 1)])
+        pixels = scene_camera().project(thing + [0, 0, height], RENDERED, RENDERED)
+        u, v = (coordinate(value, RENDERED) for value in pixels)
+        action = expert_action(state, thing, others)
+        demo = Demonstration(
+            np.zeros((0, 0, 3), np.uint8),
+            state,
+            (Thing(str(random.choice(split.ROBOT_NAMES)), u, v, np.zeros((4, 2), np.float32)),),
+            (action,),
+        )
+        query = self._words.instruct(random, demo, 0)
+        given = query.answer[: query.answer.index(ACTION) + len(ACTION)]
+        return Query(query.prompt, query.answer, "robot", given=given)
 
 
 def _ask(random: np.random.Generator, thing: Thing) -> Query:

@@ -25,6 +25,7 @@ class Query:
     kind: "robot" or "web", what mixtures and loss weights go by.
     about: the name of the thing in the picture that it is about, "" for none.
     mention: what the prompt calls that thing.
+    given: how the answer begins, where that part is given and not asked for.
     """
 
     prompt: str
@@ -32,10 +33,13 @@ class Query:
     kind: str
     about: str = ""
     mention: str = ""
+    given: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("robot", "web"):
             raise ValueError(f"Query.kind is {self.kind!r}; expected 'robot' or 'web'")
+        if not self.answer.startswith(self.given):
+            raise ValueError(f"Query.given is {self.given!r}; the answer is {self.answer!r}")
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,12 @@ class Thing:
 
 @dataclass(frozen=True)
 class Frame:
-    """One square RGB picture, what is asked of it, and what is where in it."""
+    """One square RGB picture, what is asked of it, and what is where in it.
 
-    image: NDArray[np.uint8]
+    image is None where questions need no picture: what to do in a state that words tell.
+    """
+
+    image: NDArray[np.uint8] | None
     queries: tuple[Query, ...]
     things: tuple[Thing, ...]
 

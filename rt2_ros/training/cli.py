@@ -30,11 +30,11 @@ def main(arguments: list[str]) -> int:
         return 2
     if args.out:
         config = dataclasses.replace(config, out=args.out)
-    from rt2_ros.data.robot import RobotSource
+    from rt2_ros.data.robot import RobotSource, StateSource
     from rt2_ros.training.engine import Run
 
     robot = RobotSource(robot_queries=config.robot_queries)
-    run = Run(config, robot.space, {"robot": robot})
+    run = Run(config, robot.space, {"robot": robot}, StateSource())
     # Measured with a simulator of its own: this process must stay free of OpenGL, for it forks.
     blind = RobotSource().language_blind_error(np.random.default_rng(0), render=False)
     run.console.print(

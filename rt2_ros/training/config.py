@@ -35,6 +35,7 @@ class Stage:
     dense_weight: float = 0.3
     grounding_weight: float = 0.5
     web_weight: float = 1.0
+    state_rows: int = 0  # rows of robot questions without a picture, in each batch
     sigma: tuple[float, float] = (5.0, 2.0)
     warmup: float = 0.02  # share of the stage
     floor: float = 0.05  # of the learning rate, at the end

@@ -40,8 +40,9 @@ class Mixture(IterableDataset[Batch]):
 
     def __init__(
         self, sources: Mapping[str, Source], shares: Mapping[str, float], packer: Packer, *,
-        batch_size: int, seed: int,
+        batch_size: int, seed: int, states: Source | None = None, state_rows: int = 0,
     ) -> None:  # fmt: skip
+        """states: gives `state_rows` further rows without a picture."""
         unknown = sorted(set(shares) - set(sources))
         if unknown:
             raise ValueError(f"shares: unknown source {unknown[0]!r}; expected {sorted(sources)}")
@@ -50,6 +51,7 @@ class Mixture(IterableDataset[Batch]):
             raise ValueError(f"shares: {dict(shares)}; expected weights of at least 0, not all 0")
         self._sources = [sources[name] for name in shares]
         self._shares = np.array([share / total for share in shares.values()])
+        self._states = [states] * state_rows if states else []
         self._packer, self._batch_size, self._seed = packer, batch_size, seed
 
     def __iter__(self) -> Iterator[Batch]:
@@ -61,7 +63,8 @@ class Mixture(IterableDataset[Batch]):
             torch.set_num_threads(1)
         while True:
             picks = random.choice(len(self._sources), size=self._batch_size, p=self._shares)
-            yield self._packer.pack([self._sources[pick](random) for pick in picks])
+            drawn = [*(self._sources[pick] for pick in picks), *self._states]
+            yield self._packer.pack([source(random) for source in drawn])
 
 
 def loader(mixture: Mixture, workers: int) -> Iterator[Batch]:

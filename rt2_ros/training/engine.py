@@ -54,8 +54,12 @@ def soften(stage: Stage, progress: float) -> float:
 class Run:
     """One training run in its folder."""
 
-    def __init__(self, config: TrainingConfig, space: ActionSpace, sources: dict[str, Source]):
-        self.config, self.space = config, space
+    def __init__(
+        self, config: TrainingConfig, space: ActionSpace, sources: dict[str, Source],
+        states: Source | None = None,
+    ) -> None:  # fmt: skip
+        """sources: by the names that stages' shares use, besides "web"; states: no pictures."""
+        self.config, self.space, self.states = config, space, states
         self.folder = Path(config.out)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.sources: dict[str, Source] = {
@@ -73,8 +77,9 @@ class Run:
         model = build_model(self.processor, seed=config.seed, **(config.model or {}))
         model.set_attn_implementation("eager")  # faster than SDPA's backward at these lengths
         random = np.random.default_rng(config.seed)
-        sample = [self.sources["web"](random).image for _ in range(200)]
-        whiten_patches(model, torch.from_numpy(np.stack(sample)))
+        sample = [frame.image for frame in (self.sources["web"](random) for _ in range(200))]
+        pixels = np.stack([image for image in sample if image is not None])
+        whiten_patches(model, torch.from_numpy(pixels))
         tokenizer = self.processor.tokenizer
         integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
         self.objective = Objective(model, integers).to(self.device)
@@ -145,7 +150,8 @@ class Run:
     def _run_stage(self, stage: Stage) -> None:
         mixture = Mixture(
             self.sources, stage.shares, self.packer,
-            batch_size=stage.batch_size, seed=self.config.seed + 1000 * self.step + self.stage,
+            batch_size=stage.batch_size, states=self.states, state_rows=stage.state_rows,
+            seed=self.config.seed + 1000 * self.step + self.stage,
         )  # fmt: skip
         batches = loader(mixture, self.config.workers)
         window: deque[Losses] = deque(maxlen=WINDOW)
@@ -214,6 +220,7 @@ def _mean(window: deque[Losses]) -> dict[str, float]:
         "robot_share",
         "integer_error",
         "robot_error",
+        "state_error",
         "patch_accuracy",
         "grounding",
     )

@@ -29,6 +29,7 @@ class Losses:
     robot_share: float  # of the answer tokens
     integer_error: float  # web: mean distance in bins between the likeliest and the right integer
     robot_error: float  # the same for robot questions
+    state_error: float  # the same for robot questions without a picture
     patch_accuracy: float
     grounding: float  # loss
 
@@ -66,28 +67,38 @@ class Objective(nn.Module):
         dense, patch_accuracy = (
             self._dense(features, embedding, batch, sigma) if dense_weight else (zero, 0.0)
         )
-        answer, robot_share, errors = zero, 0.0, [0.0, 0.0]
+        answer, robot_share, errors = zero, 0.0, [0.0, 0.0, 0.0]
         if answers:
             answer, robot_share, errors = self._answers(features, batch, sigma, web_weight)
         grounding = self._ground(features, batch) if grounding_weight and answers else zero
         total = answer + dense_weight * dense + grounding_weight * grounding
         return Losses(
             total, float(answer.detach()), float(dense.detach()), robot_share, errors[0],
-            errors[1], patch_accuracy, float(grounding.detach()),
+            errors[1], errors[2], patch_accuracy, float(grounding.detach()),
         )  # fmt: skip
 
     def read(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Last hidden states (B, T, D) of the questions behind image tokens (B, P, D)."""
-        image_tokens = features.shape[1]
+        pictures, image_tokens = features.shape[:2]
         text = self.model.get_input_embeddings()(batch.ids)
-        places = torch.arange(image_tokens, device=text.device).expand(len(text), -1)
-        positions = torch.cat([places, batch.positions + image_tokens], dim=1) + 1
-        return self.reader(
-            inputs_embeds=torch.cat([features.to(text.dtype), text], dim=1),
-            attention_mask=attention_mask(batch.segments, image_tokens, features.dtype),
-            position_ids=positions,
-            use_cache=False,
-        ).last_hidden_state[:, image_tokens:]
+        positions = batch.positions + image_tokens + 1  # a place is kept for the picture
+        parts = []
+        for rows, image in (
+            (slice(0, pictures), features),
+            (slice(pictures, None), features[:0, :0].expand(len(text) - pictures, -1, -1)),
+        ):
+            if not len(text[rows]):
+                continue
+            seen = image.shape[1]
+            places = torch.arange(seen, device=text.device).expand(len(image), -1) + 1
+            hidden = self.reader(
+                inputs_embeds=torch.cat([image.to(text.dtype), text[rows]], dim=1),
+                attention_mask=attention_mask(batch.segments[rows], seen, features.dtype),
+                position_ids=torch.cat([places, positions[rows]], dim=1),
+                use_cache=False,
+            ).last_hidden_state
+            parts.append(hidden[:, seen:])
+        return torch.cat(parts)
 
     def _answers(
         self, features: torch.Tensor, batch: Batch, sigma: float, web_weight: float
@@ -103,8 +114,12 @@ class Objective(nn.Module):
         loss = loss.masked_scatter(soft, -(self._soft(target, sigma) * integers).sum(-1))
         weight = torch.where(robot, 1.0, web_weight)
         distance = (integers.detach().argmax(-1) - target).abs().float()
+        pictured = torch.zeros_like(batch.robot)
+        pictured[: len(features)] = True
+        told = pictured[asked][soft]
         errors = [
-            float(distance[of].mean()) if of.any() else 0.0 for of in (~robot[soft], robot[soft])
+            float(distance[of].mean()) if of.any() else 0.0
+            for of in (~robot[soft], robot[soft] & told, ~told)
         ]
         return (loss * weight).sum() / weight.sum(), float(robot.float().mean()), errors
 
@@ -125,10 +140,12 @@ class Objective(nn.Module):
 
         patches = torch.arange(features.shape[1], device=features.device)[None]
         keys = project(features, attention.k_proj, patches + 1)
-        text = self.model.get_input_embeddings()(batch.ids)
-        queries = project(text, attention.q_proj, batch.positions + features.shape[1] + 1)
-        right = batch.named[:, :, None] == batch.owner[:, None, :]  # (B, T, P)
-        right &= (batch.named != IGNORED)[:, :, None]
+        count = len(features)
+        text = self.model.get_input_embeddings()(batch.ids[:count])
+        places = batch.positions[:count] + features.shape[1] + 1
+        queries = project(text, attention.q_proj, places)
+        named = batch.named[:count, :, None]
+        right = (named == batch.owner[:, None, :]) & (named != IGNORED)  # (N, T, P)
         told = right.any(-1)
         scores = (queries @ keys.transpose(-1, -2)).float() * attention.scaling
         log_p = scores.log_softmax(-1).transpose(1, 2)[told]  # (N, heads, P)

@@ -26,9 +26,12 @@ BACKGROUND = "nothing"  # the word for a patch that shows no thing
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one step; B pictures, T text positions, P patches, W words a thing."""
+    """Tensors of one step; N pictures, B >= N rows of text, T positions, P patches, W words.
 
-    pixels: torch.Tensor  # uint8 (B, H, W, 3)
+    The first N rows are about the pictures, the others stand alone.
+    """
+
+    pixels: torch.Tensor  # uint8 (N, H, W, 3)
     ids: torch.Tensor  # int64 (B, T)
     segments: torch.Tensor  # int64 (B, T): number of the question, -1 for padding
     positions: torch.Tensor  # int64 (B, T), counted from 0 at each question's start
@@ -36,9 +39,9 @@ class Batch:
     soft: torch.Tensor  # bool (B, T): the label is an integer whose neighbours are nearly right
     robot: torch.Tensor  # bool (B, T): the label belongs to a robot question
     named: torch.Tensor  # int64 (B, T): which thing of the picture the token names, or IGNORED
-    owner: torch.Tensor  # int64 (B, P): which thing the patch shows, or IGNORED
-    patch_words: torch.Tensor  # int64 (B, P, W), IGNORED-padded: words of what the patch shows
-    patch_uv: torch.Tensor  # int64 (B, P, 2): centre of what the patch shows, or IGNORED
+    owner: torch.Tensor  # int64 (N, P): which thing the patch shows, or IGNORED
+    patch_words: torch.Tensor  # int64 (N, P, W), IGNORED-padded: words of what the patch shows
+    patch_uv: torch.Tensor  # int64 (N, P, 2): centre of what the patch shows, or IGNORED
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -81,14 +84,16 @@ class Packer:
             soft[first] = soft[first + 7] = False  # terminate and gripper are switches
         elif sum(soft) == 1:
             soft = [False] * len(answer)  # a count
-        ids = prompt + answer[:-1]
-        labels = [IGNORED] * (len(prompt) - 1) + answer
-        return ids, labels, [False] * (len(prompt) - 1) + soft
+        given = len(self._encode(query.given))
+        unasked = len(prompt) - 1 + given
+        labels = [IGNORED] * unasked + answer[given:]
+        return prompt + answer[:-1], labels, [False] * unasked + soft[given:]
 
     def pack(self, frames: Sequence[Frame]) -> Batch:
         """One batch, always of the same length, so that a compiled model is compiled once."""
+        pictured = [frame for frame in frames if frame.image is not None]
         rows = []
-        for frame in frames:
+        for frame in [*pictured, *(frame for frame in frames if frame.image is None)]:
             row: list[tuple[int, int, int, int, bool, bool, int]] = []
             numbers = {thing.name: i for i, thing in enumerate(frame.things)}
             for number, query in enumerate(frame.queries):
@@ -108,10 +113,10 @@ class Packer:
         table = np.array([row + [empty] * (length - len(row)) for row in rows], dtype=np.int64)
         table = table.reshape(len(rows), length, len(empty))
         ids, segments, positions, labels, soft, robot, named = torch.from_numpy(table).unbind(-1)
-        owner, words, uv = zip(*(self._patches(frame) for frame in frames), strict=True)
+        owner, words, uv = zip(*(self._patches(frame) for frame in pictured), strict=True)
         return Batch(
-            torch.from_numpy(np.stack([frame.image for frame in frames])), ids, segments,
-            positions, labels, soft.bool(), robot.bool(), named, torch.stack(owner),
+            torch.from_numpy(np.stack([f.image for f in pictured if f.image is not None])), ids,
+            segments, positions, labels, soft.bool(), robot.bool(), named, torch.stack(owner),
             torch.stack(words), torch.stack(uv),
         )  # fmt: skip
 
@@ -130,6 +135,7 @@ class Packer:
         import cv2
 
         grid = self.grid
+        assert frame.image is not None
         size = frame.image.shape[0]
         best = np.full((grid, grid), 0.3, np.float32)  # the share of a patch that a thing must fill
         owner = np.full((grid, grid), IGNORED)
