@@ -62,6 +62,7 @@ class BuildInterfaces(Command):
             relative = path.relative_to(built)
             if path.suffix == ".so" or (path.suffix == ".py" and relative.parts[0] in GENERATED):
                 (target / relative).parent.mkdir(parents=True, exist_ok=True)
+                (target / relative).unlink(missing_ok=True)  # running programs keep the old one
                 shutil.copy2(path, target / relative)
         shutil.rmtree(stage / site.parent)  # setuptools packs the modules
         shutil.rmtree(stage / "bin")  # and makes the commands

@@ -85,7 +85,7 @@ class Objective(nn.Module):
         parts = []
         for rows, image in (
             (slice(0, pictures), features),
-            (slice(pictures, None), features[:0, :0].expand(len(text) - pictures, -1, -1)),
+            (slice(pictures, None), features.new_zeros(len(text) - pictures, 0, features.shape[2])),
         ):
             if not len(text[rows]):
                 continue

@@ -5,7 +5,7 @@ import numpy as np
 
 from rt2_ros.actions import parse
 from rt2_ros.data import split
-from rt2_ros.data.robot import SPACE, RobotSource
+from rt2_ros.data.robot import SPACE, RobotSource, StateSource
 from rt2_ros.data.web import web_frame
 
 
@@ -56,6 +56,20 @@ def test_demonstrations_are_valid_actions_for_the_instructed_object():
             *name, u, v = parsed.plan.split()
             thing = seen[" ".join(name)]
             assert (thing.u, thing.v) == (int(u), int(v))
+
+
+def test_states_told_in_words_ask_for_the_action_alone():
+    random = np.random.default_rng(0)
+    frame = StateSource()(random)
+    assert frame.image is None and len(frame.queries) == 4
+    grippers = set()
+    for _ in range(30):
+        for query in StateSource()(random).queries:
+            parsed = parse(query.answer, SPACE)
+            assert parsed.action is not None, parsed.reason
+            assert query.answer.startswith(query.given) and query.given.endswith("Action:")
+            grippers.add((parsed.action.terminate, parsed.action.gripper))
+    assert {(False, 0.0), (False, 1.0), (True, 1.0)} <= grippers
 
 
 def test_a_model_that_does_not_read_is_wrong_by_many_bins():

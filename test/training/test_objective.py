@@ -51,6 +51,27 @@ def test_no_answer_is_seen_before_it_is_given(parts):
             assert not changed[(batch.segments[0] != number)].any()
 
 
+def test_rows_without_a_picture_are_read_where_they_would_stand_behind_one(parts):
+    objective, batch = parts
+    prompt = "Q: what action should the robot take to pick up the key? State: 1 2 3 4. A:"
+    answer = "Plan: key 64 75. Action: 0 1 2 3 127 127 127 255"
+    state = Query(prompt, answer, "robot", given="Plan: key 64 75. Action:")
+    tokenizer = build_processor().tokenizer
+    packer = Packer(tokenizer, image_size=192, patch_size=16, words={"banana": "banana"})
+    both = packer.pack([Frame(None, (state,), ()), FRAME])
+    assert len(both.pixels) == 1 and len(both.ids) == 2
+    asked = both.labels[1][both.labels[1] != IGNORED]
+    assert tokenizer.decode(asked) == "0 1 2 3 127 127 127 255 <eos>"
+    features = torch.randn(1, IMAGE_TOKENS, 96)
+    with torch.no_grad():
+        alone, together = objective.read(features, batch), objective.read(features, both)
+        torch.testing.assert_close(alone[0], together[0], atol=1e-4, rtol=1e-4)
+        other = objective.read(features + 1, both)
+        torch.testing.assert_close(other[1], together[1])  # it saw no picture
+    losses = objective(both, sigma=3.0, dense_weight=0.5, grounding_weight=0.5)
+    assert losses.state_error > 0 and losses.robot_error == 0.0
+
+
 def test_everything_learns_from_a_step(parts):
     objective, batch = parts
     losses = objective(batch, sigma=3.0, dense_weight=0.5, grounding_weight=0.5)
