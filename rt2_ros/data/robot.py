@@ -163,12 +163,12 @@ class StateSource:
         closedness = abs(random.normal(0, 0.012))
         others = np.zeros((0, 3))
         situation = random.random()
-        if situation < 0.45:  # near the thing, where the fine steps are
-            tip[:2] = thing[:2] + random.normal(0, random.choice([0.006, 0.02, 0.05]), 2)
+        if situation < 0.60:  # near the thing, where the fine steps are
+            tip[:2] = thing[:2] + random.normal(0, random.choice([0.008, 0.02, 0.05]), 2)
             tip[2] = random.uniform(0.012, 0.15 if random.random() < 0.6 else 0.04)
             if random.random() < 0.15:
                 closedness = random.uniform(0, 0.37)
-        elif situation < 0.65:  # a block is in the hand: this one, or another
+        elif situation < 0.76:  # a block is in the hand: this one, or another
             closedness = random.normal(0.38, 0.008)
             if random.random() < 0.4:
                 tip[2] = random.uniform(0.012, 0.06)
@@ -177,7 +177,7 @@ class StateSource:
                 thing = held
             else:
                 others = held[None]
-        elif situation < 0.70:
+        elif situation < 0.80:
             closedness = 1.0 - abs(random.normal(0, 0.05))
         state = np.array([*tip, np.clip(closedness, 0, 1)])
         pixels = scene_camera().project(thing + [0, 0, height], RENDERED, RENDERED)

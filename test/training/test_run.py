@@ -66,7 +66,8 @@ def test_a_mixture_draws_its_shares():
         Mixture(sources, {"c": 1}, Count(), batch_size=1, seed=0)
 
 
-def test_a_short_run_learns_saves_and_goes_on(tmp_path):
+def test_a_short_run_learns_saves_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module: module)
     run = Run(config(tmp_path), SPACE, {"red": red})
     checkpoint = run.run()
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
