@@ -18,9 +18,9 @@ def act(x, y, z, closedness, others=AWAY, **kwargs):
 @pytest.mark.parametrize(
     ("state", "translation", "gripper"),
     [
-        ((0.55, 0.05, 0.20, 0.0), (0.05, 0, -0.07), 0.0),  # far: across, down to hover height
+        ((0.52, 0.05, 0.20, 0.0), (0.08, 0, -0.07), 0.0),  # far: across, down to hover height
         ((0.30, 0.00, 0.13, 0.0), (0.10, 0.05, 0.0), 0.0),  # at most 0.1 m along an axis
-        ((0.57, 0.05, 0.13, 0.0), (0.03, 0, -0.055), 0.0),  # in the funnel: lower while nearer
+        ((0.55, 0.05, 0.13, 0.0), (0.05, 0, -0.066), 0.0),  # in the funnel: lower while nearer
         ((0.60, 0.05, 0.13, 0.0), (0, 0, -0.10), 0.0),  # above it: straight down
         ((0.50, 0.05, 0.03, 0.0), (0, 0, 0.10), 0.0),  # too low for its distance: up first
         ((0.50, 0.05, 0.115, 0.0), (0.05, 0, 0.015), 0.0),  # a little low: across by half
