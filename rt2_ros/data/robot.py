@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # the simulator is imported when it is first used
 SIZE = 192  # px
 RENDERED = 480  # px, the central square of the camera's picture
 VISIBLE = 0.3  # share of its top face that must be seen for a thing to be asked for
+HELD = 0.37  # closedness of fingers that hold a block, as physics gives it give or take 0.015
+BENEATH = 0.05  # m across from the fingertips
 SPACE = ActionSpace(
     name="rt2-tiny",
     low=(0, -0.1, -0.1, -0.1, -0.25, -0.25, -0.25, 0),
@@ -96,6 +98,8 @@ class RobotSource:
             except Unreachable:
                 continue
             found = _observe(self._table, render)
+            if self._table.state().held:  # posed fingers are all alike, real ones squeeze
+                found.state[3] = random.normal(HELD, 0.015)
             if found.things:
                 return found
 
@@ -167,9 +171,9 @@ class StateSource:
             tip[:2] = thing[:2] + random.normal(0, random.choice([0.008, 0.02, 0.05]), 2)
             tip[2] = random.uniform(0.012, 0.15 if random.random() < 0.6 else 0.04)
             if random.random() < 0.15:
-                closedness = random.uniform(0, 0.37)
+                closedness = random.uniform(0, 0.22)
         elif situation < 0.76:  # a block is in the hand: this one, or another
-            closedness = random.normal(0.38, 0.008)
+            closedness = random.normal(HELD, 0.015)
             if random.random() < 0.4:
                 tip[2] = random.uniform(0.012, 0.06)
             held = tip + [0, 0, height - GRASP_HEIGHT] + random.normal(0, 0.002, 3)
@@ -221,7 +225,7 @@ def _pose(random: np.random.Generator, table: Tabletop, names: tuple[str, ...]) 
         height = random.uniform(0.015, 0.13 if random.random() < 0.6 else 0.04)
         tip = np.array([*(block[:2] + random.normal(0, spread, 2)), height])
         if random.random() < 0.15:  # the fingers are about to close
-            opening = random.uniform(0.05, 0.08)
+            opening = random.uniform(0.062, 0.08)
     elif situation < 0.64:  # something is in the hand
         held = chosen.pop()
         layout = layout[:-1]
@@ -245,7 +249,9 @@ def _observe(table: Tabletop, render: bool) -> Demonstration:
     things, actions = [], []
     for index, thing in enumerate(state.objects):
         corners = _top_face(thing)
-        if _visible_share(table, corners) < VISIBLE:
+        # What the hand itself hides, on its way down to it, is asked for all the same.
+        beneath = np.hypot(*(thing.position[:2] - state.vector[:2])) < BENEATH
+        if _visible_share(table, corners) < (0.1 if beneath else VISIBLE):
             continue
         pixels = table.project(corners, "scene", RENDERED, RENDERED) * (SIZE / RENDERED)
         u, v = (coordinate(value, SIZE) for value in pixels.mean(0))
@@ -255,7 +261,7 @@ def _observe(table: Tabletop, render: bool) -> Demonstration:
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
     if render:
         image = square(table.render("scene", RENDERED, RENDERED), SIZE)
-    return Demonstration(image, state.vector, tuple(things), tuple(actions))
+    return Demonstration(image, state.vector.copy(), tuple(things), tuple(actions))
 
 
 def _top_face(thing: ObjectState) -> NDArray[np.float64]:

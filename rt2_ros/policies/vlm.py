@@ -28,7 +28,7 @@ from rt2_ros.actions import (
     choose_vocabulary,
     question_prompt,
 )
-from rt2_ros.models.constrain import Step, decode, generate
+from rt2_ros.models.constrain import Smoothing, Step, decode, generate
 from rt2_ros.paths import share_dir
 from rt2_ros.policies.base import Decision, Observation
 
@@ -36,7 +36,7 @@ SPACE_FILE = "action_space.json"
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 
 KEYS = ("checkpoint", "device", "dtype", "plan", "max_plan_tokens", "vocabulary", "vocabulary_ids",
-        "prefix_attention", "image_size", "threads")  # fmt: skip
+        "prefix_attention", "smoothing", "image_size", "threads")  # fmt: skip
 
 
 class VlmPolicy:
@@ -47,10 +47,12 @@ class VlmPolicy:
         space: ActionSpace, *, plan: str = "none",
         max_plan_tokens: int = 32, vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
-        image_size: int | None = None,
+        image_size: int | None = None, smoothing: float = 0.0,
     ) -> None:  # fmt: skip
         """plan: whether the model writes "Plan: ..." first. prefix_attention: 'full' as the model's
         own processor says, 'causal' where it was trained so (see `rt2_ros.models.tiny`).
+        smoothing: bins over which an integer's probability is spread before the likeliest is
+        taken (see `rt2_ros.models.constrain`); for models trained with soft targets.
         """
         if prefix_attention not in ("full", "causal"):
             raise ValueError(
@@ -66,6 +68,9 @@ class VlmPolicy:
         )
         self._answers = AnswerGrammar(words, max_tokens=32)
         self._words = words
+        spellings = enumerate(words.spellings)
+        self._integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
+        self._smoothing = Smoothing(self._integers, smoothing)
         self._decode = decode if model.config.model_type == "paligemma" else generate
         self.image_size = image_size or _image_size(processor)
 
@@ -116,7 +121,7 @@ class VlmPolicy:
             return Decision.invalid(str(error))
         inputs = self._inputs(observation.image, prompt)
         prepared = time.perf_counter()
-        steps = self._decode(self._model, inputs, self._grammar)
+        steps = self._decode(self._model, inputs, self._grammar, smoothing=self._smoothing)
         done = time.perf_counter()
         ids = [step.token for step in steps]
         parsed = self._grammar.read(ids)
@@ -164,9 +169,8 @@ class VlmPolicy:
         `NEAR` bins.
         """
         logs = []
-        integer = {ids[0]: b for b, ids in enumerate(self._words.spellings) if len(ids) == 1}
         for step in steps:
-            value = integer.get(step.token)
+            value = self._integers.get(step.token)
             if value is None:
                 same = step.allowed == step.token
             else:
