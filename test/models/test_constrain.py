@@ -7,7 +7,7 @@ import torch
 
 from rt2_ros.actions import AnswerGrammar, Grammar, action_prompt, choose_vocabulary
 from rt2_ros.data.robot import SPACE
-from rt2_ros.models.constrain import decode, generate
+from rt2_ros.models.constrain import Smoothing, decode, generate
 from rt2_ros.models.tiny import build_model, build_processor
 
 
@@ -56,6 +56,34 @@ def test_probabilities_are_those_among_the_allowed(parts):
     ):
         assert torch.equal(fast.allowed, reference.allowed)
         torch.testing.assert_close(fast.probabilities, reference.probabilities, atol=1e-5, rtol=0)
+
+
+def test_a_neighbourhood_wins_over_a_spike():
+    tokens = torch.arange(1000, 1256)
+    probabilities = torch.zeros(256)
+    probabilities[127] = 0.25
+    probabilities[119:125] = 0.125
+    values = {1000 + i: i for i in range(256)}
+    assert int(probabilities.argmax()) == 127
+    assert 120 <= int(Smoothing(values, 4)(tokens, probabilities).argmax()) <= 124
+    assert int(Smoothing(values, 0)(tokens, probabilities).argmax()) == 127
+    # A switch of two, and words, are left alone.
+    for allowed in (torch.tensor([1000, 1001]), torch.tensor([5, 1000, 1001])):
+        some = torch.rand(len(allowed))
+        assert torch.equal(Smoothing(values, 4)(allowed, some), some)
+    with pytest.raises(ValueError, match="smoothing: 65"):
+        Smoothing(values, 65)
+
+
+def test_smoothed_decode_writes_the_tokens_of_smoothed_generate(parts):
+    model, processor, words = parts
+    grammar = Grammar(words, SPACE)
+    smoothing = Smoothing({ids[0]: b for b, ids in enumerate(words.spellings)}, 6)
+    for seed in range(3):
+        given = inputs(processor, seed, "causal")
+        fast = decode(model, given, grammar, smoothing=smoothing)
+        reference = generate(model, given, grammar, smoothing=smoothing)
+        assert [s.token for s in fast] == [s.token for s in reference]
 
 
 def test_free_text_ends_at_its_bound(parts):
