@@ -167,12 +167,12 @@ class StateSource:
         closedness = abs(random.normal(0, 0.012))
         others = np.zeros((0, 3))
         situation = random.random()
-        if situation < 0.60:  # near the thing, where the fine steps are
+        if situation < 0.45:  # near the thing, where the fine steps are
             tip[:2] = thing[:2] + random.normal(0, random.choice([0.008, 0.02, 0.05]), 2)
             tip[2] = random.uniform(0.012, 0.15 if random.random() < 0.6 else 0.04)
             if random.random() < 0.15:
                 closedness = random.uniform(0, 0.22)
-        elif situation < 0.76:  # a block is in the hand: this one, or another
+        elif situation < 0.85:  # a block is in the hand: this one, or another
             closedness = random.normal(HELD, 0.015)
             if random.random() < 0.4:
                 tip[2] = random.uniform(0.012, 0.06)
@@ -181,7 +181,7 @@ class StateSource:
                 thing = held
             else:
                 others = held[None]
-        elif situation < 0.80:
+        elif situation < 0.90:
             closedness = 1.0 - abs(random.normal(0, 0.05))
         state = np.array([*tip, np.clip(closedness, 0, 1)])
         pixels = scene_camera().project(thing + [0, 0, height], RENDERED, RENDERED)
@@ -226,7 +226,7 @@ def _pose(random: np.random.Generator, table: Tabletop, names: tuple[str, ...]) 
         tip = np.array([*(block[:2] + random.normal(0, spread, 2)), height])
         if random.random() < 0.15:  # the fingers are about to close
             opening = random.uniform(0.062, 0.08)
-    elif situation < 0.64:  # something is in the hand
+    elif situation < 0.75:  # something is in the hand
         held = chosen.pop()
         layout = layout[:-1]
         if random.random() < 0.4:
@@ -234,7 +234,7 @@ def _pose(random: np.random.Generator, table: Tabletop, names: tuple[str, ...]) 
         gaps = [np.hypot(*(np.asarray(p.position)[:2] - tip[:2])) for p in layout]
         if tip[2] < 0.09 and min(gaps, default=1.0) < 0.085:
             tip[2] = random.uniform(0.1, 0.3)
-    elif situation < 0.69:  # closed on nothing
+    elif situation < 0.80:  # closed on nothing
         opening = abs(random.normal(0, 0.004))
     tip[2] = max(tip[2], 0.012)
     appearance = Appearance.random(random, float(random.choice([0.0, 0.15, 0.5])))

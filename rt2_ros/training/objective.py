@@ -18,6 +18,9 @@ from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
 from rt2_ros.training.packing import IGNORED, Batch, attention_mask
 
+# Terminate and gripper: two tokens among many, and a wrong one drops what is held.
+SWITCH_WEIGHT = 4.0
+
 
 @dataclass
 class Losses:
@@ -113,6 +116,8 @@ class Objective(nn.Module):
         target = self.value[labels[soft]]
         loss = loss.masked_scatter(soft, -(self._soft(target, sigma) * integers).sum(-1))
         weight = torch.where(robot, 1.0, web_weight)
+        switch = robot & ~soft & (self.value[labels] >= 0)
+        weight = torch.where(switch, SWITCH_WEIGHT, weight)
         distance = (integers.detach().argmax(-1) - target).abs().float()
         pictured = torch.zeros_like(batch.robot)
         pictured[: len(features)] = True
