@@ -60,7 +60,9 @@ class Smoothing:
             if len(bins) > 2 and None not in bins:  # two are a switch
                 place = torch.tensor(bins, dtype=torch.float32)
                 distance = (place[:, None] - place[None, :]) / self._width
-                self._kernels[key] = torch.exp(-0.5 * distance**2)
+                kernel = torch.exp(-0.5 * distance**2)
+                # The ends have neighbours on one side only: a saturated step stays saturated.
+                self._kernels[key] = kernel / kernel.sum(1, keepdim=True)
         return self._kernels[key]
 
 

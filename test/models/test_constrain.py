@@ -67,6 +67,9 @@ def test_a_neighbourhood_wins_over_a_spike():
     assert int(probabilities.argmax()) == 127
     assert 120 <= int(Smoothing(values, 4)(tokens, probabilities).argmax()) <= 124
     assert int(Smoothing(values, 0)(tokens, probabilities).argmax()) == 127
+    saturated = torch.zeros(256)  # half a Gaussian at the end of the range
+    saturated[252:] = torch.tensor([0.06, 0.15, 0.27, 0.29])
+    assert int(Smoothing(values, 6)(tokens, saturated).argmax()) == 255
     # A switch of two, and words, are left alone.
     for allowed in (torch.tensor([1000, 1001]), torch.tensor([5, 1000, 1001])):
         some = torch.rand(len(allowed))
