@@ -154,6 +154,7 @@ class PolicyRunner:
                 state, reason = State.HOLDING, "waiting for an observation"
             self._times.clear()
             self._due = 0.0
+            self._fresh = False  # the first decision too is on what is seen from now on
             self._status = Status(state, text, self._status.instruction_id + 1, reason)
             self._on_status(self.status)
             self._wake.notify_all()
