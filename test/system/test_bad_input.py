@@ -132,7 +132,7 @@ def test_a_camera_of_the_other_message_type_is_told(lonely):
     [
         (URDF.replace("panda_hand_tcp", "tool0"), "frame 'panda_hand_tcp': not in the URDF"),
         (URDF.replace("panda_joint7", "panda_joint_7"), "panda_joint7"),
-        ("<robot", "URDF"),
+        ("<robot", "not XML"),
     ],
     ids=["frame", "joint", "xml"],
 )
@@ -149,10 +149,10 @@ def test_a_urdf_that_does_not_fit_is_told_and_nothing_moves(lonely, urdf, reason
     status = lonely.last(topics.CONTROLLER_STATUS)
     assert status.state == ControllerStatus.DISARMED and "\n" not in status.reason
     assert status.reason.endswith("correct the URDF or set `robot`")
-    assert lonely.controller.problems()[-1] == status.reason
-    lonely.until(
-        lambda: lonely.camera.problems()[-1] == status.reason, "the camera node to say the same"
-    )
+    for node, who in ((lonely.controller, "controller"), (lonely.camera, "camera node")):
+        lonely.until(
+            lambda node=node: node.problems()[-1:] == [status.reason], f"the {who} to log the same"
+        )
     assert not lonely.kept[ARM.name]
 
 
