@@ -11,7 +11,7 @@ a server and a wrapper around either are the same to them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,12 +29,15 @@ class Observation:
     state: (4,) float: x, y, z of the gripper's tip in the base frame (m) and gripper closedness
         (0 open .. 1 closed); None where the robot's joints are not known.
     stamp_ns: when the oldest image was taken, nanoseconds; 0 where nobody measures.
+    episode: which attempt, of which robot, this is part of; a policy that remembers past images
+        keeps one memory for each and starts afresh with a new one.
     """
 
     images: Mapping[str, np.ndarray]
     instruction: str
     state: np.ndarray | None = None
     stamp_ns: int = 0
+    episode: str = ""
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -120,3 +123,14 @@ class Policy(Protocol):
     def answer(self, image: np.ndarray, question: str) -> str:
         """Free text about uint8 (H, W, 3) RGB from the same weights."""
         ...
+
+
+def infer_batch(policy: Policy, observations: Sequence[Observation]) -> list[Decision]:
+    """One decision for each observation, in their order, in one call where the policy has one.
+
+    Such a policy has `infer_batch(observations) -> list[Decision]`; others are asked one by one.
+    """
+    together = getattr(policy, "infer_batch", None)
+    if together is not None:
+        return list(together(observations))
+    return [policy.infer(observation) for observation in observations]
