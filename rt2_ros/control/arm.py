@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -27,9 +27,10 @@ from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import Delta, SafetyFilter, Situation, Verdict
-from rt2_ros.control.trajectory import Chunk, stop_chunk
+from rt2_ros.control.trajectory import Chunk, plan_chunk, stop_chunk
 
 _TRACKING_TOLERANCE = 0.1  # rad off its trajectory, up to which the arm goes on from there
+_HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
 
 
@@ -47,12 +48,14 @@ class State(IntEnum):
 class Command:
     """What to send: `chunk` to the arm, `gripper` (position of the gripper joint) to the gripper.
 
-    None leaves the one or the other alone. reason: why, for the log.
+    None leaves the one or the other alone. reason: why, for the log. joint_goal: it is the joints
+    at the chunk's end that count, not the tip's pose there.
     """
 
     chunk: Chunk | None = None
     gripper: float | None = None
     reason: str = ""
+    joint_goal: bool = False
 
 
 class ArmController:
@@ -64,6 +67,10 @@ class ArmController:
 
     state, reason: where it is and why. accepted, refused: deltas so far; refusals: by Verdict.code;
     bad_joint_states: not taken. verdict: on the last delta.
+
+    blocked, busy are the bridge's word, set before each event. blocked: why nothing may move
+    (controllers are missing, Servo has halted); busy: what it is still carrying out (a planned
+    motion, which lasts longer than a delta lives). Either refuses deltas; blocked also brakes.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class ArmController:
         self.bad_joint_states = 0
         self.verdict: Verdict | None = None
         self.gripper_closedness: float | None = None  # measured
+        self.blocked = self.busy = ""
         self._safety = SafetyFilter(profile, kinematics)
         self._limits = profile.limits()
         self._clock = clock
@@ -92,6 +100,7 @@ class ArmController:
         self._settled_time = -np.inf
         self._expiry_time = -np.inf
         self._accept_times: deque[float] = deque(maxlen=20)
+        self._homing = False
         self._heard = False  # somebody gave an instruction in this controller's life
         self._instruction: tuple[int, str] | None = None  # as the policy's status says
         self._live = False  # deltas for it are taken
@@ -129,6 +138,45 @@ class ArmController:
     def stop(self, reason: str = "stopped") -> Command | None:
         """Brake and take no more deltas until armed again."""
         return self._end(State.STOPPED, reason)
+
+    def home(self, direct: bool = True) -> Command:
+        """Go to the profile's home, slowly; ends the instruction. ValueError says why it cannot.
+
+        direct: straight in joint space, on a way that is checked like every other. Otherwise the
+        bridge plans its own way, and only the chunk's end counts.
+        """
+        now = self._clock()
+        if self.state in (State.DISARMED, State.STOPPED):
+            raise ValueError(f"the arm is {self.state.name.lower()}: call ~/arm first")
+        if self.blocked or self.busy:
+            raise ValueError(self.blocked or self.busy)
+        if now - self._joint_state_time > self.profile.joint_state_timeout:
+            raise ValueError("no joint states")
+        q, velocity = self._motion()
+        if np.any(velocity):
+            raise ValueError("the arm is moving: stop it first")
+        slow = replace(
+            self._limits,
+            velocity=_HOME_SHARE * self._limits.velocity,
+            acceleration=_HOME_SHARE * self._limits.acceleration,
+        )
+
+        def excess(chunk: Chunk) -> float:
+            return self._safety.excess(chunk) / _HOME_SHARE if direct else 1.0
+
+        target, duration = self.profile.home, self.profile.chunk_duration
+        chunk = plan_chunk(q, velocity, target, duration, slow, excess)
+        self._live = False
+        self.state, self.reason = State.MOVING, "moving home"
+        self._homing = True
+        self._chunk, self._chunk_time, self._expiry_time = chunk, now, now + chunk.duration
+        return Command(chunk=chunk, reason=self.reason, joint_goal=True)
+
+    def gripper_refused(self, reason: str) -> Command | None:
+        """Hold, because the gripper did not take its command; the next decision repeats it."""
+        self._gripper = None
+        self._settled_time = -np.inf
+        return self._brake(State.HOLDING, reason) if self.state == State.MOVING else None
 
     def on_joint_state(
         self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]
@@ -219,7 +267,11 @@ class ArmController:
         silence = now - self._joint_state_time
         if silence > self.profile.joint_state_timeout:
             return self._brake(State.HOLDING, f"no joint states for {silence:.2f} s")
-        if now > self._expiry_time and now > self._settled_time:
+        if self.blocked:
+            return self._brake(State.HOLDING, self.blocked)
+        if now > self._expiry_time and now > self._settled_time and not self.busy:
+            if self._homing:
+                return self._brake(State.ARMED, "at home")
             return self._brake(
                 State.HOLDING,
                 f"no decision on an image of the last {self.profile.time_to_live:g} s",
@@ -232,6 +284,8 @@ class ArmController:
             return Verdict.refused(self.state.name.lower(), f"the arm is {self.state.name.lower()}")
         if not self._live:
             return Verdict.refused("instruction", "no instruction to act on")
+        if self.blocked or self.busy:
+            return Verdict.refused("bridge", self.blocked or self.busy)
         if now - self._joint_state_time > self.profile.joint_state_timeout:
             return Verdict.refused("joint states", "no joint states")
         if now < self._settled_time:
@@ -285,6 +339,7 @@ class ArmController:
     def _brake(self, state: State, reason: str) -> Command | None:
         """Change state; return the trajectory to rest if one is under way."""
         self.state, self.reason = state, reason
+        self._homing = False
         now = self._clock()
         if self._chunk is None or now >= self._chunk_time + self._chunk.duration:
             return None

@@ -190,7 +190,7 @@ class SafetyFilter:
                         self._profile.chunk_duration,
                         self._limits,
                     ),
-                    excess=self._excess,
+                    excess=self.excess,
                 )
             except Unreachable as error:
                 code, reason = "unreachable", str(error)
@@ -202,7 +202,7 @@ class SafetyFilter:
                 return Verdict(True, "accepted", "accepted", tuple(changes), goal, chunk)
         return Verdict.refused(code, reason)
 
-    def _excess(self, chunk: Chunk) -> float:
+    def excess(self, chunk: Chunk) -> float:
         """Return how many times too fast the tip is on a chunk; inf if it leaves the workspace."""
         worst, allowed = 0.0, None
         count = int(np.ceil(chunk.duration / _SAMPLE_PERIOD)) + 1
