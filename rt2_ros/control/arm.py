@@ -259,8 +259,11 @@ class ArmController:
         self._chunk, self._chunk_time = self.verdict.chunk, now
         return Command(chunk=self._chunk, reason=self.reason)
 
-    def tick(self) -> Command | None:
-        """Hold if decisions or joint states fail to come: to be called at the control rate."""
+    def tick(self, now_ns: int) -> Command | None:
+        """Hold if decisions or joint states fail to come: to be called at the control rate.
+
+        now_ns: the time on the clock that stamps images.
+        """
         if self.state != State.MOVING:
             return None
         now = self._clock()

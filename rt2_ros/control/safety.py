@@ -38,6 +38,7 @@ class Delta:
 
     translation in m and rotation (a vector in rad) are in `frame_id`, relative to the tip's pose at
     `stamp_ns`, when the image was taken. gripper: 0 open .. 1 closed.
+    confidence: 0..1, how sure the policy is of it.
     """
 
     stamp_ns: int
@@ -48,6 +49,7 @@ class Delta:
     rotation: Sequence[float]
     gripper: float
     terminate: bool = False
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ def delta_of(msg: EndEffectorDelta) -> Delta:
         rotation=(r.x, r.y, r.z),
         gripper=msg.gripper_closedness,
         terminate=msg.terminate,
+        confidence=msg.confidence,
     )
 
 
@@ -147,7 +148,7 @@ class ControllerNode(BaseNode):
 
     def _tick(self) -> None:
         if self._arm is not None:
-            self._send(self._arm.tick())
+            self._send(self._arm.tick(self.now_ns()))
 
     def _serve_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if self._arm is None or not self.active:

@@ -22,18 +22,33 @@ from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import Delta
 from rt2_ros.paths import config_path
 from rt2_ros.sim.robot import SimulatedRobot
+from rt2_ros.sim.scene import Appearance, Placement
 from rt2_ros.sim.tabletop import Tabletop, TabletopState
 from rt2_ros.sim.tasks import Judge, Task, Verdict
 
 GRIPPER_TIME = 0.25  # s that a gripper command is given
+SIDE = 480  # px, of the square in the middle of the scene camera's picture
+MAX_LATENCY = 2.0  # s
 _JOINT_STATE_PERIOD = 0.01  # s
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """An episode before it begins: what lies where, how it looks, and what is asked for."""
+
+    seed: int
+    task: Task
+    instruction: str
+    layout: tuple[Placement, ...]
+    start: NDArray[np.float64]  # (3,) fingertips, m
+    appearance: Appearance
 
 
 @dataclass(frozen=True, eq=False)
 class EnvObservation:
     """What a policy may see (image, state, instruction), and the truth, which it may not."""
 
-    image: NDArray[np.uint8] | None  # RGB (480, 640, 3) of the scene camera; None if not rendered
+    image: NDArray[np.uint8] | None  # RGB (SIDE, SIDE, 3) of the scene camera; None: not rendered
     state: NDArray[np.float64]  # (4,) fingertips x, y, z in m, closedness
     instruction: str
     stamp_ns: int  # simulated time
@@ -55,12 +70,13 @@ class TabletopEnv:
         """Set up.
 
         step_period: s of simulated time from one action to the next.
-        latency: s from an image to the action that was decided on it, at most step_period.
+        latency: s from an image to the action that was decided on it; where it is longer than
+            step_period, the next image is taken when the action comes.
         jitter: strength 0..1 of the randomised light, colours and camera.
         render: False leaves the image out of observations, and needs no OpenGL.
         """
-        if not 0.0 <= latency <= step_period:
-            raise ValueError(f"latency: {latency}, expected 0..{step_period}, the step period")
+        if not 0.0 <= latency <= MAX_LATENCY:
+            raise ValueError(f"latency: {latency}, expected 0..{MAX_LATENCY:g} s")
         self.tabletop = tabletop
         self.max_steps = max_steps
         self._period, self._latency = step_period, latency
@@ -71,6 +87,7 @@ class TabletopEnv:
         self.instruction = ""
         self.task: Task
         self.controller: ArmController
+        self.held = False  # whether nothing was done in the last step
 
     def reset(
         self,
@@ -88,42 +105,64 @@ class TabletopEnv:
         if object is None:
             names = [o.name for o in truth.objects]
             object = names[int(np.random.default_rng([seed, 1]).integers(len(names)))]
-        self.task = Task("pick", object)
-        self.instruction = f"pick up the {object}" if instruction is None else instruction
+        words = f"pick up the {object}" if instruction is None else instruction
+        return self._begin(Task("pick", object), words, truth)
+
+    def begin(self, scenario: Scenario) -> EnvObservation:
+        """Start an episode that is given in full.
+
+        Raises:
+            KeyError: the task is about something that does not lie there.
+        """
+        s = scenario
+        truth = self.tabletop.lay(s.seed, s.layout, s.start, s.appearance)
+        return self._begin(s.task, s.instruction, truth)
+
+    def _begin(self, task: Task, instruction: str, truth: TabletopState) -> EnvObservation:
+        self.task, self.instruction = task, instruction
+        self._judge = Judge(task, truth)
         self._robot.reset()
         world = self.tabletop.world
         self.controller = ArmController(self._profile, self._kinematics, lambda: world.time)
         self._advance(0.05)  # a short past, as a controller has that has been running
         self.controller.arm()
-        self.controller.on_instruction(self.instruction)
-        self.controller.on_policy_status(1, self.instruction)
-        self._judge = Judge(self.task, truth)
+        self.controller.on_instruction(instruction)
+        self.controller.on_policy_status(1, instruction)
         self._step = 0
         return self._observe()
 
-    def step(self, action: Action) -> tuple[EnvObservation, bool]:
+    def step(self, action: Action | None) -> tuple[EnvObservation, bool]:
         """Act for one period; the next observation, and whether the episode is over.
 
-        It is over when the action says terminate or after `max_steps`.
+        It is over when the action says terminate or after `max_steps`. Without an action (None)
+        nothing is sent to the controller, which holds the arm before long.
         """
         stamp_ns = self._now_ns()
         self._advance(self._latency)
-        delta = Delta(
-            stamp_ns,
-            self._profile.base_frame,
-            1,
-            self._step,
-            tuple(action.translation),
-            tuple(action.rotation),
-            action.gripper,
-            action.terminate,
-        )
-        self._do(self.controller.on_delta(delta, self._now_ns()))
+        refused, limited = action is None, False
+        if action is not None:
+            delta = Delta(
+                stamp_ns,
+                self._profile.base_frame,
+                1,
+                self._step,
+                tuple(action.translation),
+                tuple(action.rotation),
+                action.gripper,
+                action.terminate,
+            )
+            self._do(self.controller.on_delta(delta, self._now_ns()))
+            verdict = self.controller.verdict
+            assert verdict is not None
+            refused = not verdict.accepted
+            limited = refused or bool(verdict.changes)
+        self.held = refused
         self._advance(self._period - self._latency)
         self._step += 1
         observation = self._observe()
-        self._judge.watch(observation.truth)
-        return observation, action.terminate or self._step >= self.max_steps
+        self._judge.watch(observation.truth, limited)
+        over = action is not None and action.terminate
+        return observation, over or self._step >= self.max_steps
 
     def success(self) -> bool:
         """Whether the task is fulfilled now."""
@@ -135,7 +174,7 @@ class TabletopEnv:
 
     def _observe(self) -> EnvObservation:
         truth = self.tabletop.state()
-        image = self.tabletop.render("scene") if self._render else None
+        image = self.tabletop.render("scene", SIDE, SIDE) if self._render else None
         return EnvObservation(image, truth.vector, self.instruction, self._now_ns(), truth)
 
     def _now_ns(self) -> int:
@@ -147,7 +186,7 @@ class TabletopEnv:
             step = min(_JOINT_STATE_PERIOD, seconds)
             self._robot.advance(step)
             self._tell_joints()
-            self._do(self.controller.tick())
+            self._do(self.controller.tick(self._now_ns()))
             seconds -= step
 
     def _tell_joints(self) -> None:

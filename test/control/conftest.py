@@ -62,7 +62,7 @@ class Rig:
                 names = ["other", *reversed(self.profile.arm_joints), self.profile.gripper_joint]
                 positions = [1.0, *reversed(self.q), self.finger]
                 self.apply(self.arm.on_joint_state(self.now_ns, names, positions))
-            self.apply(self.arm.tick())
+            self.apply(self.arm.tick(self.now_ns))
 
     def instruct(self, text="pick up the apple", instruction_id=1):
         self.apply(self.arm.on_instruction(text))
