@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -21,6 +20,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+
+from rt2_ros.evaluation.metrics import wilson
 
 if TYPE_CHECKING:
     from rt2_ros.policies import Policy
@@ -39,17 +40,6 @@ class Episode:
     reason: str
     steps: int
     invalid: int  # decisions without an action
-
-
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a success rate (Wilson 1927); (0, 1) for no trials."""
-    if trials == 0:
-        return 0.0, 1.0
-    rate = successes / trials
-    centre = rate + z * z / (2 * trials)
-    spread = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def run_episode(env: TabletopEnv, policy: Policy, seed: int) -> Episode:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.data import split
-
-
-def git_revision() -> str:
-    """The revision that the code came from, or 'unknown' outside a checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()
+from rt2_ros.provenance import git_revision
 
 
 def save(

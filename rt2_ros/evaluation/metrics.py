@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of an evaluation, each with how sure it is.
+
+>>> wilson(95, 100)                       # a success rate
+(0.8882..., 0.9784...)
+>>> newcombe(56, 70, 48, 80)              # a difference of two: a generalisation gap
+Difference(value=0.2, low=0.052..., high=0.333...)
+>>> mcnemar([(True, False)] * 6)          # two policies on the same six tables
+Paired(both=0, first=6, second=0, neither=0, p=0.03125)
+
+Intervals are 95 %. No p-value or interval here is corrected for how many were looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rt2_ros.evaluation.records import EpisodeRecord
+
+Z = 1.959963984540054  # 97.5 % of a normal distribution lie below
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two success rates, -1..1, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two policies on the same episodes: how many both, only one or neither did; exact p."""
+
+    both: int
+    first: int
+    second: int
+    neither: int
+    p: float
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes both played."""
+        return self.both + self.first + self.second + self.neither
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Episodes whose confidence lies in (low, high]: how many, mean confidence, success rate."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    success: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Reliability bins that have episodes in them, and the expected calibration error, 0..1."""
+
+    bins: tuple[Bin, ...]
+    ece: float
+
+
+def wilson(successes: int, trials: int, z: float = Z) -> tuple[float, float]:
+    """95 % interval of a success rate (Wilson 1927); (0, 1) for no trials."""
+    _check_counts(successes, trials)
+    if trials == 0:
+        return 0.0, 1.0
+    rate = successes / trials
+    centre = rate + z * z / (2 * trials)
+    spread = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def newcombe(successes: int, trials: int, others: int, other_trials: int) -> Difference:
+    """successes/trials - others/other_trials of independent episodes, with a 95 % interval.
+
+    Method 10 (Wilson hybrid score) of Newcombe 1998, "Interval estimation for the difference
+    between independent proportions". No trials on one side leave the interval (-1, 1).
+    """
+    low, high = wilson(successes, trials)
+    other_low, other_high = wilson(others, other_trials)
+    if trials == 0 or other_trials == 0:
+        return Difference(math.nan, -1.0, 1.0)
+    rate, other = successes / trials, others / other_trials
+    return Difference(
+        rate - other,
+        rate - other - math.hypot(rate - low, other_high - other),
+        rate - other + math.hypot(high - rate, other - other_low),
+    )
+
+
+def gap(seen: Sequence[EpisodeRecord], unseen: Sequence[EpisodeRecord]) -> Difference:
+    """Generalisation gap: success where everything was seen minus where something was not."""
+    return newcombe(_successes(seen), len(seen), _successes(unseen), len(unseen))
+
+
+def same_episodes(
+    first: Iterable[EpisodeRecord], second: Iterable[EpisodeRecord]
+) -> list[tuple[bool, bool]]:
+    """Successes of two policies where suite, cell, seed and instruction are the same."""
+    others = {(record.key, record.instruction): record.success for record in second}
+    return [
+        (record.success, others[record.key, record.instruction])
+        for record in first
+        if (record.key, record.instruction) in others
+    ]
+
+
+def mcnemar(pairs: Iterable[tuple[bool, bool]]) -> Paired:
+    """Whether one of two policies is better on the same episodes: McNemar's exact test.
+
+    p is two-sided: how likely a split of the episodes that only one of them did is, at least as
+    uneven as this one, if either were as likely to be that one (binomial, 1/2). 1 for no such.
+    """
+    counts = Counter(pairs)
+    first, second = counts[True, False], counts[False, True]
+    discordant = first + second
+    tail = sum(math.comb(discordant, k) for k in range(min(first, second) + 1))
+    p = min(1.0, 2 * tail / 2**discordant)
+    return Paired(counts[True, True], first, second, counts[False, False], p)
+
+
+def calibration(
+    confidences: Sequence[float], successes: Sequence[bool], bins: int = 10
+) -> Calibration:
+    """How well confidence foretells success: bins of equal width, and ECE (Naeini et al. 2015).
+
+    ECE = sum over bins of share of episodes * |success rate - mean confidence|.
+
+    Raises:
+        ValueError: no episodes, lengths differ, or a confidence outside 0..1.
+    """
+    if len(confidences) != len(successes) or not confidences:
+        raise ValueError(
+            f"{len(confidences)} confidences, {len(successes)} successes; expected as many, >= 1"
+        )
+    sure, done = np.asarray(confidences, float), np.asarray(successes, float)
+    if not ((sure >= 0) & (sure <= 1)).all():
+        raise ValueError(f"confidences {sure.min()} to {sure.max()}; expected all in 0..1")
+    index = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)  # 0 is in the first
+    found = tuple(
+        Bin(i / bins, (i + 1) / bins, len(chosen := np.flatnonzero(index == i)),
+            float(sure[chosen].mean()), float(done[chosen].mean()))
+        for i in np.unique(index).tolist()
+    )  # fmt: skip
+    ece = sum(b.count * abs(b.success - b.confidence) for b in found) / len(sure)
+    return Calibration(found, ece)
+
+
+def episode_calibration(records: Sequence[EpisodeRecord], bins: int = 10) -> Calibration | None:
+    """Calibration of a policy over episodes; None where it never gave a confidence.
+
+    An episode's confidence is the mean of its decisions', and each decision's is the model's
+    probability of the words it wrote. So this measures whether a policy that is surer of its
+    single steps succeeds more often, on one scale with success; it does not say that a decision
+    of confidence 0.9 is right nine times of ten, for no single step has a verdict.
+    """
+    told = [record for record in records if record.confidence]
+    if not told:
+        return None
+    sure = [math.fsum(record.confidence) / len(record.confidence) for record in told]
+    return calibration([min(1.0, value) for value in sure], [r.success for r in told], bins)
+
+
+def summary(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
+    """All figures of some episodes as JSON; None where nothing was there to measure.
+
+    success_rate, low, high, episodes, successes; failures {class: count}, commonest first;
+    mean_steps (all episodes); steps_to_success {p50, p90} and path_length_m (median), of
+    successes; latency_ms {p50, p99}, of decisions; decisions, invalid_decisions, invalid_rate
+    (of decisions); hold_share (of steps); ece.
+    """
+    successes = _successes(records)
+    low, high = wilson(successes, len(records))
+    done = [record for record in records if record.success]
+    latency = [ms for record in records for ms in record.latency_ms]
+    steps = sum(record.steps for record in records)
+    invalid = sum(record.invalid for record in records)
+    calibrated = episode_calibration(records)
+    return {
+        "success_rate": successes / max(len(records), 1),
+        "low": low,
+        "high": high,
+        "episodes": len(records),
+        "successes": successes,
+        "failures": dict(Counter(r.failure for r in records if not r.success).most_common()),
+        "mean_steps": steps / max(len(records), 1),
+        "steps_to_success": _percentiles([record.steps for record in done], (50, 90)),
+        "path_length_m": float(np.median([r.path_length for r in done])) if done else None,
+        "latency_ms": _percentiles(latency, (50, 99)),
+        "decisions": len(latency),
+        "invalid_decisions": invalid,
+        "invalid_rate": invalid / len(latency) if latency else None,
+        "hold_share": sum(record.held for record in records) / steps if steps else None,
+        "ece": calibrated.ece if calibrated else None,
+    }
+
+
+def _successes(records: Iterable[EpisodeRecord]) -> int:
+    return sum(record.success for record in records)
+
+
+def _percentiles(values: Sequence[float], shares: Sequence[int]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {f"p{share}": float(np.percentile(values, share)) for share in shares}
+
+
+def _check_counts(successes: int, trials: int) -> None:
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials; expected 0 <= successes")

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run folders: going on after a kill, refusing what does not belong, pictures of episodes."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from rt2_ros.evaluation.records import EpisodeRecord
+from rt2_ros.evaluation.runs import RunFolder, RunInfo
+
+INFO = RunInfo(
+    "p", {"checkpoint": "a", "sizes": (1, 2)}, ("seen", "unseen-objects"), 2, 0, "in-process",
+    "a machine", ("r1",), "2026-01-01T00:00:00+00:00",
+)  # fmt: skip
+
+
+def record(seed, policy="p", cell="", **changes):
+    return EpisodeRecord(
+        policy, "seen", cell, seed, "把香蕉拿起来", "pick", "banana", "", True, "", 9, 0.4, 2.0,
+        0, 0, (3.0,), (0.5,), **changes,
+    )  # fmt: skip
+
+
+def test_episodes_outlive_the_folder_and_are_known_as_done(tmp_path):
+    with RunFolder.create(tmp_path / "run", INFO) as run:
+        assert run.done() == set()
+        run.append(record(0))
+        run.append(record(1, cell="easy"))
+        other = RunFolder(tmp_path / "run")  # what was appended is there while it is written
+        assert other.done() == {("seen", "", 0), ("seen", "easy", 1)}
+    assert other.records == (record(0), record(1, cell="easy"))
+    assert other.info == INFO
+
+
+def test_an_unfinished_last_line_is_dropped_and_played_again(tmp_path):
+    with RunFolder.create(tmp_path, INFO) as run:
+        run.append(record(0))
+        run.append(record(1))
+    whole = (tmp_path / "episodes.jsonl").read_bytes()
+    for cut in (1, 20, len(whole.splitlines()[1])):
+        (tmp_path / "episodes.jsonl").write_bytes(whole[:-cut])
+        assert RunFolder(tmp_path).done() == {("seen", "", 0)}
+        assert (tmp_path / "episodes.jsonl").read_bytes() == whole[:-cut]  # reading cuts nothing
+        with RunFolder.create(tmp_path, INFO) as run:
+            assert run.done() == {("seen", "", 0)}
+            run.append(record(1))
+        assert (tmp_path / "episodes.jsonl").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"policy": "q"}, "policy is 'p', not 'q'"),
+        ({"config": {"checkpoint": "b"}}, "'checkpoint': 'b'"),
+        ({"suites": ("seen",)}, "suites is"),
+        ({"episodes": 3}, "episodes is 2, not 3"),
+        ({"seed": 7}, "seed is 0, not 7"),
+        ({"mode": "ros"}, "mode is 'in-process', not 'ros'"),
+        ({"machine": "another"}, "machine is 'a machine', not 'another'"),
+    ],
+)
+def test_a_folder_of_other_settings_is_refused_by_name(tmp_path, change, words):
+    RunFolder.create(tmp_path, INFO).close()
+    with pytest.raises(ValueError, match="holds another run") as error:
+        RunFolder.create(tmp_path, replace(INFO, **change))
+    assert words in str(error.value)
+    assert RunFolder(tmp_path).info == INFO
+
+
+def test_going_on_with_changed_code_is_noted(tmp_path):
+    RunFolder.create(tmp_path, INFO).close()
+    later = replace(INFO, revisions=("r2",), started="2026-01-02T00:00:00+00:00")
+    RunFolder.create(tmp_path, later).close()
+    assert RunFolder(tmp_path).info == replace(INFO, revisions=("r1", "r2"))
+
+
+def test_what_does_not_belong_is_not_written(tmp_path):
+    with RunFolder.create(tmp_path, INFO) as run:
+        run.append(record(0))
+        with pytest.raises(ValueError, match="is in .* already"):
+            run.append(record(0))
+        with pytest.raises(ValueError, match="'q'; this run is of 'p'"):
+            run.append(record(1, policy="q"))
+        with pytest.raises(ValueError, match="another process is writing"):
+            RunFolder.create(tmp_path, INFO)
+    with pytest.raises(ValueError, match="open for reading"):
+        RunFolder(tmp_path).append(record(1))
+    assert RunFolder(tmp_path).records == (record(0),)
+
+
+def test_a_writer_that_was_killed_locks_nobody_out(tmp_path):
+    code = (
+        "import os, sys; from rt2_ros.evaluation.runs import *; "
+        "run = RunFolder.create(sys.argv[1], RunFolder(sys.argv[1]).info); os.kill(os.getpid(), 9)"
+    )
+    RunFolder.create(tmp_path, INFO).close()
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    with RunFolder.create(tmp_path, INFO) as run:
+        run.append(record(0))
+
+
+def test_damage_is_named_with_file_and_line(tmp_path):
+    with pytest.raises(ValueError, match="no evaluation run: it has no run.json"):
+        RunFolder(tmp_path)
+    with RunFolder.create(tmp_path, INFO) as run:
+        run.append(record(0))
+    lines = tmp_path / "episodes.jsonl"
+    good = lines.read_text()
+    for bad, words in (
+        ("{\n", "jsonl:2: not JSON"),
+        (good, "jsonl:2: episode .* is there twice"),
+        (good.replace('"seed": 0', '"seed": -1'), "jsonl:2: EpisodeRecord.seed is -1"),
+        (good.replace('"policy": "p"', '"policy": "q"'), "jsonl:2: of policy 'q'"),
+    ):
+        lines.write_text(good + bad)
+        with pytest.raises(ValueError, match=words):
+            RunFolder(tmp_path)
+    known = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(known | {"mode": "guessed"}))
+    with pytest.raises(ValueError, match="RunInfo.mode is 'guessed'"):
+        RunFolder(tmp_path)
+
+
+def test_a_run_that_starts_here_knows_machine_and_revision():
+    info = RunInfo.here("p", {}, ["seen"], 1, 0)
+    assert info.machine.endswith(" cores") and info.revisions[0]
+    assert info.mode == "in-process" and info.started.endswith("+00:00")
+
+
+def test_a_strip_shows_eight_frames_at_most_first_and_last_among_them(tmp_path):
+    frames = [np.full((224, 320, 3), 20 * i, np.uint8) for i in range(12)]
+    with RunFolder.create(tmp_path, INFO) as run:
+        name = run.save_strip(frames, [f"step {i}" for i in range(12)], ("seen", "easy", 17))
+    assert name == "strips/seen-easy-000017.jpg"
+    strip = cv2.imread(str(tmp_path / name))
+    assert strip.shape == (160, 8 * 229 + 7 * 3, 3)
+    tops = [strip[20, i * 232 + 100].mean() for i in range(8)]
+    assert tops[0] == pytest.approx(0, abs=4) and tops[-1] == pytest.approx(220, abs=4)
+    assert tops == sorted(tops)
+    assert strip[140:155, 5:100].max() > 150  # the caption's letters, on black
+    with pytest.raises(ValueError, match="2 frames, 1 captions"):
+        run.save_strip(frames[:2], [""], ("seen", "", 1))
+    assert run.video_path(("seen", "", 1)) == tmp_path / "videos/seen-000001.mp4"
