@@ -31,7 +31,9 @@ UNICODE = Path("/usr/share/unicode")
 # Faces, hands, clocks and arrows differ in details that a few dozen pixels do not show.
 LEFT_OUT_GROUPS = ("Smileys & Emotion", "People & Body", "Component")
 LEFT_OUT_SUBGROUPS = ("time", "arrow", "alphanum", "geometric", "av-symbol", "gender", "math",
-                      "punctuation", "currency", "keycap", "subdivision-flag")  # fmt: skip
+                      "punctuation", "currency", "subdivision-flag")  # fmt: skip
+TAKEN_SUBGROUPS = ("heart", "person-role", "person-fantasy")  # of groups that are left out
+VARIANTS = ("man ", "woman ", "mx ")  # people are taken once; skin tones never
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,9 @@ def build_table() -> int:
             group = line.split(":", 1)[1].strip()
         elif line.startswith("# subgroup:"):
             subgroup = line.split(":", 1)[1].strip()
-        elif "; fully-qualified" in line and group not in LEFT_OUT_GROUPS:
-            if subgroup in LEFT_OUT_SUBGROUPS:
+        elif "; fully-qualified" in line:
+            left_out = group in LEFT_OUT_GROUPS and subgroup not in TAKEN_SUBGROUPS
+            if left_out or subgroup in LEFT_OUT_SUBGROUPS:
                 continue
             codes = line.split(";")[0].split()
             key = "".join(chr(int(code, 16)) for code in codes if code != "FE0F")
@@ -169,8 +172,10 @@ def build_table() -> int:
             name_zh, keywords_zh = chinese[key]
             name, name_zh = _plain(name), _plain(name_zh).replace(" ", "")
             box = _font().getbbox("".join(chr(int(code, 16)) for code in codes))
-            if box[2] - box[0] > 1.3 * FONT_SIZE or name in seen or not name_zh:
+            if box[2] - box[0] > 1.3 * FONT_SIZE or name in (*seen, "keycap") or not name_zh:
                 continue  # drawn as several glyphs: the font does not have it
+            if group == "People & Body" and (name.startswith(VARIANTS) or "skin tone" in name):
+                continue
             seen.add(name)
             words = dict.fromkeys(_plain(word) for word in keywords)
             rows.append({

@@ -8,8 +8,9 @@ array([ 0.1 ,  0.1 , -0.07])
 
 Open hand: towards the block through a funnel, at hover height while far and low only above the
 block; a hand that is too low for its distance goes up first. Above the block and low: close.
-Block in hand: up, and terminate at the top. Another block in hand: put it down, open. Closed on
-nothing: open, up, again.
+Block in hand: up, and terminate at the top; or, where it is to be put somewhere, there at hover
+height, down through the same funnel, open, up, terminate. Another block in hand: put it down, open.
+Closed on nothing: open, up, again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pinocchio as pin
 from numpy.typing import ArrayLike, NDArray
 
 from rt2_ros.actions import Action
-from rt2_ros.sim.scene import rest_height
+from rt2_ros.sim.scene import AREA_HIGH, AREA_LOW, rest_height
 from rt2_ros.sim.tabletop import GRASP_HEIGHT, HAND_DOWN, TabletopState
 from rt2_ros.sim.tasks import Task
 
@@ -32,6 +33,10 @@ FUNNEL = 0.03, 0.05  # m: radius within which the hand may be lowest, and width 
 CLOSE_RADIUS, CLOSE_HEIGHT = 0.022, GRASP_HEIGHT + 0.015  # m: from here the fingers close
 LIFT_TARGET, DONE_HEIGHT = 0.25, 0.20  # m: where a held block goes, and where that is enough
 HOLDING = 0.25, 0.60  # closedness of fingers that have a 5 cm block between them
+RELEASE_RADIUS, RELEASE_HEIGHT = 0.015, 0.012  # m from where a block goes: the fingers open
+RETREAT_HEIGHT = 0.11  # m, fingertips above what they have put down
+BESIDE = 0.09  # m between centres of things that are put near each other
+CLEARANCE = 0.095  # m between what is put down and everything else
 _CENTRE_ABOVE_TIP = rest_height("block") - GRASP_HEIGHT
 _IN_HAND = 0.03  # m between a held block's centre and where it should be in the hand
 _TOO_LOW = 0.03  # m below the funnel, from which on the hand only rises
@@ -42,6 +47,8 @@ def expert_action(
     target: ArrayLike,
     others: ArrayLike = (),
     rotation: ArrayLike = HAND_DOWN,
+    goal: ArrayLike | None = None,
+    placed: bool = False,
 ) -> Action:
     """Return the expert's action, in the base frame.
 
@@ -49,6 +56,8 @@ def expert_action(
     target: (3,) centre of the block that is wanted, m.
     others: (n, 3) centres of the other blocks, m; only whether one is in the hand matters.
     rotation: (3, 3) of the hand, columns are its axes.
+    goal: (3,) where the block's centre shall come to rest, m; None: it shall be lifted.
+    placed: whether it lies where it shall, let go of.
     """
     x, y, z, closedness = np.asarray(state, dtype=np.float64)
     tip = np.array([x, y, z])
@@ -59,9 +68,14 @@ def expert_action(
     def move(delta: ArrayLike, gripper: float, terminate: bool = False) -> Action:
         return Action(terminate, np.clip(delta, -MAX_STEP, MAX_STEP), turn, gripper)
 
+    if placed:
+        done = z > RETREAT_HEIGHT - 0.01
+        return move([0.0, 0.0, 0.0 if done else HOVER_HEIGHT - z], 0.0, terminate=done)
     if closedness < HOLDING[0]:
         return move(*_approach(tip, target))
     if closedness <= HOLDING[1]:
+        if _in_hand(tip, target) and goal is not None:
+            return move(*_place(tip, target, np.asarray(goal, dtype=np.float64)))
         if _in_hand(tip, target):
             if z > DONE_HEIGHT:
                 return move(np.zeros(3), 1.0, terminate=True)
@@ -77,7 +91,38 @@ def expert(state: TabletopState, task: Task) -> Action:
     """Return the expert's action for a task on the true state of the table."""
     others = [o.position for o in state.objects if o.name != task.object]
     target = state.find(task.object).position
-    return expert_action(state.vector, target, others, state.tcp.rotation)
+    goal, placed = None, False
+    if task.kind != "pick":
+        goal, placed = place_for(state, task)[0], task.success(state)
+    return expert_action(state.vector, target, others, state.tcp.rotation, goal, placed)
+
+
+def place_for(state: TabletopState, task: Task) -> tuple[Array, float]:
+    """Where the object's centre (3,) should go, and how far in m that is from the other things.
+
+    On the target; or beside it, at the free place within the object area that is nearest.
+    """
+    thing, target = state.find(task.object), state.find(task.target)
+    names = (task.object, task.target)
+    others = np.array([o.position[:2] for o in state.objects if o.name not in names])
+    others = others.reshape(-1, 2)
+    if task.kind == "on":
+        goal = target.position + [0.0, 0.0, target.half_height + thing.half_height]
+        return goal, _gap(goal[None, :2], others)[0]
+    angles = np.arange(16) * (np.pi / 8)
+    around = target.position[:2] + BESIDE * np.column_stack([np.cos(angles), np.sin(angles)])
+    gaps = _gap(around, others)
+    gaps[((around < AREA_LOW - 0.01) | (around > AREA_HIGH + 0.01)).any(1)] = 0.0
+    free = gaps >= min(CLEARANCE, gaps.max())
+    distance = np.linalg.norm(around - thing.position[:2], axis=1)
+    best = int(np.where(free, distance, np.inf).argmin())
+    return np.array([*around[best], thing.half_height]), float(gaps[best])
+
+
+def _gap(points: Array, others: Array) -> Array:
+    """Distance (n,) of points (n, 2) from the nearest of others (m, 2); 1 m where there is none."""
+    distances = np.linalg.norm(points[:, None] - others[None], axis=2)
+    return distances.min(axis=1, initial=1.0)
 
 
 def _in_hand(tip: Array, centre: Array) -> bool:
@@ -90,7 +135,24 @@ def _approach(tip: Array, target: Array) -> tuple[Array, float]:
     distance = float(np.linalg.norm(across))
     if distance < CLOSE_RADIUS and tip[2] < CLOSE_HEIGHT:
         return np.zeros(3), 1.0
-    wall = np.clip((distance - FUNNEL[0]) / FUNNEL[1], 0.0, 1.0)
-    height = GRASP_HEIGHT + wall * (HOVER_HEIGHT - GRASP_HEIGHT)
+    return _funnel(tip, across, GRASP_HEIGHT), 0.0
+
+
+def _funnel(tip: Array, across: Array, low: float) -> Array:
+    """Step (3,) towards a place that is `across` (2,) away: low only above it, else at hover height
+    over it; a hand that is too low for its distance goes up first.
+    """
+    wall = np.clip((np.linalg.norm(across) - FUNNEL[0]) / FUNNEL[1], 0.0, 1.0)
+    height = low + wall * (HOVER_HEIGHT - GRASP_HEIGHT)
     clear = np.clip(1.0 - (height - tip[2]) / _TOO_LOW, 0.0, 1.0)
-    return np.array([*(clear * across), height - tip[2]]), 0.0
+    return np.array([*(clear * across), height - tip[2]])
+
+
+def _place(tip: Array, block: Array, goal: Array) -> tuple[Array, float]:
+    """Step (3,) and gripper of a hand that holds the block and puts it at its goal."""
+    across = goal[:2] - block[:2]
+    distance = float(np.linalg.norm(across))
+    low = goal[2] - _CENTRE_ABOVE_TIP
+    if distance < RELEASE_RADIUS and tip[2] < low + RELEASE_HEIGHT:
+        return np.zeros(3), 0.0
+    return _funnel(tip, across, low), 1.0

@@ -95,11 +95,15 @@ def rest_height(kind: str) -> float:
 
 
 def random_layout(
-    rng: np.random.Generator, names: Sequence[str], kinds: Sequence[str] | None = None
+    rng: np.random.Generator,
+    names: Sequence[str],
+    kinds: Sequence[str] | None = None,
+    apart: float = 0.0,
 ) -> tuple[Placement, ...]:
     """Lay the named objects on the table, at least 8.5 cm apart.
 
     kinds: one for each name; all blocks if None.
+    apart: m between the first two at least.
     """
     kinds = ["block"] * len(names) if kinds is None else list(kinds)
     if len(kinds) != len(names):
@@ -113,6 +117,8 @@ def random_layout(
             if all(np.linalg.norm(centre - other) >= MIN_DISTANCE for other in centres):
                 centres.append(centre)
             if len(centres) == len(names):
+                if len(names) > 1 and np.linalg.norm(centres[0] - centres[1]) < apart:
+                    break  # lay them all anew
                 yaws = rng.uniform(-MAX_YAW, MAX_YAW, len(names))
                 return tuple(
                     Placement(name, np.array([*centre, rest_height(kind)]), float(yaw), kind)

@@ -45,7 +45,12 @@ class ObjectState:
     @property
     def height(self) -> float:
         """Metres above where it would lie on the table."""
-        return float(self.position[2]) - scene.rest_height(self.kind)
+        return float(self.position[2]) - self.half_height
+
+    @property
+    def half_height(self) -> float:
+        """Metres from its centre to its top."""
+        return scene.rest_height(self.kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +144,19 @@ class Tabletop:
         extra = rng.permutation(len(others))[: total - len(objects)]
         layout = scene.random_layout(rng, [*objects, *(others[i] for i in extra)], kinds)
         start = scene.random_start(rng)
-        self.pose(start, MAX_OPENING, layout, appearance=Appearance.random(rng, jitter))
+        return self.lay(seed, layout, start, Appearance.random(rng, jitter))
+
+    def lay(
+        self, seed: int, layout: Sequence[Placement], start: ArrayLike, appearance: Appearance
+    ) -> TabletopState:
+        """Lay a scene that is given in full, let it settle, and start its clock at 0.
+
+        seed: what the scene is known by. start: fingertips (3,) in m; the hand is open.
+
+        Raises:
+            Unreachable: the arm cannot get to `start`.
+        """
+        self.pose(start, MAX_OPENING, layout, appearance=appearance)
         self.seed = seed
         self.world.step(_SETTLE_STEPS)
         self.world.data.time = 0.0

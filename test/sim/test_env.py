@@ -95,9 +95,9 @@ def test_no_action_drives_the_fingers_into_the_table(env):
 
 def test_pictures_come_when_wanted(shared_tabletop):
     observation = TabletopEnv(shared_tabletop).reset(0)
-    assert observation.image.shape == (480, 640, 3) and observation.image.dtype == np.uint8
+    assert observation.image.shape == (480, 480, 3) and observation.image.dtype == np.uint8
 
 
-def test_a_latency_beyond_the_step_is_refused(shared_tabletop):
-    with pytest.raises(ValueError, match="latency: 0.5, expected 0..0.25"):
-        TabletopEnv(shared_tabletop, latency=0.5)
+def test_a_latency_out_of_bounds_is_refused(shared_tabletop):
+    with pytest.raises(ValueError, match="latency: 2.5, expected 0..2 s"):
+        TabletopEnv(shared_tabletop, latency=2.5)
