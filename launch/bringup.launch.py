@@ -35,7 +35,7 @@ def robot_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         )
         for node in graph.robot
     ]
-    if graph.simulation:
+    if arguments["sim"] != "none":
         simulation = Path(__file__).with_name("simulation.launch.py")
         actions.insert(
             0,

@@ -95,7 +95,10 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class Graph:
-    """All nodes: `simulation` stands for the world, `robot` is what runs on a real arm as well."""
+    """All nodes: `simulation` stands for the world, `robot` is what runs on a real arm as well.
+
+    Gazebo is no node of ours: launch/gazebo.launch.py describes it, and `simulation` is empty.
+    """
 
     simulation: tuple[NodeSpec, ...]
     robot: tuple[NodeSpec, ...]
@@ -131,15 +134,16 @@ def describe(
     policy_config(policy)
     if sim not in SIMULATORS:
         raise ValueError(f"sim is {sim!r}; expected one of {', '.join(SIMULATORS)}")
-    if sim == "gazebo":
-        raise ValueError("sim 'gazebo' is not there yet; use 'mujoco', or 'none' with your own arm")
+    if sim == "gazebo" and robot != "panda":
+        raise ValueError(f"sim 'gazebo' has only robot 'panda', not {robot!r}")
     if not re.fullmatch(r"(/?[A-Za-z_][A-Za-z0-9_]*)*", namespace):
         raise ValueError(f"namespace is {namespace!r}; expected letters, digits, _ and /")
     if params_file and not Path(params_file).is_file():
         raise ValueError(f"params_file: no file {params_file}")
     if str(use_sim_time).lower() not in ("true", "false"):
         raise ValueError(f"use_sim_time is {use_sim_time!r}; expected true or false")
-    sim_time = str(use_sim_time).lower() == "true"
+    # Gazebo stamps with simulated time, whatever was asked for.
+    sim_time = str(use_sim_time).lower() == "true" or sim == "gazebo"
 
     files = (config_path("bringup.yaml"), *([Path(params_file).absolute()] if params_file else ()))
 
@@ -153,15 +157,14 @@ def describe(
             environment=environment(),
         )
 
-    simulated = sim == "mujoco"
     return Graph(
         simulation=(node("simulator_node", robot=robot, publish_clock=sim_time),)
-        if simulated
+        if sim == "mujoco"
         else (),
         robot=(
             node("camera_node", robot=robot, use_sim_time=sim_time),
             node("policy_node", policy=policy, use_sim_time=sim_time),
             # A simulated arm hurts nobody; a real one waits for a person to call ~/arm.
-            node("controller_node", robot=robot, start_armed=simulated, use_sim_time=sim_time),
+            node("controller_node", robot=robot, start_armed=sim != "none", use_sim_time=sim_time),
         ),
     )

@@ -183,6 +183,11 @@ def add_graph_arguments(parser: argparse.ArgumentParser, fixed: tuple[str, ...] 
 
 def graph_from(arguments: argparse.Namespace) -> Graph:
     """Return the graph that parsed arguments ask for."""
+    if getattr(arguments, "sim", "") == "gazebo":
+        raise ValueError(
+            "Gazebo is started by `ros2 launch rt2_ros bringup.launch.py sim:=gazebo`, from a ROS "
+            "distribution that has it"
+        )
     use_transport()
     return describe(**{a.name: getattr(arguments, a.name, a.default) for a in ARGUMENTS})
 
