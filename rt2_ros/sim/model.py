@@ -20,6 +20,7 @@ FINGERS = ("panda_leftfinger", "panda_rightfinger")
 TIMESTEP = 0.002  # s
 FACE_SIZE = 128  # px, side of the picture on an object's top
 FACE_THICKNESS = 0.001  # m, the plate that bears it
+TABLE_SIZE = 256  # px, side of the pattern that covers the table top
 # Half sizes in m, and mass in kg, of each kind of object; one body per slot.
 HALF_SIZES = {"block": (0.025, 0.025, 0.025), "card": (0.030, 0.030, 0.004)}
 MASSES = {"block": 0.08, "card": 0.02}
@@ -121,8 +122,9 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, kp: float, kv: float, force: flo
 
 def _add_table(spec: mujoco.MjSpec) -> None:
     box = mujoco.mjtGeom.mjGEOM_BOX
+    _add_material(spec, "table", TABLE_SIZE)
     spec.worldbody.add_geom(
-        name="table", type=box, size=[0.8, 0.9, 0.03], pos=[0.4, 0.0, -0.03],
+        name="table", type=box, size=[0.8, 0.9, 0.03], pos=[0.4, 0.0, -0.03], material="table",
         rgba=[0.62, 0.58, 0.52, 1.0], friction=[0.6, 0.005, 0.0001],
     )  # fmt: skip
     spec.worldbody.add_geom(
@@ -154,13 +156,7 @@ def _add_cameras(spec: mujoco.MjSpec) -> None:
 def _add_slot(spec: mujoco.MjSpec, kind: str, index: int) -> None:
     name = slot_name(kind, index)
     half = np.array(HALF_SIZES[kind])
-    spec.add_texture(
-        name=name, type=mujoco.mjtTexture.mjTEXTURE_2D,
-        width=FACE_SIZE, height=FACE_SIZE, nchannel=3,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT, rgb1=[1, 1, 1],
-    )  # fmt: skip
-    material = spec.add_material(name=name, specular=0.0, reflectance=0.0)
-    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    _add_material(spec, name, FACE_SIZE)
     body = spec.worldbody.add_body(name=name)
     body.add_freejoint(name=name)
     box = mujoco.mjtGeom.mjGEOM_BOX
@@ -174,3 +170,13 @@ def _add_slot(spec: mujoco.MjSpec, kind: str, index: int) -> None:
         size=[half[1], half[0], FACE_THICKNESS / 2], pos=[0, 0, half[2] + FACE_THICKNESS / 2],
         quat=[np.sqrt(0.5), 0, 0, np.sqrt(0.5)],
     )  # fmt: skip
+
+
+def _add_material(spec: mujoco.MjSpec, name: str, side: int) -> None:
+    """A matt material with a square picture of its own, white at first."""
+    spec.add_texture(
+        name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=side, height=side, nchannel=3,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT, rgb1=[1, 1, 1],
+    )  # fmt: skip
+    material = spec.add_material(name=name, specular=0.0, reflectance=0.0)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name

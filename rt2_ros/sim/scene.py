@@ -48,6 +48,7 @@ class Appearance:
     lamp: float = 0.5
     lamp_direction: Array = field(default_factory=lambda: np.array([-0.2, 0.1, -1.0]))
     camera: CameraPose = field(default_factory=scene_camera)
+    pattern: NDArray[np.uint8] | None = None  # of the table top, (TABLE_SIZE, TABLE_SIZE, 3)
 
     def __post_init__(self) -> None:
         for name, shape in (("table", (3,)), ("blocks", (MAX_SLOTS, 3)), ("face", (3,))):

@@ -243,6 +243,9 @@ class Tabletop:
     def _dress(self, appearance: Appearance) -> None:
         world = self.world
         world.set_colour("table", appearance.table)
+        if appearance.pattern is not None or self._patterned:
+            world.set_table(appearance.pattern)
+        self._patterned = appearance.pattern is not None
         for index, colour in enumerate(appearance.blocks):
             for kind in HALF_SIZES:
                 world.set_colour(f"{kind}{index}", colour)
@@ -276,3 +279,4 @@ class Tabletop:
             self._faces[kind, index] = key
 
     _background: Array = np.ones(3)
+    _patterned = False

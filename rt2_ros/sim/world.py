@@ -56,7 +56,7 @@ class World:
             for kind, count in model.SLOTS.items()
             for i in range(count)
         }
-        self._stale_faces: set[int] = set()
+        self._stale_textures: set[int] = set()
         self._gl: Pictures | None = None
         self.set_scene_camera(scene_camera())
         self.set_joints(HOME, MAX_OPENING)
@@ -123,15 +123,28 @@ class World:
 
     def set_face(self, kind: str, index: int, picture: NDArray[np.uint8]) -> None:
         """Give a slot's top face a picture: uint8 (FACE_SIZE, FACE_SIZE, 3)."""
-        side = model.FACE_SIZE
+        self._slot(kind, index)
+        self._set_picture(model.slot_name(kind, index), picture, model.FACE_SIZE)
+
+    def set_table(self, pattern: NDArray[np.uint8] | None) -> None:
+        """Cover the table top with a pattern, uint8 (TABLE_SIZE, TABLE_SIZE, 3), or None for plain.
+
+        Its colours are multiplied by the table's.
+        """
+        side = model.TABLE_SIZE
+        if pattern is None:
+            pattern = np.full((side, side, 3), 255, np.uint8)
+        self._set_picture("table", pattern, side)
+
+    def _set_picture(self, name: str, picture: NDArray[np.uint8], side: int) -> None:
         if picture.shape != (side, side, 3) or picture.dtype != np.uint8:
             raise ValueError(
                 f"picture: {picture.dtype} {picture.shape}, expected uint8 ({side}, {side}, 3)"
             )
-        texture = self.model.texture(model.slot_name(kind, index)).id
+        texture = self.model.texture(name).id
         start = int(self.model.tex_adr[texture])
         self.model.tex_data[start : start + 3 * side * side] = picture.ravel()
-        self._stale_faces.add(texture)
+        self._stale_textures.add(texture)
 
     def set_colour(self, geom: str, rgb: ArrayLike) -> None:
         """Colour of 'table', 'floor' or a slot's body such as 'block0': (3,) in 0..1."""
@@ -197,9 +210,9 @@ class World:
         index = self._camera(camera)
         if self._gl is None:
             self._gl = Pictures(self.model)
-            self._stale_faces.clear()  # a new context takes all textures with it
-        picture = self._gl.take(self.model, self.data, index, (width, height), self._stale_faces)
-        self._stale_faces.clear()
+            self._stale_textures.clear()  # a new context takes all textures with it
+        picture = self._gl.take(self.model, self.data, index, (width, height), self._stale_textures)
+        self._stale_textures.clear()
         return picture
 
     def close(self) -> None:
