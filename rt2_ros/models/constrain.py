@@ -6,9 +6,8 @@ Where integers are chosen, the likeliest neighbourhood may count instead of the 
 one (`Smoothing`): a model that is three quarters sure of "about 125" and one quarter of "127"
 would else write 127.
 
-`generate` works with any Hugging Face model and is the reference; `decode` runs PaliGemma's own
-forward and writes the same tokens in less time, for it asks the model nothing where only one token
-may come.
+`generate` works with any Hugging Face model and is the reference that `rt2_ros.models.decode` is
+held to: the same tokens, in less time.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import DynamicCache, LogitsProcessor, PreTrainedModel
+from transformers import LogitsProcessor, PreTrainedModel
 
 from rt2_ros.actions import TokenGrammar
 
@@ -119,50 +118,3 @@ def generate(
         **inputs, logits_processor=[processor], do_sample=False, max_new_tokens=max_tokens
     )
     return processor.steps(ids[0, length:].tolist())
-
-
-@torch.inference_mode()
-def decode(
-    model: PreTrainedModel,
-    inputs: Mapping[str, torch.Tensor],
-    grammar: TokenGrammar,
-    max_tokens: int = 128,
-    smoothing: Smoothing = NO_SMOOTHING,
-) -> list[Step]:
-    """The same for PaliGemma by forwards of our own, tokens without a choice joined to the next."""
-    given = {k: v for k, v in inputs.items() if k != "attention_mask"}  # one sequence: no padding
-    device = given["input_ids"].device
-    cache = DynamicCache(config=model.config.get_text_config())
-    state = grammar.start()
-    steps: list[Step] = []
-    waiting: list[int] = []
-    certain = torch.ones(1, device=device)
-    while not grammar.done(state) and len(steps) < max_tokens:
-        allowed = torch.tensor(np.array(grammar.allowed(state)), device=device)
-        if len(allowed) == 1:
-            token, probabilities = int(allowed[0]), certain
-        else:
-            scores = _scores(model, given, waiting, cache)[allowed]
-            given, waiting = {}, []
-            probabilities = scores.float().softmax(-1)
-            token = int(allowed[smoothing(allowed, probabilities).argmax()])
-        waiting.append(token)
-        steps.append(Step(token, allowed, probabilities))
-        state = grammar.advance(state, token)
-    return steps
-
-
-def _scores(
-    model: PreTrainedModel, given: dict[str, torch.Tensor], waiting: list[int], cache: DynamicCache
-) -> torch.Tensor:
-    """Scores (V,) of the next token after the prompt, if it is still to be read, and `waiting`."""
-    ids = torch.tensor([waiting], dtype=torch.long, device=model.device)
-    if given:
-        given = dict(given)
-        ids = torch.cat([given.pop("input_ids"), ids], dim=1)
-        if "token_type_ids" in given:  # 1: the causal part after the prefix
-            types = given["token_type_ids"]
-            suffix = types.new_ones((1, len(waiting)))
-            given["token_type_ids"] = torch.cat([types, suffix], dim=1)
-    output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **given)
-    return output.logits[0, -1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from rt2_ros.actions import (
     choose_vocabulary,
     question_prompt,
 )
-from rt2_ros.models.constrain import Smoothing, Step, decode, generate
+from rt2_ros.models.constrain import Smoothing, Step
+from rt2_ros.models.decode import Decoder
 from rt2_ros.paths import share_dir
 from rt2_ros.policies.base import Decision, Observation
 
@@ -40,7 +42,7 @@ KEYS = ("checkpoint", "device", "dtype", "plan", "max_plan_tokens", "vocabulary"
 
 
 class VlmPolicy:
-    """A vision-language model with an action space; one sequence at a time."""
+    """A vision-language model with an action space."""
 
     def __init__(
         self, name: str, model: PreTrainedModel, processor: ProcessorMixin,
@@ -71,7 +73,7 @@ class VlmPolicy:
         spellings = enumerate(words.spellings)
         self._integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
         self._smoothing = Smoothing(self._integers, smoothing)
-        self._decode = decode if model.config.model_type == "paligemma" else generate
+        self._decode = Decoder(model)
         self.image_size = image_size or _image_size(processor)
 
     @classmethod
@@ -109,26 +111,42 @@ class VlmPolicy:
 
     def infer(self, observation: Observation) -> Decision:
         """One action for what is seen now, or an invalid decision with its reason."""
+        return self.infer_batch([observation])[0]
+
+    def infer_batch(self, observations: Sequence[Observation]) -> list[Decision]:
+        """The decision on each observation, in their order, by forwards that serve them all.
+
+        Latencies are those of the whole batch.
+        """
         begun = time.perf_counter()
-        state = None
-        if self.action_space.has_state:
-            if observation.state is None:
-                return Decision.invalid("the robot's state is not known, and this model needs it")
-            state = self.action_space.state_bins(observation.state)
-        try:
-            prompt = action_prompt(observation.instruction, state)
-        except ValueError as error:
-            return Decision.invalid(str(error))
-        inputs = self._inputs(observation.image, prompt)
+        decisions: dict[int, Decision] = {}
+        inputs = {}
+        for index, observation in enumerate(observations):
+            try:
+                inputs[index] = self._inputs(observation.image, self._prompt(observation))
+            except ValueError as error:
+                decisions[index] = Decision.invalid(str(error))
         prepared = time.perf_counter()
-        steps = self._decode(self._model, inputs, self._grammar, smoothing=self._smoothing)
-        done = time.perf_counter()
+        written = self._decode(list(inputs.values()), self._grammar, smoothing=self._smoothing)
+        latency = {"prepare": prepared - begun, "generate": time.perf_counter() - prepared}
+        for index, steps in zip(inputs, written, strict=True):
+            decisions[index] = self._decision(steps, latency)
+        return [decisions[index] for index in range(len(observations))]
+
+    def _prompt(self, observation: Observation) -> str:
+        """The question to the model; ValueError where it cannot be asked."""
+        if not self.action_space.has_state:
+            return action_prompt(observation.instruction)
+        if observation.state is None:
+            raise ValueError("the robot's state is not known, and this model needs it")
+        return action_prompt(
+            observation.instruction, self.action_space.state_bins(observation.state)
+        )
+
+    def _decision(self, steps: list[Step], latency: dict[str, float]) -> Decision:
         ids = [step.token for step in steps]
         parsed = self._grammar.read(ids)
-        details: dict[str, Any] = {
-            "text": self._words.text(ids),
-            "latency": {"prepare": prepared - begun, "generate": done - prepared},
-        }
+        details: dict[str, Any] = {"text": self._words.text(ids), "latency": latency}
         if parsed.action is None:
             return Decision.invalid(parsed.reason, **details)
         return Decision(
@@ -139,7 +157,7 @@ class VlmPolicy:
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
         """Free text about an RGB picture (H, W, 3)."""
         inputs = self._inputs(image, question_prompt(question))
-        steps = self._decode(self._model, inputs, self._answers)
+        steps = self._decode([inputs], self._answers)[0]
         return self._words.text([step.token for step in steps])
 
     def _inputs(self, image: NDArray[np.uint8], prompt: str) -> dict[str, torch.Tensor]:

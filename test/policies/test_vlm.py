@@ -66,7 +66,9 @@ def save_llava(folder):
     torch.manual_seed(0)
     model = LlavaForConditionalGeneration(
         LlavaConfig(
-            vision_config=vision, text_config=text, vision_feature_layer=-1,
+            vision_config=vision,
+            text_config=text,
+            vision_feature_layer=-1,
             image_token_index=fast.convert_tokens_to_ids("<image>"),
         )  # fmt: skip
     )
@@ -92,6 +94,31 @@ def test_any_model_gives_one_valid_action_and_answers_in_words(tmp_path, save, p
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def test_a_batch_decides_as_one_by_one():
+    policy = load_policy("rt2-tiny")
+    rng = np.random.default_rng(0)
+    seen = [
+        Observation(
+            {"scene": rng.integers(0, 256, (192, 192, 3), dtype=np.uint8)},
+            f"pick up the {name}",
+            np.array([0.5, 0.1, 0.2, 1.0]),
+        )
+        for name in ("apple", "red apple", "animal that lives in the water", "banana")
+    ]
+    seen[2:2] = [Observation({"scene": IMAGE}, " ", np.zeros(4)), Observation({"scene": IMAGE}, "")]
+
+    together, alone = policy.infer_batch(seen), [policy.infer(each) for each in seen]
+
+    assert [d.action is None for d in together] == [False, False, True, True, False, False]
+    assert [d.reason for d in together] == [d.reason for d in alone]
+    assert [d.text for d in together] == [d.text for d in alone]
+    assert len({len(d.plan.split()) for d in alone}) > 2  # they end at different steps
+    np.testing.assert_allclose(
+        [d.confidence for d in together], [d.confidence for d in alone], atol=1e-4
+    )
+    assert policy.infer_batch([]) == []
 
 
 def test_a_model_that_needs_the_state_holds_without_it(tiny):
