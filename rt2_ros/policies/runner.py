@@ -222,7 +222,10 @@ class PolicyRunner:
             if question is not None:
                 self._answer(question, observation)
             elif observation is not None:
-                self._infer(replace(observation, instruction=asked.instruction), asked)
+                # An instruction is an attempt of its own, whatever a policy remembers of others.
+                episode = str(asked.instruction_id)
+                about = replace(observation, instruction=asked.instruction, episode=episode)
+                self._infer(about, asked)
 
     def _ready(self) -> bool:
         active = self._status.state in (State.RUNNING, State.HOLDING)
