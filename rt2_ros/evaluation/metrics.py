@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of an evaluation, each with how sure it is.
 
->>> wilson(95, 100)                       # a success rate
+>>> Rate(95, 100).interval                # a success rate
 (0.8882..., 0.9784...)
->>> newcombe(56, 70, 48, 80)              # a difference of two: a generalisation gap
+>>> Rate(56, 70).minus(Rate(48, 80))      # a difference of two: seen minus unseen, the gap
 Difference(value=0.2, low=0.052..., high=0.333...)
 >>> mcnemar([(True, False)] * 6)          # two policies on the same six tables
 Paired(both=0, first=6, second=0, neither=0, p=0.03125)
@@ -24,6 +24,38 @@ import numpy as np
 from rt2_ros.evaluation.records import EpisodeRecord
 
 Z = 1.959963984540054  # 97.5 % of a normal distribution lie below
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A success rate: so many of so many episodes."""
+
+    successes: int
+    episodes: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.successes <= self.episodes:
+            raise ValueError(f"{self.successes} successes of {self.episodes} episodes")
+
+    @classmethod
+    def of(cls, records: Iterable[EpisodeRecord]) -> Rate:
+        """The rate of some episodes."""
+        outcomes = [record.success for record in records]
+        return cls(sum(outcomes), len(outcomes))
+
+    @property
+    def value(self) -> float:
+        """0..1; 0 for no episodes."""
+        return self.successes / max(self.episodes, 1)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, Wilson."""
+        return wilson(self.successes, self.episodes)
+
+    def minus(self, other: Rate) -> Difference:
+        """How much higher than another rate, of other episodes; 95 %, Newcombe."""
+        return newcombe(self.successes, self.episodes, other.successes, other.episodes)
 
 
 @dataclass(frozen=True)
@@ -72,7 +104,6 @@ class Calibration:
 
 def wilson(successes: int, trials: int, z: float = Z) -> tuple[float, float]:
     """95 % interval of a success rate (Wilson 1927); (0, 1) for no trials."""
-    _check_counts(successes, trials)
     if trials == 0:
         return 0.0, 1.0
     rate = successes / trials
@@ -98,11 +129,6 @@ def newcombe(successes: int, trials: int, others: int, other_trials: int) -> Dif
         rate - other - math.hypot(rate - low, other_high - other),
         rate - other + math.hypot(high - rate, other - other_low),
     )
-
-
-def gap(seen: Sequence[EpisodeRecord], unseen: Sequence[EpisodeRecord]) -> Difference:
-    """Generalisation gap: success where everything was seen minus where something was not."""
-    return newcombe(_successes(seen), len(seen), _successes(unseen), len(unseen))
 
 
 def same_episodes(
@@ -181,19 +207,19 @@ def summary(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     successes; latency_ms {p50, p99}, of decisions; decisions, invalid_decisions, invalid_rate
     (of decisions); hold_share (of steps); ece.
     """
-    successes = _successes(records)
-    low, high = wilson(successes, len(records))
+    rate = Rate.of(records)
+    low, high = rate.interval
     done = [record for record in records if record.success]
     latency = [ms for record in records for ms in record.latency_ms]
     steps = sum(record.steps for record in records)
     invalid = sum(record.invalid for record in records)
     calibrated = episode_calibration(records)
     return {
-        "success_rate": successes / max(len(records), 1),
+        "success_rate": rate.value,
         "low": low,
         "high": high,
         "episodes": len(records),
-        "successes": successes,
+        "successes": rate.successes,
         "failures": dict(Counter(r.failure for r in records if not r.success).most_common()),
         "mean_steps": steps / max(len(records), 1),
         "steps_to_success": _percentiles([record.steps for record in done], (50, 90)),
@@ -207,16 +233,7 @@ def summary(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     }
 
 
-def _successes(records: Iterable[EpisodeRecord]) -> int:
-    return sum(record.success for record in records)
-
-
 def _percentiles(values: Sequence[float], shares: Sequence[int]) -> dict[str, float] | None:
     if not values:
         return None
     return {f"p{share}": float(np.percentile(values, share)) for share in shares}
-
-
-def _check_counts(successes: int, trials: int) -> None:
-    if not 0 <= successes <= trials:
-        raise ValueError(f"{successes} successes of {trials} trials; expected 0 <= successes")

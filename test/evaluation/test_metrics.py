@@ -9,9 +9,9 @@ import pytest
 
 from rt2_ros.evaluation.metrics import (
     Bin,
+    Rate,
     calibration,
     episode_calibration,
-    gap,
     mcnemar,
     newcombe,
     same_episodes,
@@ -57,14 +57,16 @@ def test_newcombe_intervals_of_a_difference(counts, low, high):
 def test_a_difference_to_nothing_says_nothing():
     found = newcombe(1, 2, 0, 0)
     assert math.isnan(found.value) and (found.low, found.high) == (-1.0, 1.0)
-    with pytest.raises(ValueError, match="3 successes of 2"):
-        newcombe(1, 2, 3, 2)
 
 
 def test_the_gap_is_seen_minus_unseen():
-    seen = [record(i, i < 56) for i in range(70)]
-    unseen = [record(i, i < 48) for i in range(80)]
-    assert gap(seen, unseen) == newcombe(56, 70, 48, 80)
+    seen = Rate.of([record(i, i < 56) for i in range(70)])
+    unseen = Rate.of([record(i, i < 48) for i in range(80)])
+    assert (seen.value, seen.interval) == (0.8, wilson(56, 70))
+    assert seen.minus(unseen) == newcombe(56, 70, 48, 80)
+    assert (Rate.of([]).value, Rate.of([]).interval) == (0.0, (0.0, 1.0))
+    with pytest.raises(ValueError, match="3 successes of 2"):
+        Rate(3, 2)
 
 
 @pytest.mark.parametrize(
