@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of results: rows are replaced by key, policies compared on the same episodes alone."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rt2_ros.evaluation.metrics import Difference
+from rt2_ros.evaluation.records import EpisodeRecord
+from rt2_ros.evaluation.results import CellResult, p_value, points, render, update_results
+from rt2_ros.evaluation.runs import RunFolder, RunInfo
+
+INFO = RunInfo(
+    "p", {}, ("seen", "unseen-objects"), 8, 0, "in-process", "a machine", ("r1",),
+    "2026-01-01T10:00:00+00:00",
+)  # fmt: skip
+
+
+def run_of(folder, policy, outcomes, instruction="pick up the key", first=0, **changes):
+    """outcomes: (suite, cell) -> "0110"."""
+    info = replace(INFO, policy=policy, **changes)
+    with RunFolder.create(folder, info) as run:
+        for (suite, cell), bits in outcomes.items():
+            for seed, bit in enumerate(bits, first):
+                failure = "" if bit == "1" else "timeout" if seed % 2 else "missed grasp"
+                run.append(
+                    EpisodeRecord(
+                        policy, suite, cell, seed, instruction, "pick", "key", "", bit == "1",
+                        failure, 9, 0.4, 2.0, 0, 0, (), (),
+                    )
+                )  # fmt: skip
+    return run
+
+
+def lines(path, start):
+    return [line for line in path.read_text().splitlines() if line.startswith(start)]
+
+
+SEEN, EASY = ("seen", ""), ("unseen-objects", "easy")
+
+
+def test_a_row_for_each_policy_and_cell_replaced_by_a_newer_run(tmp_path):
+    page = tmp_path / "docs" / "results.md"
+    update_results(page, [run_of(tmp_path / "a", "p", {EASY: "1100", SEEN: "1111"})])
+    update_results(page, [run_of(tmp_path / "b", "q", {SEEN: "0000"})])
+    later = {"revisions": ("r2", "r3"), "started": "2026-02-01T00:00:00+00:00"}
+    update_results(page, [run_of(tmp_path / "c", "p", {SEEN: "01"}, first=4, **later)])
+    details = page.read_text().partition("## Every measurement")[2].splitlines()
+    assert details[4:] == [
+        "| p | seen |  | 50% | 9% to 91% | 2 | 4 to 5 | 1 missed grasp | r2, r3 | 2026-02-01 |",
+        "| q | seen |  | 0% | 0% to 49% | 4 | 0 to 3 | 2 missed grasp, 2 timeout | r1 "
+        "| 2026-01-01 |",
+        "| p | unseen-objects | easy | 50% | 15% to 85% | 4 | 0 to 3 | 1 missed grasp, 1 timeout "
+        "| r1 | 2026-01-01 |",
+    ]
+    assert lines(page, "| seen |  | 50%") == ["| seen |  | 50% (9 to 91) | 0% (0 to 49) |"]
+    (easy,) = lines(page, "| unseen-objects | easy | 5")
+    assert easy == "| unseen-objects | easy | 50% (15 to 85) |  |"
+        "| unseen-objects | easy | 50% (15 to 85) |  |"
+    ]
+    assert "never by hand" in page.read_text()
+    known = json.loads(page.with_suffix(".json").read_text())
+    assert [(r["policy"], r["suite"], r["outcomes"]) for r in known] == [
+        ("p", "unseen-objects", "1100"), ("p", "seen", "01"), ("q", "seen", "0000"),
+    ]  # fmt: skip
+
+
+def test_the_same_run_again_changes_nothing(tmp_path):
+    page = tmp_path / "results.md"
+    run = run_of(tmp_path / "a", "p", {SEEN: "10", EASY: "11"})
+    update_results(page, [run])
+    before = page.read_text(), page.with_suffix(".json").read_text()
+    update_results(page, [RunFolder(tmp_path / "a")])
+    assert (page.read_text(), page.with_suffix(".json").read_text()) == before
+
+
+def test_policies_are_compared_on_the_same_episodes_alone(tmp_path):
+    page = tmp_path / "results.md"
+    runs = [
+        run_of(tmp_path / "p", "p", {SEEN: "111111110", EASY: "1111"}),
+        run_of(tmp_path / "q", "q", {SEEN: "001000001", EASY: "1111"}),
+        run_of(tmp_path / "r", "r", {SEEN: "0000"}),  # fewer seeds
+        run_of(tmp_path / "s", "s", {SEEN: "000000000"}, instruction="lift the key"),
+    ]
+    update_results(page, runs)
+    compared = page.read_text().partition("## Compared")[2].partition("## ")[0].splitlines()
+    assert compared[-3:] == [
+        "| seen |  | +7 −1, p = 0.07 |  |  |", "| unseen-objects | easy | +0 −0, p = 1 |  |  |", "",
+    ]  # fmt: skip
+    assert "p and another policy" in compared[2]
+
+
+def test_the_gap_needs_seen_and_unseen(tmp_path):
+    page = tmp_path / "results.md"
+    hard = ("unseen-objects", "hard")
+    runs = [
+        run_of(tmp_path / "p", "p", {SEEN: "1" * 10, EASY: "1" * 5 + "0" * 5, hard: "0" * 10}),
+        run_of(tmp_path / "q", "q", {SEEN: "1"}),
+        run_of(tmp_path / "r", "r", {EASY: "1"}),
+    ]
+    update_results(page, runs)
+    gaps = page.read_text().partition("## Generalisation gap")[2].partition("## ")[0]
+    assert gaps.splitlines()[-2] == "| p | 100% | 25% | 75 (40 to 89) |"
+    assert "| q |" not in gaps and "| r |" not in gaps
+
+
+def test_the_node_graph_is_measured_apart(tmp_path):
+    page = tmp_path / "results.md"
+    update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "1"})])
+    update_results(page, [run_of(tmp_path / "b", "p", {SEEN: "1"}, mode="ros")])
+    assert len(lines(page, "| p | seen |")) == len(lines(page, "| p (ros) | seen |")) == 1
+
+
+def test_the_papers_figures_are_there_and_say_what_they_are():
+    page = render([])
+    assert "| unseen-objects | hard | 43 | 62 | 76 |" in page
+    assert "| unseen | average | 32 | 62 | 62 |" in page
+    assert "real robots, other tasks: not comparable in absolute terms" in page
+    assert "## Compared" not in page and "## Generalisation" not in page
+
+
+def test_damaged_results_are_refused_and_kept(tmp_path):
+    page, data = tmp_path / "results.md", tmp_path / "results.json"
+    run = run_of(tmp_path / "a", "p", {SEEN: "1"})
+    for bad, message in (("{", "not JSON"), ("{}", "expected a list"), ('[{"a": 1}]', "lacks")):
+        data.write_text(bad)
+        with pytest.raises(ValueError, match=f"results.json.*{message}"):
+            update_results(page, [run])
+        assert data.read_text() == bad and not page.exists()
+
+
+def test_words_of_figures():
+    assert points(Difference(0.117, -0.021, 0.25)) == "12 (−2 to 25)"
+    assert [p_value(p) for p in (1.0, 0.0625, 0.05, 0.001, 0.0004)] == [
+        "= 1", "= 0.062", "= 0.05", "= 0.001", "< 0.001",
+    ]  # fmt: skip
+
+
+def test_seeds_with_holes_are_told(tmp_path):
+    with RunFolder.create(tmp_path, INFO) as run:
+        for seed in (7, 0, 1, 2, 9):
+            run.append(
+                EpisodeRecord("p", "seen", "", seed, "i", "pick", "key", "", seed < 2,
+                              "" if seed < 2 else "dropped", 1, 0, 0, 0, 0, (), ())
+            )  # fmt: skip
+    result = CellResult.of(run.info, run.records)
+    assert (result.seeds, result.outcomes) == ("0 to 2, 7, 9", "11000")
