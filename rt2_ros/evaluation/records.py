@@ -27,7 +27,7 @@ FAILURES = (
     "crashed",
 )  # fmt: skip
 Key = tuple[str, str, int]  # suite, cell, seed
-_PLAIN = re.compile(r"[\w.-]*")  # what a file name is made of
+_PLAIN = re.compile(r"[\w. -]*")  # no more than a file name may have
 # What a field may be, by its annotation, and as what it is kept; NumPy's numbers are welcome.
 _KINDS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "str": (str, str),

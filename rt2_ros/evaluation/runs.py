@@ -232,7 +232,7 @@ class RunFolder:
 
     def _picture(self, folder: str, key: Key, suffix: str) -> Path:
         suite, cell, seed = key
-        name = "-".join(filter(None, (suite, cell, f"{seed:06d}")))
+        name = "-".join(filter(None, (suite, cell, f"{seed:06d}"))).replace(" ", "_")
         path = self.path / folder / (name + suffix)
         path.parent.mkdir(exist_ok=True)
         return path

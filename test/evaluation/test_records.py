@@ -32,7 +32,7 @@ def test_numbers_of_numpy_become_plain_ones_that_json_takes():
 @pytest.mark.parametrize(
     "field, value",
     [
-        ("policy", ""), ("suite", ""), ("suite", "../seen"), ("cell", "a b"), ("skill", ""),
+        ("policy", ""), ("suite", ""), ("suite", "a\nb"), ("cell", "a/b"), ("skill", ""),
         ("object", ""), ("seed", -1), ("seed", 1.5), ("seed", "1"), ("success", 1),
         ("failure", "timeout"), ("steps", -1), ("path_length", float("nan")),
         ("sim_seconds", float("inf")), ("held", 41), ("invalid", 3), ("latency_ms", (-1.0,)),

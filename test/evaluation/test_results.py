@@ -57,8 +57,6 @@ def test_a_row_for_each_policy_and_cell_replaced_by_a_newer_run(tmp_path):
     assert lines(page, "| seen |  | 50%") == ["| seen |  | 50% (9 to 91) | 0% (0 to 49) |"]
     (easy,) = lines(page, "| unseen-objects | easy | 5")
     assert easy == "| unseen-objects | easy | 50% (15 to 85) |  |"
-        "| unseen-objects | easy | 50% (15 to 85) |  |"
-    ]
     assert "never by hand" in page.read_text()
     known = json.loads(page.with_suffix(".json").read_text())
     assert [(r["policy"], r["suite"], r["outcomes"]) for r in known] == [

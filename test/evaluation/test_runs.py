@@ -146,3 +146,4 @@ def test_a_strip_shows_eight_frames_at_most_first_and_last_among_them(tmp_path):
     with pytest.raises(ValueError, match="2 frames, 1 captions"):
         run.save_strip(frames[:2], [""], ("seen", "", 1))
     assert run.video_path(("seen", "", 1)) == tmp_path / "videos/seen-000001.mp4"
+    assert run.video_path(("a", "delay 1 s", 1)).name == "a-delay_1_s-000001.mp4"
