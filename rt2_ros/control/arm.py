@@ -48,13 +48,15 @@ class State(IntEnum):
 class Command:
     """What to send: `chunk` to the arm, `gripper` (position of the gripper joint) to the gripper.
 
-    None leaves the one or the other alone. reason: why, for the log. joint_goal: it is the joints
-    at the chunk's end that count, not the tip's pose there.
+    None leaves the one or the other alone. reason: why, for the log. For bridges that do more than
+    pass a chunk on: brake, it only brings the arm to rest, where that is does not matter;
+    joint_goal, it is the joints at its end that count, not the tip's pose there.
     """
 
     chunk: Chunk | None = None
     gripper: float | None = None
     reason: str = ""
+    brake: bool = False
     joint_goal: bool = False
 
 
@@ -327,6 +329,7 @@ class ArmController:
             chunk=brake.chunk if brake else None,
             gripper=self.profile.gripper_position(closedness),
             reason=self.reason,
+            brake=brake is not None,
         )
 
     def _end(self, state: State, reason: str) -> Command | None:
@@ -348,4 +351,4 @@ class ArmController:
             return None
         chunk = stop_chunk(*self._chunk.sample(now - self._chunk_time), self._limits)
         self._chunk, self._chunk_time = chunk, now
-        return Command(chunk=chunk, reason=reason)
+        return Command(chunk=chunk, reason=reason, brake=True)
