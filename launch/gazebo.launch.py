@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gazebo Harmonic with the table, the Panda and the scene camera, in place of our own simulator.
 
-    ros2 launch rt2_ros bringup.launch.py sim:=gazebo                  # this and our nodes
-    ros2 launch rt2_ros gazebo.launch.py headless:=true                # this alone, without a window
+    ros2 launch rt2_ros bringup.launch.py sim:=gazebo       # this and our nodes
+    ros2 launch rt2_ros gazebo.launch.py headless:=true     # this alone, without a window
 
 Each step waits for the one before to end well: Gazebo gets the arm, then the joint state
 broadcaster, then the controllers of arm and gripper. What ends badly ends everything.

@@ -57,7 +57,6 @@ def test_arguments_become_ros_arguments(tmp_path):
     [
         ({"robot": "ur5"}, "no robot 'ur5'; there are: panda"),
         ({"policy": "rt3"}, "no policy 'rt3': not one of .*hold"),
-        ({"sim": "gazebo"}, "sim 'gazebo' is not there yet; use 'mujoco'"),
         ({"sim": "isaac"}, "sim is 'isaac'; expected one of mujoco, gazebo, none"),
         ({"namespace": "my robot"}, "namespace is 'my robot'; expected letters"),
         ({"params_file": "none.yaml"}, "params_file: no file none.yaml"),
