@@ -57,6 +57,20 @@ def web_pictographs() -> tuple[Pictograph, ...]:
     return tuple(p for p in pictographs() if p.group in WEB_GROUPS)
 
 
+def unseen_names(alike: bool) -> tuple[str, ...]:
+    """Things that web pictures show and robot demonstrations do not.
+
+    alike: those of a kind (Unicode's subgroup, such as food-fruit) that demonstrations have some
+    of; else those of the other kinds.
+    """
+    seen = {p.subgroup for p in robot_pictographs()}
+    return tuple(
+        p.name
+        for p in web_pictographs()
+        if p.name not in ROBOT_NAMES and (p.subgroup in seen) == alike
+    )
+
+
 def object_name(words: str) -> str:
     """The pictograph's name for what a person calls an object ("apple", "red apple", "香蕉").
 

@@ -93,36 +93,37 @@ def expert(state: TabletopState, task: Task) -> Action:
     target = state.find(task.object).position
     goal, placed = None, False
     if task.kind != "pick":
-        goal, placed = place_for(state, task)[0], task.success(state)
+        goal, placed = place_for(state, task), task.success(state)
     return expert_action(state.vector, target, others, state.tcp.rotation, goal, placed)
 
 
-def place_for(state: TabletopState, task: Task) -> tuple[Array, float]:
-    """Where the object's centre (3,) should go, and how far in m that is from the other things.
-
-    On the target; or beside it, at the free place within the object area that is nearest.
-    """
+def place_for(state: TabletopState, task: Task) -> Array:
+    """Where the object's centre (3,) should come to rest: on the target, or free beside it."""
     thing, target = state.find(task.object), state.find(task.target)
-    names = (task.object, task.target)
-    others = np.array([o.position[:2] for o in state.objects if o.name not in names])
-    others = others.reshape(-1, 2)
     if task.kind == "on":
-        goal = target.position + [0.0, 0.0, target.half_height + thing.half_height]
-        return goal, _gap(goal[None, :2], others)[0]
+        return target.position + [0.0, 0.0, target.half_height + thing.half_height]
+    names = (task.object, task.target)
+    others = [o.position[:2] for o in state.objects if o.name not in names]
+    place, _ = free_place(thing.position[:2], target.position[:2], others)
+    return np.array([*place, thing.half_height])
+
+
+def free_place(thing: ArrayLike, target: ArrayLike, others: ArrayLike) -> tuple[Array, float]:
+    """The place (2,) beside a target that is nearest to a thing, and its clearance in m.
+
+    thing, target (2,), others (n, 2): where they lie, m. Of the places within the object area that
+    have CLEARANCE from the others; where none has, of those that have most.
+    """
     angles = np.arange(16) * (np.pi / 8)
-    around = target.position[:2] + BESIDE * np.column_stack([np.cos(angles), np.sin(angles)])
-    gaps = _gap(around, others)
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    around = np.asarray(target, dtype=np.float64) + BESIDE * circle
+    others = np.reshape(np.asarray(others, dtype=np.float64), (-1, 2))
+    gaps = np.linalg.norm(around[:, None] - others, axis=2).min(axis=1, initial=1.0)
     gaps[((around < AREA_LOW - 0.01) | (around > AREA_HIGH + 0.01)).any(1)] = 0.0
+    distance = np.linalg.norm(around - np.asarray(thing), axis=1)
     free = gaps >= min(CLEARANCE, gaps.max())
-    distance = np.linalg.norm(around - thing.position[:2], axis=1)
     best = int(np.where(free, distance, np.inf).argmin())
-    return np.array([*around[best], thing.half_height]), float(gaps[best])
-
-
-def _gap(points: Array, others: Array) -> Array:
-    """Distance (n,) of points (n, 2) from the nearest of others (m, 2); 1 m where there is none."""
-    distances = np.linalg.norm(points[:, None] - others[None], axis=2)
-    return distances.min(axis=1, initial=1.0)
+    return around[best], float(gaps[best])
 
 
 def _in_hand(tip: Array, centre: Array) -> bool:

@@ -36,7 +36,8 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
                rf"(?:onto|on\s+top\s+of|on)\s+{_THE}(?P<target>.+?){_END}"),
         ("near", rf"{_POLITE}(?:put|place|set|move|bring|take)\s+{_THE}(?P<name>.+?)\s+"
                  rf"(?:near|next\s+to|beside|close\s+to|to|by)\s+{_THE}(?P<target>.+?){_END}"),
-        ("on", r"请?[把将](?P<name>.+?)(?:放到|放在|移到|移动到)(?P<target>.+?)(?:上面|上)[。!！]?$"),
+        ("on", r"请?[把将](?P<name>.+?)(?:放到|放在|移到|移动到)(?P<target>.+?)"
+               r"(?:上面|上)[。!！]?$"),
         ("near", r"请?[把将](?P<name>.+?)(?:放到|放在|移到|移动到|拿到)(?P<target>.+?)"
                  r"(?:旁边|附近|旁)?[。!！]?$"),
         ("pick", rf"{_POLITE}(?:pick\s+up|pick|grab|grasp|lift(?:\s+up)?|take|get|fetch|raise|hold)"
