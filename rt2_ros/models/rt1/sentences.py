@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions as vectors, for FiLM.
+
+    Words(tokenizer, 192)(["pick up the banana"])           # (1, 192), learned with the model
+    Frozen("sentence-transformers/all-MiniLM-L6-v2")(...)   # (1, 384), and it stays as it is
+
+The paper embeds sentences with the Universal Sentence Encoder. A frozen encoder brings what it read
+about words that no demonstration used; learned words know those of the demonstrations alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+
+
+class Words(nn.Module):
+    """The mean of learned vectors of the sentence's tokens, and two layers behind it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, size: int) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.bag = nn.EmbeddingBag(len(tokenizer), size, mode="mean")
+        self.mix = nn.Sequential(
+            nn.LayerNorm(size), nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size),
+            nn.LayerNorm(size),
+        )  # fmt: skip
+
+    def forward(self, texts: list[str]) -> torch.Tensor:
+        """(len(texts), size)."""
+        ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        starts = [0]
+        for row in ids[:-1]:
+            starts.append(starts[-1] + len(row))
+        device = self.bag.weight.device
+        flat = torch.tensor([token for row in ids for token in row], device=device)
+        return self.mix(self.bag(flat.long(), torch.tensor(starts, device=device)))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the tokenizer; the vectors are among the model's weights."""
+        self.tokenizer.save_pretrained(folder)
+
+
+class Frozen(nn.Module):
+    """A Hugging Face encoder: the mean of its last states, of length 1 (sentence-transformers)."""
+
+    def __init__(self, checkpoint: str, size: int) -> None:
+        super().__init__()
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+            encoder = AutoModel.from_pretrained(checkpoint).eval().requires_grad_(False)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise OSError(f"sentence encoder {checkpoint!r} does not load: {reason}") from error
+        if encoder.config.hidden_size != size:
+            raise ValueError(
+                f"sentence_size: {size}, but sentence encoder {checkpoint!r} gives "
+                f"{encoder.config.hidden_size}"
+            )
+        object.__setattr__(self, "encoder", encoder)  # no part of the model's weights
+        self.register_buffer("anchor", torch.zeros(0), persistent=False)  # knows the device
+
+    @torch.no_grad()
+    def forward(self, texts: list[str]) -> torch.Tensor:
+        """(len(texts), size), each of length 1."""
+        inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        states = self.encoder(**inputs).last_hidden_state
+        mask = inputs["attention_mask"][..., None]
+        mean = (states * mask).sum(1) / mask.sum(1)
+        return nn.functional.normalize(mean, dim=-1).to(self.anchor.device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Nothing: config.json says which encoder it was."""
