@@ -65,17 +65,16 @@ class RobotSource:
 
     def __init__(
         self, *, space: ActionSpace = SPACE, names: tuple[str, ...] = split.ROBOT_NAMES,
-        robot_queries: int = 3, web_queries: int = 3,
+        robot_queries: int = 3, web_queries: int = 3, table: Tabletop | None = None,
     ) -> None:  # fmt: skip
+        """table: where states are laid; one of its own if None."""
         self.space, self._names = space, names
         self._robot_queries, self._web_queries = robot_queries, web_queries
-        self._table: Tabletop | None = None
+        self._table = table
 
     def __call__(self, random: np.random.Generator) -> Frame:
         """One frame with its questions, its colours varied as cameras vary."""
         demonstration = self.draw(random)
-        gain = random.uniform(0.85, 1.12) * random.uniform(0.95, 1.05, 3)
-        image = demonstration.image * gain.astype(np.float32) + random.uniform(-6, 6)
         order = random.permutation(len(demonstration.things))
         queries = [
             self.instruct(random, demonstration, index) for index in order[: self._robot_queries]
@@ -83,7 +82,7 @@ class RobotSource:
         queries += [
             _ask(random, demonstration.things[index]) for index in order[::-1][: self._web_queries]
         ]
-        return Frame(np.clip(image, 0, 255).astype(np.uint8), tuple(queries), demonstration.things)
+        return Frame(recolour(random, demonstration.image), tuple(queries), demonstration.things)
 
     def draw(self, random: np.random.Generator, render: bool = True) -> Demonstration:
         """A state with at least one thing in sight; without `render` its picture is black."""
@@ -97,7 +96,7 @@ class RobotSource:
                 _pose(random, self._table, self._names)
             except Unreachable:
                 continue
-            found = _observe(self._table, render)
+            found = observe(self._table, render)
             if self._table.state().held:  # posed fingers are all alike, real ones squeeze
                 found.state[3] = random.normal(HELD, 0.015)
             if found.things:
@@ -106,13 +105,9 @@ class RobotSource:
     def instruct(self, random: np.random.Generator, demo: Demonstration, index: int) -> Query:
         """Ask for thing `index`, with a phrase and a name drawn at random."""
         thing = demo.things[index]
-        what = by_name(thing.name)
-        if random.random() < 0.2:
-            phrase, mention = random.choice(split.ROBOT_PHRASES_ZH), what.name_zh
-        else:
-            phrase, mention = random.choice(split.ROBOT_PHRASES), call(random, what)
+        text, mention = request(random, thing.name)
         return Query(
-            action_prompt(str(phrase).format(mention), self.space.state_bins(demo.state)),
+            action_prompt(text, self.space.state_bins(demo.state)),
             answer_text(
                 self.space.to_bins(demo.actions[index]), plan=f"{thing.name} {thing.u} {thing.v}"
             ),
@@ -198,6 +193,23 @@ class StateSource:
         return Query(query.prompt, query.answer, "robot", given=given)
 
 
+def recolour(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures of any shape (..., 3), their colours varied as cameras vary."""
+    gain = random.uniform(0.85, 1.12) * random.uniform(0.95, 1.05, 3)
+    varied = image * gain.astype(np.float32) + np.float32(random.uniform(-6, 6))
+    return np.clip(varied, 0, 255).astype(np.uint8)
+
+
+def request(random: np.random.Generator, name: str) -> tuple[str, str]:
+    """An instruction to pick up the pictograph of that name, and what it is called in it."""
+    what = by_name(name)
+    if random.random() < 0.2:
+        phrase, mention = random.choice(split.ROBOT_PHRASES_ZH), what.name_zh
+    else:
+        phrase, mention = random.choice(split.ROBOT_PHRASES), call(random, what)
+    return str(phrase).format(mention), mention
+
+
 def _ask(random: np.random.Generator, thing: Thing) -> Query:
     """A question of the web set's kinds about a thing on the table."""
     what = by_name(thing.name)
@@ -241,7 +253,11 @@ def _pose(random: np.random.Generator, table: Tabletop, names: tuple[str, ...]) 
     table.pose(tip, float(np.clip(opening, 0, 0.08)), layout, held=held, appearance=appearance)
 
 
-def _observe(table: Tabletop, render: bool) -> Demonstration:
+def observe(table: Tabletop, render: bool = True) -> Demonstration:
+    """The state that the table is in: its picture, things in sight, the expert's action for each.
+
+    Without `render` the picture is black.
+    """
     from rt2_ros.sim.expert import expert_action
 
     state = table.state()

@@ -8,11 +8,13 @@ Several queries share a picture because the picture is the dear part of a step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+NOTHING = -100  # where a patch shows no thing; what torch's cross-entropy leaves out
 COORDINATES = 256  # a picture's width and height are spoken of as integers 0..255
 
 
@@ -69,3 +71,23 @@ class Frame:
 def coordinate(pixel: float, size: int) -> int:
     """A position in pixels as an integer 0..255 over the picture's width or height."""
     return int(np.clip(pixel / size * COORDINATES, 0, COORDINATES - 1))
+
+
+def patch_owners(things: Sequence[Thing], grid: int, size: int) -> NDArray[np.int64]:
+    """Which thing each patch of a picture shows: (grid, grid), its index or NOTHING.
+
+    It is the one whose outline, in pixels of a picture of `size`, covers most of the patch, and at
+    least three tenths.
+    """
+    import cv2
+
+    best = np.full((grid, grid), 0.3, np.float32)
+    owner = np.full((grid, grid), NOTHING, np.int64)
+    scale = 4 * grid / size
+    for index, thing in enumerate(things):
+        mask = np.zeros((4 * grid, 4 * grid), np.uint8)
+        cv2.fillConvexPoly(mask, np.round(thing.outline * scale - 0.5).astype(np.int32), 1)
+        share = mask.reshape(grid, 4, grid, 4).mean((1, 3))
+        nearer = share >= best
+        owner[nearer], best[nearer] = index, share[nearer]
+    return owner

@@ -7,13 +7,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import yaml
 
 from rt2_ros.paths import config_path
 
 T = TypeVar("T")
+
+
+class Annealed(Protocol):
+    """What falls over a stage: the learning rate to a share `floor` of it, the soft targets' width
+    in bins from sigma[0] to sigma[1].
+    """
+
+    @property
+    def learning_rate(self) -> float:
+        """At its highest."""
+
+    @property
+    def warmup(self) -> float:
+        """Share of the stage in which it rises."""
+
+    @property
+    def floor(self) -> float:
+        """Share of it that is left at the end."""
+
+    @property
+    def sigma(self) -> tuple[float, float]:
+        """Width at the start, and at the end."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +94,29 @@ class TrainingConfig:
         """Read config/training/NAME.yaml or a file; ValueError names the key and what was
         expected.
         """
-        path = Path(name_or_path)
-        if not path.is_file():
-            path = config_path("training", f"{name_or_path}.yaml")
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in config_path("training").glob("*.yaml")))
-            raise ValueError(f"no training configuration {name_or_path!r}; there are: {known}")
-        raw = yaml.safe_load(path.read_text())
-        if not isinstance(raw, dict) or not isinstance(raw.get("stages"), list):
-            raise ValueError(f"{path}: expected a mapping with a list `stages`")
-        stages = tuple(_build(Stage, stage, f"{path}: stage") for stage in raw.pop("stages"))
-        return _build(cls, {"name": path.stem, **raw, "stages": stages}, str(path))
+        path, raw = read(name_or_path)
+        stages = tuple(build(Stage, stage, f"{path}: stage") for stage in raw.pop("stages"))
+        return build(cls, {"name": path.stem, **raw, "stages": stages}, str(path))
 
 
-def _build(cls: type[T], values: dict[str, Any], where: str) -> T:
+def read(name_or_path: str) -> tuple[Path, dict[str, Any]]:
+    """The file that is meant and what it says; ValueError where there is none or it has no
+    stages.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = config_path("training", f"{name_or_path}.yaml")
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in config_path("training").glob("*.yaml")))
+        raise ValueError(f"no training configuration {name_or_path!r}; there are: {known}")
+    raw = yaml.safe_load(path.read_text())
+    if not isinstance(raw, dict) or not isinstance(raw.get("stages"), list):
+        raise ValueError(f"{path}: expected a mapping with a list `stages`")
+    return path, raw
+
+
+def build(cls: type[T], values: dict[str, Any], where: str) -> T:
+    """A dataclass from a file's keys; ValueError names an unknown or a missing one."""
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:

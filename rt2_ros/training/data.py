@@ -6,6 +6,7 @@ ahead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from rt2_ros.data.split import TRAIN_SEEDS, robot_pictographs, web_pictographs
 from rt2_ros.data.web import web_frame
 from rt2_ros.training.packing import Batch, Packer
 
+T = TypeVar("T")
 # A source draws one frame from a random generator.
 Source = Callable[[np.random.Generator], Frame]
 
@@ -67,7 +69,7 @@ class Mixture(IterableDataset[Batch]):
             yield self._packer.pack([source(random) for source in drawn])
 
 
-def loader(mixture: Mixture, workers: int) -> Iterator[Batch]:
+def loader(mixture: IterableDataset[T], workers: int) -> Iterator[T]:
     """Batches made ahead by worker processes (0: in this one)."""
     return iter(
         DataLoader(

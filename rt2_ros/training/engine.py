@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rt2_ros.actions import ActionSpace
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
 from rt2_ros.training import checkpoint
-from rt2_ros.training.config import Stage, TrainingConfig
+from rt2_ros.training.config import Annealed, Stage, TrainingConfig
 from rt2_ros.training.data import Mixture, Source, WebSource, loader, named_words
 from rt2_ros.training.objective import Losses, Objective
 from rt2_ros.training.packing import Batch, Packer
@@ -33,7 +33,7 @@ LOG_EVERY = 50  # steps
 WINDOW = 100  # steps that shown figures are averaged over
 
 
-def schedule(stage: Stage, progress: float) -> float:
+def schedule(stage: Annealed, progress: float) -> float:
     """Learning rate after `progress` (0..1) of a stage: linear warm-up, then a cosine to its
     floor.
     """
@@ -45,7 +45,7 @@ def schedule(stage: Stage, progress: float) -> float:
     )
 
 
-def soften(stage: Stage, progress: float) -> float:
+def soften(stage: Annealed, progress: float) -> float:
     """Width of the soft targets in bins: geometric from first to last."""
     first, last = stage.sigma
     return first * (last / first) ** progress

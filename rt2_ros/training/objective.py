@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
+from rt2_ros.actions.bins import BINS
 from rt2_ros.training.packing import IGNORED, Batch, attention_mask
 
 # Terminate and gripper: two tokens among many, and a wrong one drops what is held.
@@ -114,7 +115,7 @@ class Objective(nn.Module):
         loss = -log_p.gather(1, labels[:, None])[:, 0]
         integers = log_p[soft][:, self.integer_ids]
         target = self.value[labels[soft]]
-        loss = loss.masked_scatter(soft, -(self._soft(target, sigma) * integers).sum(-1))
+        loss = loss.masked_scatter(soft, -(soft_targets(target, sigma) * integers).sum(-1))
         weight = torch.where(robot, 1.0, web_weight)
         switch = robot & ~soft & (self.value[labels] >= 0)
         weight = torch.where(switch, SWITCH_WEIGHT, weight)
@@ -177,12 +178,14 @@ class Objective(nn.Module):
         for axis in range(2):
             logits = self.centre[axis](picked[things]) @ table.T
             loss = (
-                loss - (self._soft(uv[:, axis], sigma) * logits.log_softmax(-1)).sum(-1).mean() / 2
+                loss
+                - (soft_targets(uv[:, axis], sigma) * logits.log_softmax(-1)).sum(-1).mean() / 2
             )
         return loss, float(hit)
 
-    def _soft(self, target: torch.Tensor, sigma: float) -> torch.Tensor:
-        """Gaussian weights over the 256 integers, (N, 256), each row summing to 1."""
-        bins = torch.arange(len(self.integer_ids), device=target.device)
-        distance = (bins[None] - target[:, None]).float()
-        return torch.softmax(-0.5 * (distance / sigma) ** 2, dim=-1)
+
+def soft_targets(target: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian weights over the 256 integers, (..., 256), around targets (...); each sums to 1."""
+    bins = torch.arange(BINS, device=target.device)
+    distance = (bins - target[..., None]).float()
+    return torch.softmax(-0.5 * (distance / sigma) ** 2, dim=-1)

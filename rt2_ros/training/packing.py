@@ -18,9 +18,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rt2_ros.actions.prompts import ACTION
-from rt2_ros.data.samples import Frame, Query
+from rt2_ros.data.samples import NOTHING, Frame, Query, patch_owners
 
-IGNORED = -100
+IGNORED = NOTHING
 BACKGROUND = "nothing"  # the word for a patch that shows no thing
 
 
@@ -131,21 +131,10 @@ class Packer:
         return places
 
     def _patches(self, frame: Frame) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Which thing each patch shows: that whose outline covers the patch's centre region."""
-        import cv2
-
+        """What each patch shows: the thing's number, its words, its centre."""
         grid = self.grid
         assert frame.image is not None
-        size = frame.image.shape[0]
-        best = np.full((grid, grid), 0.3, np.float32)  # the share of a patch that a thing must fill
-        owner = np.full((grid, grid), IGNORED)
-        scale = 4 * grid / size
-        for index, thing in enumerate(frame.things):
-            mask = np.zeros((4 * grid, 4 * grid), np.uint8)
-            cv2.fillConvexPoly(mask, np.round(thing.outline * scale - 0.5).astype(np.int32), 1)
-            share = mask.reshape(grid, 4, grid, 4).mean((1, 3))
-            nearer = share >= best
-            owner[nearer], best[nearer] = index, share[nearer]
+        owner = patch_owners(frame.things, grid, frame.image.shape[0])
         words = torch.full((grid * grid, 8), IGNORED)
         uv = torch.full((grid * grid, 2), IGNORED)
         for place, index in enumerate(owner.ravel()):

@@ -9,7 +9,7 @@ import torch
 
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.models.tiny import IMAGE_TOKENS, build_model, build_processor
-from rt2_ros.training.objective import Objective
+from rt2_ros.training.objective import Objective, soft_targets
 from rt2_ros.training.packing import IGNORED, Packer
 
 OUTLINE = np.array([[32, 48], [64, 48], [64, 64], [32, 64]], np.float32)
@@ -82,9 +82,8 @@ def test_everything_learns_from_a_step(parts):
     assert 0 <= losses.robot_share <= 1
 
 
-def test_soft_targets_are_a_gaussian_over_neighbours(parts):
-    objective, _ = parts
-    weights = objective._soft(torch.tensor([100]), 2.0)[0]
+def test_soft_targets_are_a_gaussian_over_neighbours():
+    weights = soft_targets(torch.tensor([100]), 2.0)[0]
     assert weights.sum() == pytest.approx(1.0)
     assert int(weights.argmax()) == 100
     assert weights[101] / weights[100] == pytest.approx(np.exp(-0.125), rel=1e-4)

@@ -3,7 +3,7 @@
 
     model = RT1(RT1Config())
     logits = model(images, model.sentences(["pick up the apple"]))   # (1, 6, 8, 256)
-    logits[:, -1]                                # what to do now; [:, 0] is of the first image alone
+    logits[:, -1]                               # what to do now; [:, 0] is of the first image alone
 
 A window of T images becomes T times 8 tokens, in the order of time; each image's tokens see one
 another and those of earlier images, never later ones. The output at token i of image t is read as
