@@ -51,7 +51,7 @@ class Demonstration:
     expert's action.
     """
 
-    image: NDArray[np.uint8]  # (SIZE, SIZE, 3)
+    image: NDArray[np.uint8]  # (size, size, 3)
     state: NDArray[np.float64]  # (4,) x, y, z in m, closedness
     things: tuple[Thing, ...]
     actions: tuple[Action, ...]  # what to do if things[i] is asked for
@@ -66,11 +66,12 @@ class RobotSource:
     def __init__(
         self, *, space: ActionSpace = SPACE, names: tuple[str, ...] = split.ROBOT_NAMES,
         robot_queries: int = 3, web_queries: int = 3, table: Tabletop | None = None,
+        size: int = SIZE,
     ) -> None:  # fmt: skip
-        """table: where states are laid; one of its own if None."""
+        """table: where states are laid; one of its own if None. size: of the pictures, px."""
         self.space, self._names = space, names
         self._robot_queries, self._web_queries = robot_queries, web_queries
-        self._table = table
+        self._table, self._size = table, size
 
     def __call__(self, random: np.random.Generator) -> Frame:
         """One frame with its questions, its colours varied as cameras vary."""
@@ -96,7 +97,7 @@ class RobotSource:
                 _pose(random, self._table, self._names)
             except Unreachable:
                 continue
-            found = observe(self._table, render)
+            found = observe(self._table, render, self._size)
             if self._table.state().held:  # posed fingers are all alike, real ones squeeze
                 found.state[3] = random.normal(HELD, 0.015)
             if found.things:
@@ -253,7 +254,7 @@ def _pose(random: np.random.Generator, table: Tabletop, names: tuple[str, ...]) 
     table.pose(tip, float(np.clip(opening, 0, 0.08)), layout, held=held, appearance=appearance)
 
 
-def observe(table: Tabletop, render: bool = True) -> Demonstration:
+def observe(table: Tabletop, render: bool = True, size: int = SIZE) -> Demonstration:
     """The state that the table is in: its picture, things in sight, the expert's action for each.
 
     Without `render` the picture is black.
@@ -269,14 +270,14 @@ def observe(table: Tabletop, render: bool = True) -> Demonstration:
         beneath = np.hypot(*(thing.position[:2] - state.vector[:2])) < BENEATH
         if _visible_share(table, corners) < (0.1 if beneath else VISIBLE):
             continue
-        pixels = table.project(corners, "scene", RENDERED, RENDERED) * (SIZE / RENDERED)
-        u, v = (coordinate(value, SIZE) for value in pixels.mean(0))
+        pixels = table.project(corners, "scene", RENDERED, RENDERED) * (size / RENDERED)
+        u, v = (coordinate(value, size) for value in pixels.mean(0))
         things.append(Thing(thing.name, u, v, pixels.astype(np.float32)))
         others = np.delete(positions, index, axis=0)
         actions.append(expert_action(state.vector, thing.position, others))
-    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    image = np.zeros((size, size, 3), np.uint8)
     if render:
-        image = square(table.render("scene", RENDERED, RENDERED), SIZE)
+        image = square(table.render("scene", RENDERED, RENDERED), size)
     return Demonstration(image, state.vector.copy(), tuple(things), tuple(actions))
 
 
