@@ -5,8 +5,9 @@ Events go in, commands come out; controller_node and the simulator's in-process 
 same code.
 
     disarmed --arm--> armed --delta--> moving --late, terminate, new instruction--> holding
-    holding --delta--> moving     any --disarm--> disarmed
+    holding --delta--> moving     any --disarm, clock jumps--> disarmed
     any --stop--> stopped (latched) --arm--> armed
+    moving --unsure, no progress, paused--> holding, asks for help --new instruction, arm--> holding
 
 The arm moves only for an instruction that was given while it was armed: not because a node starts,
 restarts or is armed again. Every command it sends ends at rest, so that silence stops it too.
@@ -17,20 +18,23 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 
+from rt2_ros.control.collision import Collisions
+from rt2_ros.control.execution import Execution
 from rt2_ros.control.history import JointHistory, NotInHistory, by_name
 from rt2_ros.control.kinematics import Kinematics
-from rt2_ros.control.pose import Array, Pose
+from rt2_ros.control.pose import Pose
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import Delta, SafetyFilter, Situation, Verdict
-from rt2_ros.control.trajectory import Chunk, plan_chunk, stop_chunk
+from rt2_ros.control.trajectory import Chunk
+from rt2_ros.control.watch import ClockWatch, ProgressWatch
 
-_TRACKING_TOLERANCE = 0.1  # rad off its trajectory, up to which the arm goes on from there
-_HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
+NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
+_PAUSE = 2.0  # s without ticks or joint states, after which a person says whether to go on
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
 
 
@@ -68,7 +72,8 @@ class ArmController:
     (`now_ns`).
 
     state, reason: where it is and why. accepted, refused: deltas so far; refusals: by Verdict.code;
-    bad_joint_states: not taken. verdict: on the last delta.
+    changes: what was altered, by Change.code; bad_joint_states: not taken. verdict: on the last
+    delta. collisions: None where the profile wants none checked.
 
     blocked, busy are the bridge's word, set before each event. blocked: why nothing may move
     (controllers are missing, Servo has halted); busy: what it is still carrying out (a planned
@@ -79,6 +84,7 @@ class ArmController:
         self,
         profile: RobotProfile,
         kinematics: Kinematics,
+        collisions: Collisions | None,
         clock: Callable[[], float] = time.monotonic,
         armed: bool = False,
     ) -> None:
@@ -88,16 +94,16 @@ class ArmController:
         self.reason = "armed at the start" if armed else "not armed"
         self.accepted = 0
         self.refusals: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter()
         self.bad_joint_states = 0
         self.verdict: Verdict | None = None
         self.gripper_closedness: float | None = None  # measured
         self.blocked = self.busy = ""
-        self._safety = SafetyFilter(profile, kinematics)
-        self._limits = profile.limits()
+        self._safety = SafetyFilter(profile, kinematics, collisions)
+        self._execution = Execution(profile, kinematics, self._safety)
+        self._clock_watch, self._progress = ClockWatch(), ProgressWatch(profile.no_progress_time)
         self._clock = clock
-        self._joint_state_time = -np.inf
-        self._chunk: Chunk | None = None  # sent last, at _chunk_time
-        self._chunk_time = -np.inf
+        self._joint_state_time = self._tick_time = -np.inf
         self._gripper: float | None = None  # closedness commanded last
         self._settled_time = -np.inf
         self._expiry_time = -np.inf
@@ -106,12 +112,19 @@ class ArmController:
         self._heard = False  # somebody gave an instruction in this controller's life
         self._instruction: tuple[int, str] | None = None  # as the policy's status says
         self._live = False  # deltas for it are taken
+        self._asking = False  # unless a person must say something first
+        self._trusted_time = -np.inf  # until then the policy's confidence is not asked for
         self._step, self._stamp_ns = -1, 0
 
     @property
     def instruction_id(self) -> int:
         """The current instruction's number, 0 if there is none."""
         return self._instruction[0] if self._instruction else 0
+
+    @property
+    def needs_help(self) -> bool:
+        """Whether it holds until a person gives a new instruction, or arms it to resume."""
+        return self._asking
 
     @property
     def refused(self) -> int:
@@ -128,10 +141,27 @@ class ArmController:
         return self.kinematics.forward(self.history.newest()[1])
 
     def arm(self) -> None:
-        """Allow motion, for the next instruction; the only way out of stopped and disarmed."""
+        """Allow motion, for the next instruction; the only way out of stopped and disarmed.
+
+        Where the arm holds and asks for help, a person so says that it may go on.
+        """
         if self.state in (State.DISARMED, State.STOPPED):
             self.state, self.reason = State.ARMED, "armed: waiting for an instruction"
             self._live = False
+        elif self._asking:
+            self.resume()
+
+    def resume(self) -> None:
+        """Go on with the instruction after a call for help.
+
+        For the profile's no_progress_time, decisions of little confidence are taken as well.
+        """
+        if self._asking:
+            self._asking = False
+            self.reason = "resumed: waiting for the next decision"
+            now = self._clock()
+            self._progress.begin(now)
+            self._trusted_time = now + self.profile.no_progress_time
 
     def disarm(self, reason: str = "disarmed") -> Command | None:
         """Brake and take no more deltas."""
@@ -154,24 +184,11 @@ class ArmController:
             raise ValueError(self.blocked or self.busy)
         if now - self._joint_state_time > self.profile.joint_state_timeout:
             raise ValueError("no joint states")
-        q, velocity = self._motion()
-        if np.any(velocity):
-            raise ValueError("the arm is moving: stop it first")
-        slow = replace(
-            self._limits,
-            velocity=_HOME_SHARE * self._limits.velocity,
-            acceleration=_HOME_SHARE * self._limits.acceleration,
-        )
-
-        def excess(chunk: Chunk) -> float:
-            return self._safety.excess(chunk) / _HOME_SHARE if direct else 1.0
-
-        target, duration = self.profile.home, self.profile.chunk_duration
-        chunk = plan_chunk(q, velocity, target, duration, slow, excess)
-        self._live = False
+        chunk = self._execution.home(now, self.history, direct)
+        self._end_live()
         self.state, self.reason = State.MOVING, "moving home"
         self._homing = True
-        self._chunk, self._chunk_time, self._expiry_time = chunk, now, now + chunk.duration
+        self._expiry_time = now + chunk.duration
         return Command(chunk=chunk, reason=self.reason, joint_goal=True)
 
     def gripper_refused(self, reason: str) -> Command | None:
@@ -229,6 +246,7 @@ class ArmController:
         if instruction is None:
             return self._end_instruction(State.ARMED, "no instruction")
         armed = self.state not in (State.DISARMED, State.STOPPED)
+        self._end_live()
         self._live = armed and not first
         self._step, self._stamp_ns = -1, 0
         if not armed:
@@ -241,14 +259,19 @@ class ArmController:
 
     def on_delta(self, delta: Delta, now_ns: int) -> Command | None:
         """Judge a delta and, if all is well, say how to move; `verdict` tells what came of it."""
+        now = self._clock()
+        if self._live and not self._progress.running:
+            self._progress.begin(now)
         self.verdict = self._judge(delta, now_ns)
         if not self.verdict.accepted:
             self.refusals[self.verdict.code] += 1
+            if self.verdict.code == "confidence":
+                return self._ask(self.verdict.reason)
             if self.state == State.HOLDING and self._live:
                 self.reason = self.verdict.reason
             return None
-        now = self._clock()
         self.accepted += 1
+        self.changes.update(change.code for change in self.verdict.changes)
         self._accept_times.append(now)
         self._step, self._stamp_ns = delta.step, delta.stamp_ns
         if delta.terminate:
@@ -257,19 +280,33 @@ class ArmController:
         if self.verdict.gripper is not None:
             return self._move_gripper(self.verdict.gripper)
         self.state = State.MOVING
-        self.reason = "; ".join(self.verdict.changes) or "moving"
-        self._chunk, self._chunk_time = self.verdict.chunk, now
-        return Command(chunk=self._chunk, reason=self.reason)
+        self.reason = "; ".join(change.text for change in self.verdict.changes) or "moving"
+        chunk = self._execution.toward(self.verdict, now, self._expiry_time, self.history)
+        return Command(chunk=chunk, reason=self.reason)
 
     def tick(self, now_ns: int) -> Command | None:
-        """Hold if decisions or joint states fail to come: to be called at the control rate.
+        """Look at clocks, joint states and progress: to be called at the control rate.
 
         now_ns: the time on the clock that stamps images.
         """
-        if self.state != State.MOVING:
-            return None
         now = self._clock()
+        gap, self._tick_time = now - self._tick_time, now
+        clock_problem = self._clock_watch.look(now_ns, now)
+        if self.state in (State.DISARMED, State.STOPPED):
+            return None
+        if clock_problem:
+            return self.disarm(clock_problem)
         silence = now - self._joint_state_time
+        if self._live and not self._asking and np.isfinite(silence + gap):
+            if gap > _PAUSE:
+                return self._ask(f"the controller stood still for {gap:.1f} s")
+            if silence > _PAUSE:
+                return self._ask(f"no joint states for {_PAUSE:g} s")
+            if self._progress.running and not self._progress.look(now, self.pose()):
+                return self._ask(f"no progress for {self._progress.patience:g} s")
+        return self._tick_moving(now, silence) if self.state == State.MOVING else None
+
+    def _tick_moving(self, now: float, silence: float) -> Command | None:
         if silence > self.profile.joint_state_timeout:
             return self._brake(State.HOLDING, f"no joint states for {silence:.2f} s")
         if self.blocked:
@@ -281,7 +318,8 @@ class ArmController:
                 State.HOLDING,
                 f"no decision on an image of the last {self.profile.time_to_live:g} s",
             )
-        return None
+        chunk = None if self._homing else self._execution.blend(now, self.history)
+        return None if chunk is None else Command(chunk=chunk, reason=self.reason)
 
     def _judge(self, delta: Delta, now_ns: int) -> Verdict:
         now = self._clock()
@@ -289,6 +327,8 @@ class ArmController:
             return Verdict.refused(self.state.name.lower(), f"the arm is {self.state.name.lower()}")
         if not self._live:
             return Verdict.refused("instruction", "no instruction to act on")
+        if self._asking:
+            return Verdict.refused("help", self.reason)
         if self.blocked or self.busy:
             return Verdict.refused("bridge", self.blocked or self.busy)
         if now - self._joint_state_time > self.profile.joint_state_timeout:
@@ -301,30 +341,20 @@ class ArmController:
             )
         gripper = self.gripper_closedness if self._gripper is None else self._gripper
         situation = Situation(
-            *(now_ns, self.instruction_id, self._step, self._stamp_ns, *self._motion(), gripper)
+            *(now_ns, self.instruction_id, self._step, self._stamp_ns),
+            *self._execution.motion(now, self.history),
+            gripper,
+            trusted=now < self._trusted_time,
         )
         return self._safety.check(delta, situation, self.history)
-
-    def _motion(self) -> tuple[Array, Array]:
-        """Return the positions and velocities (n,) from which a new trajectory starts.
-
-        Those of the trajectory under way, as a trajectory controller would (so that the lag of the
-        drives does not pull each new start back); where the arm is not near it, the measured ones.
-        """
-        measured = self.history.newest()[1]
-        if self._chunk is not None:
-            q, velocity = self._chunk.sample(self._clock() - self._chunk_time)
-            if np.abs(q - measured).max() < _TRACKING_TOLERANCE:
-                return q, velocity
-        return measured, np.clip(
-            self.history.velocity(), -self._limits.velocity, self._limits.velocity
-        )
 
     def _move_gripper(self, closedness: float) -> Command:
         """Send the gripper and hold the arm still until it has settled."""
         brake = self._brake(State.MOVING, "the gripper moves")
         self._gripper = closedness
-        self._settled_time = self._clock() + self.profile.gripper_settle
+        now = self._clock()
+        self._settled_time = now + self.profile.gripper_settle
+        self._progress.begin(now)
         return Command(
             chunk=brake.chunk if brake else None,
             gripper=self.profile.gripper_position(closedness),
@@ -332,23 +362,30 @@ class ArmController:
             brake=brake is not None,
         )
 
+    def _ask(self, problem: str) -> Command | None:
+        """Hold, and go on only when a person has said something."""
+        self._asking = True
+        words = f"{NEEDS_HELP}{problem}; give an instruction, or arm to resume"
+        return self._brake(State.HOLDING, words)
+
     def _end(self, state: State, reason: str) -> Command | None:
-        self._live = False
+        self._end_live()
         return self._brake(state, reason)
 
     def _end_instruction(self, state: State, reason: str) -> Command | None:
-        self._live = False
+        self._end_live()
         if self.state in (State.DISARMED, State.STOPPED):
             return None
         return self._brake(state, reason)
+
+    def _end_live(self) -> None:
+        self._live = self._asking = False
+        self._trusted_time = -np.inf
+        self._progress.end()
 
     def _brake(self, state: State, reason: str) -> Command | None:
         """Change state; return the trajectory to rest if one is under way."""
         self.state, self.reason = state, reason
         self._homing = False
-        now = self._clock()
-        if self._chunk is None or now >= self._chunk_time + self._chunk.duration:
-            return None
-        chunk = stop_chunk(*self._chunk.sample(now - self._chunk_time), self._limits)
-        self._chunk, self._chunk_time = chunk, now
-        return Command(chunk=chunk, reason=reason, brake=True)
+        chunk = self._execution.brake(self._clock())
+        return None if chunk is None else Command(chunk=chunk, reason=reason, brake=True)

@@ -95,6 +95,30 @@ class Kinematics:
         twist = self.jacobian(q) @ vector("velocity", velocity, len(self.lower))
         return (self._base * self._data.oMf[self._tip]).translation, twist
 
+    def along(self, q: Array, velocity: Array, acceleration: Array) -> tuple[Array, Array, Array]:
+        """Return the tip's motion (m, 3), (m, 6), (m, 6) for joint motions (m, n) in each.
+
+        Position in m, twist [m/s; rad/s], its change [m/s²; rad/s²], in base axes.
+        """
+        rotation, count = self._base.rotation, len(q)
+        position, twist, change = np.empty((count, 3)), np.empty((count, 6)), np.empty((count, 6))
+        model, data, tip, axes = self._model, self._data, self._tip, pin.LOCAL_WORLD_ALIGNED
+        for i in range(count):
+            pin.forwardKinematics(model, data, q[i], velocity[i], acceleration[i])
+            position[i] = pin.updateFramePlacement(model, data, tip).translation
+            twist[i] = pin.getFrameVelocity(model, data, tip, axes).vector
+            change[i] = pin.getFrameClassicalAcceleration(model, data, tip, axes).vector
+        turned = (twist.reshape(-1, 2, 3) @ rotation.T, change.reshape(-1, 2, 3) @ rotation.T)
+        return (
+            position @ rotation.T + self._base.translation,
+            *(array.reshape(-1, 6) for array in turned),
+        )
+
+    def conditions(self, q: Array) -> Array:
+        """Return the condition numbers (m,) of the Jacobian [m; rad] for joint positions (m, n)."""
+        singular = np.linalg.svd(np.array([self._jacobian(row) for row in q]), compute_uv=False)
+        return np.asarray(singular[:, 0] / np.maximum(singular[:, -1], 1e-9))
+
     def narrow(self, lower: ArrayLike, upper: ArrayLike) -> None:
         """Take narrower position limits (n,) in rad; ValueError naming a joint that would widen."""
         lower, upper = (
@@ -173,8 +197,11 @@ def _damped_step(jacobian: Array, error: Array, pull: Array) -> Array:
     return pull + jacobian.T @ np.linalg.solve(square, error - jacobian @ pull)
 
 
-def _arm_model(urdf: str, joint_names: tuple[str, ...]) -> pin.Model:
-    """Return the model of the named joints alone, every other joint locked at neutral."""
+def read_urdf(urdf: str) -> tuple[pin.Model, str]:
+    """Return the model of a whole URDF, and the XML text that it was built from.
+
+    Continuous joints become revolute ones without bounds; ValueError if it is no URDF.
+    """
     try:
         root = ET.fromstring(urdf)
     except ET.ParseError as error:
@@ -191,15 +218,25 @@ def _arm_model(urdf: str, joint_names: tuple[str, ...]) -> pin.Model:
             limit.set("lower", str(-_UNBOUNDED))
             limit.set("upper", str(_UNBOUNDED))
             limit.attrib.setdefault("velocity", "3.14")
-    model = pin.buildModelFromXML(ET.tostring(root, encoding="unicode"))
+    xml = ET.tostring(root, encoding="unicode")
+    return pin.buildModelFromXML(xml), xml
+
+
+def locked_joints(model: pin.Model, joint_names: tuple[str, ...]) -> list[int]:
+    """Return the joints of a model beside the named ones; ValueError naming one that it lacks."""
     known = list(model.names)[1:]
     for name in joint_names:
         if name not in known:
             raise ValueError(
                 f"joint '{name}': not in the URDF, which has {', '.join(known) or 'none'}"
             )
-    locked = [model.getJointId(name) for name in known if name not in joint_names]
-    model = pin.buildReducedModel(model, locked, pin.neutral(model))
+    return [model.getJointId(name) for name in known if name not in joint_names]
+
+
+def _arm_model(urdf: str, joint_names: tuple[str, ...]) -> pin.Model:
+    """Return the model of the named joints alone, every other joint locked at neutral."""
+    model, _ = read_urdf(urdf)
+    model = pin.buildReducedModel(model, locked_joints(model, joint_names), pin.neutral(model))
     in_order = tuple(model.names)[1:]
     if in_order != joint_names:
         raise ValueError(f"joints {joint_names}: expected in the URDF's order, {in_order}")

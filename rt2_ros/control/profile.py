@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from rt2_ros.control.collision import Collisions
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.trajectory import JointLimits
 
@@ -224,6 +225,13 @@ class RobotProfile:
             low, high, value = gripper.lower[0], gripper.upper[0], getattr(self, key)
             _require(low <= value <= high, key, value, f"in {low:g} .. {high:g}, the URDF's")
         return arm
+
+    def collisions(self, urdf: str) -> Collisions | None:
+        """Return what the arm must not touch, by a URDF's collision shapes; None if not wanted.
+
+        ValueError if they cannot be read; self_collision: false goes without.
+        """
+        return Collisions(urdf, self) if self.self_collision else None
 
     def limits(self) -> JointLimits:
         """Return the arm's joint limits."""

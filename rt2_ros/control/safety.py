@@ -5,31 +5,29 @@ A delta comes in as it was received, nothing of it trusted; out comes a verdict:
 reason, or a target and a trajectory within every limit of the robot profile, with all that had to
 be changed on the way.
 
->>> verdict = SafetyFilter(profile, kinematics).check(delta, situation, history)
->>> verdict.accepted, verdict.changes
-(True, ('translation 0.250 m cut to 0.100 m', 'workspace: z -0.020 m raised to 0.012 m'))
+>>> verdict = SafetyFilter(profile, kinematics, collisions).check(delta, situation, history)
+>>> verdict.accepted, [change.text for change in verdict.changes]
+(True, ['translation 0.250 m cut to 0.100 m', 'workspace: z -0.020 m raised to 0.012 m'])
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from rt2_ros.control.collision import Collisions
 from rt2_ros.control.history import JointHistory, NotInHistory
 from rt2_ros.control.kinematics import Kinematics, Unreachable
+from rt2_ros.control.path import PathCheck
 from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.trajectory import Chunk, NoTrajectory, plan_chunk
 
-PATH_TOLERANCE = (
-    0.005  # m by which the way between two targets in the workspace may bulge out of it
-)
 _SHARES = (1.0, 0.5, 0.25)  # of the way to the target, tried until one can be done
-_SAMPLE_PERIOD = 0.04  # s, of a chunk, at which the tip is looked at
 _WORTH_SAYING = 1e-4  # m; smaller corrections are rounding
-_SPEED_MARGIN = 1.02  # for the speed between two samples
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class Situation:
     now_ns: the time on the clock that stamps images. instruction_id: the current one. step,
     stamp_ns: of the delta accepted last for it. q, velocity (n,): the motion from which the arm
     would go on, rad and rad/s. gripper: closedness 0..1 as commanded last, None if not known.
+    trusted: a person has said to go on, so the policy's confidence is not asked for.
     """
 
     now_ns: int
@@ -68,6 +67,14 @@ class Situation:
     q: Array
     velocity: Array
     gripper: float | None
+    trusted: bool = False
+
+
+class Change(NamedTuple):
+    """What the filter altered: a short word for counters, and a text with both values."""
+
+    code: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -75,15 +82,14 @@ class Verdict:
     """What became of a delta.
 
     code: a short word for counters ("accepted" or why refused); reason: the same for a person.
-    changes: what was altered, each with both values. target and chunk are None where the arm is not
-    to move (refused, terminate, gripper first); gripper is the closedness to command, None to leave
-    it.
+    changes: what was altered. target and chunk are None where the arm is not to move (refused,
+    terminate, gripper first); gripper is the closedness to command, None to leave it.
     """
 
     accepted: bool
     code: str
     reason: str
-    changes: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
     target: Pose | None = None
     chunk: Chunk | None = None
     gripper: float | None = None
@@ -97,7 +103,10 @@ class Verdict:
 class SafetyFilter:
     """Checks deltas against a robot profile. Keeps no state: all it must know is handed to it."""
 
-    def __init__(self, profile: RobotProfile, kinematics: Kinematics) -> None:
+    def __init__(
+        self, profile: RobotProfile, kinematics: Kinematics, collisions: Collisions | None
+    ) -> None:
+        self.path = PathCheck(profile, kinematics, collisions)
         self._profile = profile
         self._kinematics = kinematics
         self._limits = profile.limits()
@@ -111,22 +120,23 @@ class SafetyFilter:
         if delta.terminate:
             return Verdict(True, "accepted", "terminate")
         gripper = min(max(float(delta.gripper), 0.0), 1.0)
-        changes: list[str] = []
+        changes: list[Change] = []
         if gripper != delta.gripper:
-            changes.append(f"gripper {delta.gripper:.2f} cut to {gripper:.0f}")
+            text = f"gripper {delta.gripper:.2f} cut to {gripper:.0f}"
+            changes.append(Change("gripper", text))
         if (
             situation.gripper is None
             or abs(gripper - situation.gripper) > self._profile.gripper_deadband
         ):
             if np.any(delta.translation) or np.any(delta.rotation):
-                changes.append("motion left out while the gripper moves")
+                changes.append(Change("motion", "motion left out while the gripper moves"))
             return Verdict(True, "accepted", "gripper first", tuple(changes), gripper=gripper)
         try:
             reference = self._kinematics.forward(history.at(delta.stamp_ns))
         except NotInHistory as error:
             return Verdict.refused("history", f"the pose at the image's time is not known: {error}")
         target = self._bounded(reference, delta, changes)
-        return self._reach(target, situation, changes)
+        return self.reach(target, situation.q, situation.velocity, changes)
 
     def _refuse_message(self, delta: Delta, situation: Situation) -> Verdict | None:
         profile = self._profile
@@ -154,9 +164,14 @@ class SafetyFilter:
             return Verdict.refused(
                 "stale", f"its image is {age:.3f} s old, time to live {profile.time_to_live:g} s"
             )
+        if not (situation.trusted or delta.confidence >= profile.min_confidence):
+            return Verdict.refused(
+                "confidence",
+                f"confidence {delta.confidence:.2f}, at least {profile.min_confidence:g} wanted",
+            )
         return None
 
-    def _bounded(self, reference: Pose, delta: Delta, changes: list[str]) -> Pose:
+    def _bounded(self, reference: Pose, delta: Delta, changes: list[Change]) -> Pose:
         """Return the target within step caps and workspace.
 
         From a pose outside the workspace the target may lie outside as well, but nearer.
@@ -169,60 +184,42 @@ class SafetyFilter:
         for axis, before, after in zip("xyz", wanted, inside, strict=True):
             if abs(before - after) > _WORTH_SAYING:
                 verb = "raised" if after > before else "lowered"
-                changes.append(f"workspace: {axis} {before:.3f} m {verb} to {after:.3f} m")
+                text = f"workspace: {axis} {before:.3f} m {verb} to {after:.3f} m"
+                changes.append(Change("workspace", text))
         step = _capped(
             inside - reference.position, profile.max_step_translation, "way back", "m", changes
         )
         return reference.compose_delta(step, turn)
 
-    def _reach(self, target: Pose, situation: Situation, changes: list[str]) -> Verdict:
-        """Plan to the target, or part of the way where all of it cannot be done."""
-        start = self._kinematics.forward(situation.q)
+    def reach(
+        self, target: Pose, q: Array, velocity: Array, changes: Sequence[Change] = ()
+    ) -> Verdict:
+        """Plan from joint positions q (n,) rad, moving at `velocity` (n,) rad/s, to a target, or
+        part of the way where all of it cannot be done.
+        """
+        start = self._kinematics.forward(q)
         step, turn = start.delta_to(target)
         code, reason = "unreachable", ""
+        duration, limits = self._profile.chunk_duration, self._limits
         for share in _SHARES:
             goal = target if share == 1 else start.compose_delta(share * step, share * turn)
             try:
-                q = self._kinematics.inverse(goal, situation.q)
-                chunk = plan_chunk(
-                    *(
-                        situation.q,
-                        situation.velocity,
-                        q,
-                        self._profile.chunk_duration,
-                        self._limits,
-                    ),
-                    excess=self.excess,
-                )
+                end = self._kinematics.inverse(goal, q)
+                chunk = plan_chunk(q, velocity, end, duration, limits, self.path.excess)
             except Unreachable as error:
                 code, reason = "unreachable", str(error)
             except NoTrajectory as error:
-                code, reason = "path", str(error)
+                code, reason = error.code, str(error)
             else:
+                made = list(changes)
                 if share < 1:
-                    changes.append(f"way cut to {share:.0%}: {reason}")
-                return Verdict(True, "accepted", "accepted", tuple(changes), goal, chunk)
+                    made.append(Change("way", f"way cut to {share:.0%}: {reason}"))
+                condition = self.path.condition(chunk)
+                if condition > self._profile.singularity_slow:
+                    text = f"slowed near a singularity: condition number {condition:.0f}"
+                    made.append(Change("singularity", text))
+                return Verdict(True, "accepted", "accepted", tuple(made), goal, chunk)
         return Verdict.refused(code, reason)
-
-    def excess(self, chunk: Chunk) -> float:
-        """Return how many times too fast the tip is on a chunk; inf if it leaves the workspace."""
-        worst, allowed = 0.0, None
-        count = int(np.ceil(chunk.duration / _SAMPLE_PERIOD)) + 1
-        for time in np.linspace(0.0, chunk.duration, count):
-            q, velocity = chunk.sample(float(time))
-            position, twist = self._kinematics.motion(q, velocity)
-            outside = float(np.maximum(self._low - position, position - self._high).max())
-            if allowed is None:  # the first sample is where the arm is already
-                allowed = max(outside, PATH_TOLERANCE)
-                continue
-            if outside > allowed:
-                return float("inf")
-            worst = max(
-                worst,
-                float(np.linalg.norm(twist[:3])) / self._profile.max_linear_speed,
-                float(np.linalg.norm(twist[3:])) / self._profile.max_angular_speed,
-            )
-        return worst * _SPEED_MARGIN
 
 
 def _finite(values: Sequence[float]) -> bool:
@@ -234,7 +231,7 @@ def _finite(values: Sequence[float]) -> bool:
 
 
 def _capped(
-    values: Sequence[float] | Array, cap: float, what: str, unit: str, changes: list[str]
+    values: Sequence[float] | Array, cap: float, what: str, unit: str, changes: list[Change]
 ) -> Array:
     """Return the vector (3,), scaled down to the length `cap` if it is longer."""
     array = np.asarray(values, dtype=np.float64)
@@ -246,5 +243,5 @@ def _capped(
     length = largest * shape  # not norm(array), whose squares overflow
     if length <= cap * (1 + 1e-9):
         return array
-    changes.append(f"{what} {length:.3g} {unit} cut to {cap:.3g} {unit}")
+    changes.append(Change(what, f"{what} {length:.3g} {unit} cut to {cap:.3g} {unit}"))
     return direction * (cap / shape)

@@ -27,7 +27,14 @@ _SLACK = 1e-9
 
 
 class NoTrajectory(ValueError):
-    """There is no trajectory to the target that the caller's check lets pass."""
+    """There is no trajectory to the target that keeps the limits.
+
+    code: a short word for counters, such as "limits" or "collision".
+    """
+
+    def __init__(self, reason: str, code: str = "limits") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +111,67 @@ class Chunk:
         position = start + s * (leave + s * (square + s * cube))
         return position, (leave + s * (2 * square + 3 * s * cube)) / span
 
+    def samples(self, count: int) -> tuple[Array, Array, Array, Array]:
+        """Return times (k,) and positions, velocities, accelerations (k, n): `count` of them evenly
+        spread, both ends among them, and all the inner points.
+        """
+        times = np.unique([*np.linspace(0.0, self.duration, count), *self.times])
+        return times, *self._at(times)
+
+    def _at(self, times: Array) -> tuple[Array, Array, Array]:
+        """Return positions, velocities, accelerations (k, n) at times (k,) within the chunk."""
+        i = np.minimum(np.searchsorted(self.times, times, side="right"), len(self.times) - 1) - 1
+        span = (self.times[i + 1] - self.times[i])[:, None]
+        s = (times - self.times[i])[:, None] / span
+        start, end = self.positions[i], self.positions[i + 1]
+        leave, arrive = self.velocities[i] * span, self.velocities[i + 1] * span
+        square, cube = 3 * (end - start) - 2 * leave - arrive, 2 * (start - end) + leave + arrive
+        position = start + s * (leave + s * (square + s * cube))
+        velocity = (leave + s * (2 * square + 3 * s * cube)) / span
+        return position, velocity, (2 * square + 6 * s * cube) / span**2
+
+    def accelerations(self) -> Array:
+        """Return the accelerations (m - 1, 2, n) at both ends of each cubic, linear in between."""
+        span = np.diff(self.times)[:, None]
+        way = np.diff(self.positions, axis=0) / span
+        leave, arrive = self.velocities[:-1], self.velocities[1:]
+        begin, end = 6 * way - 4 * leave - 2 * arrive, -6 * way + 2 * leave + 4 * arrive
+        return np.stack((begin / span, end / span), axis=1)
+
+    def brake(self, time: float, limits: JointLimits) -> Chunk:
+        """Return the fastest way to rest from `time` s on along this very path.
+
+        What was found safe to travel is so for braking too. Where the limits do not let the arm
+        stop before this chunk would have ended, it is the rest of this chunk.
+        """
+        time = max(time, 0.0)
+        _, velocity = self.sample(time)
+        left = self.duration - time
+        least = max(float((np.abs(velocity) / limits.acceleration).max()), _SHORTEST_BRAKE)
+        allowed = np.maximum(limits.acceleration, np.abs(self.accelerations()).max(axis=(0, 1)))
+        for duration in least * _STRETCH:
+            if duration >= left:
+                break
+            times = np.linspace(0.0, duration, 2 * _POINTS + 1)
+            rate = 1 - times / duration
+            positions, velocities, _ = self._at(time + times * (1 + rate) / 2)
+            chunk = Chunk(times, positions, velocities * rate[:, None])
+            if (np.abs(chunk.accelerations()) <= allowed + _SLACK).all():
+                return chunk
+        return self._rest(time)
+
+    def _rest(self, time: float) -> Chunk:
+        """What is left of this chunk at `time` s."""
+        later = self.times > time + _GRID
+        later[-1] = True
+        q, velocity = self.sample(time)
+        times = np.concatenate(([0.0], np.maximum(self.times[later] - time, _GRID)))
+        return Chunk(
+            times,
+            np.vstack((q, self.positions[later])),
+            np.vstack((velocity, self.velocities[later])),
+        )
+
 
 def plan_chunk(
     q: ArrayLike,
@@ -119,7 +187,8 @@ def plan_chunk(
     arm moves fast the other way), the arm brakes first and then goes.
 
     `excess(chunk)` judges what joints cannot tell: up to 1 it may pass, above it must be that many
-    times slower, infinity means it must not be. Raises NoTrajectory if nothing passes.
+    times slower; it raises NoTrajectory for what must not be. Raises that, or its own
+    NoTrajectory, if nothing passes.
     """
     size = len(limits.lower)
     q, velocity = vector("q", q, size), vector("velocity", velocity, size)
@@ -128,22 +197,22 @@ def plan_chunk(
         raise ValueError(f"target: {target.tolist()}, expected within the joint limits")
     if not (np.isfinite(duration) and duration > 0):
         raise ValueError(f"duration: {duration}, expected above 0 s")
-    chunk = _shortest_cubic(q, velocity, target, duration, limits, excess)
-    if chunk is not None:
-        return chunk
-    if np.any(velocity):
-        brake = stop_chunk(q, velocity, limits)
-        rest = brake.positions[-1]
-        go = _shortest_cubic(rest, np.zeros(size), target, duration, limits, excess)
-        if go is not None:
-            both = Chunk(
-                np.concatenate((brake.times, brake.duration + go.times[1:])),
-                np.concatenate((brake.positions, go.positions[1:])),
-                np.concatenate((brake.velocities, go.velocities[1:])),
-            )
-            if np.isfinite(excess(both)):
-                return both
-    raise NoTrajectory("no trajectory to the target stays within the limits")
+    try:
+        return _shortest_cubic(q, velocity, target, duration, limits, excess)
+    except NoTrajectory:
+        if not np.any(velocity):
+            raise
+    brake = stop_chunk(q, velocity, limits)
+    rest = brake.positions[-1]
+    go = _shortest_cubic(rest, np.zeros(size), target, duration, limits, excess)
+    both = Chunk(
+        np.concatenate((brake.times, brake.duration + go.times[1:])),
+        np.concatenate((brake.positions, go.positions[1:])),
+        np.concatenate((brake.velocities, go.velocities[1:])),
+    )
+    if excess(both) > 1:
+        raise NoTrajectory("it would have to brake too hard for the tip, to go the other way")
+    return both
 
 
 def stop_chunk(q: ArrayLike, velocity: ArrayLike, limits: JointLimits) -> Chunk:
@@ -173,8 +242,8 @@ def _shortest_cubic(
     duration: float,
     limits: JointLimits,
     excess: Callable[[Chunk], float],
-) -> Chunk | None:
-    """Return the shortest cubic of at least `duration` that passes, or None."""
+) -> Chunk:
+    """Return the shortest cubic of at least `duration` that passes; NoTrajectory if none does."""
     durations = np.asarray(duration * _STRETCH, dtype=np.float64)
     least = 0.0
     for time in durations[_within_limits(q, velocity, target, durations, limits)]:
@@ -184,10 +253,8 @@ def _shortest_cubic(
         factor = excess(chunk)
         if factor <= 1:
             return chunk
-        if not np.isfinite(factor):
-            return None
         least = time * factor
-    return None
+    raise NoTrajectory("no trajectory to the target stays within the limits")
 
 
 def _coefficients(q: Array, velocity: Array, target: Array, time: Array) -> tuple[Array, Array]:

@@ -111,6 +111,7 @@ class ControllerNode(BaseNode):
             self._arm = None
         try:
             kinematics = self._profile.kinematics(msg.data)
+            collisions = self._profile.collisions(msg.data)
         except ValueError as error:
             self._problem = (
                 f"{self.resolve_topic_name(topics.ROBOT_DESCRIPTION.name)} does not fit robot "
@@ -119,7 +120,8 @@ class ControllerNode(BaseNode):
             self.get_logger().error(self._problem)
         else:
             self._problem = ""
-            self._arm = ArmController(self._profile, kinematics, armed=self.value("start_armed"))
+            armed = self.value("start_armed")
+            self._arm = ArmController(self._profile, kinematics, collisions, armed=armed)
             if self._policy_status is not None:  # latched, so it may have come before the URDF
                 self._take_policy_status(self._policy_status)
         self._publish_status()
@@ -221,6 +223,7 @@ class ControllerNode(BaseNode):
             "bad joint states": arm.bad_joint_states,
         }
         figures |= {f"refused: {code}": count for code, count in sorted(arm.refusals.items())}
+        figures |= {f"changed: {code}": count for code, count in sorted(arm.changes.items())}
         try:
             arm.history.newest()
         except NotInHistory:

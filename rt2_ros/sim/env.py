@@ -83,6 +83,7 @@ class TabletopEnv:
         self._jitter, self._render = jitter, render
         self._profile = RobotProfile.load(config_path("robots", "panda.yaml"))
         self._kinematics = self._profile.kinematics(tabletop.world.urdf)
+        self._collisions = self._profile.collisions(tabletop.world.urdf)
         self._robot = SimulatedRobot(tabletop.world)
         self.instruction = ""
         self.task: Task
@@ -123,7 +124,9 @@ class TabletopEnv:
         self._judge = Judge(task, truth)
         self._robot.reset()
         world = self.tabletop.world
-        self.controller = ArmController(self._profile, self._kinematics, lambda: world.time)
+        self.controller = ArmController(
+            self._profile, self._kinematics, self._collisions, lambda: world.time
+        )
         self._advance(0.05)  # a short past, as a controller has that has been running
         self.controller.arm()
         self.controller.on_instruction(instruction)

@@ -19,10 +19,12 @@ class Rig:
     commands: every (time, joint positions then, joint velocities then, Command) that came out.
     """
 
-    def __init__(self, profile, kinematics, armed=True, q=None):
+    def __init__(self, profile, kinematics, collisions, armed=True, q=None):
         self.time = 100.0
         self.profile, self.kinematics = profile, kinematics
-        self.arm = ArmController(profile, kinematics, clock=lambda: self.time, armed=armed)
+        self.arm = ArmController(
+            profile, kinematics, collisions, clock=lambda: self.time, armed=armed
+        )
         self.q = np.array(profile.home if q is None else q)
         self.velocity = np.zeros(7)
         self.finger = profile.gripper_open
@@ -104,6 +106,11 @@ def kinematics(profile, urdf):
 
 
 @pytest.fixture(scope="session")
+def collisions(profile, urdf):
+    return profile.collisions(urdf)
+
+
+@pytest.fixture(scope="session")
 def start(profile, kinematics):
     """Joint positions with the hand down over the middle of the table."""
     pose = Pose(np.array([0.5, 0.0, 0.25]), np.diag([1.0, -1.0, -1.0]))
@@ -111,11 +118,11 @@ def start(profile, kinematics):
 
 
 @pytest.fixture(scope="session")
-def new_rig(profile, kinematics, start):
+def new_rig(profile, kinematics, collisions, start):
     """Return a function that makes a Rig at `start`; session-wide, for property tests."""
 
     def make(armed=True, q=start):
-        return Rig(profile, kinematics, armed, q)
+        return Rig(profile, kinematics, collisions, armed, q)
 
     return make
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from rt2_ros.control.arm import State
-from rt2_ros.control.safety import PATH_TOLERANCE
+from rt2_ros.control.path import PATH_TOLERANCE
 
 NASTY = (1e308, -1e308, 5e-324, np.nan, np.inf, -np.inf, 1e9, -3.0)
 EVENTS = 30

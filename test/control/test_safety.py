@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -11,27 +13,38 @@ STAMP = NOW - 200_000_000
 
 
 @pytest.fixture
-def check(profile, kinematics, start):
-    """Return a function that judges a delta, at rest at `start`, instruction 3, after step 7."""
-    safety = SafetyFilter(profile, kinematics)
+def judge(profile, start):
+    """Return what makes of a filter a function that judges a delta for an arm that rests at q.
 
-    def check(q=start, closed=0.0, **changes):
-        history = JointHistory(profile.arm_joints)
-        for stamp in range(NOW - 1_000_000_000, NOW + 1, 10_000_000):
-            history.add(stamp, profile.arm_joints, q)
-        fields = {
-            "stamp_ns": STAMP,
-            "frame_id": "panda_link0",
-            "instruction_id": 3,
-            "step": 8,
-            "translation": (0.0, 0.0, 0.0),
-            "rotation": (0.0, 0.0, 0.0),
-            "gripper": 0.0,
-        }
-        situation = Situation(NOW, 3, 7, STAMP - 1, np.asarray(q), np.zeros(7), closed)
-        return safety.check(Delta(**{**fields, **changes}), situation, history)
+    The current instruction is 3, the last step 7.
+    """
 
-    return check
+    def judge(safety):
+        def check(q=start, closed=0.0, **changes):
+            history = JointHistory(profile.arm_joints)
+            for stamp in range(NOW - 1_000_000_000, NOW + 1, 10_000_000):
+                history.add(stamp, profile.arm_joints, q)
+            fields = {
+                "stamp_ns": STAMP,
+                "frame_id": "panda_link0",
+                "instruction_id": 3,
+                "step": 8,
+                "translation": (0.0, 0.0, 0.0),
+                "rotation": (0.0, 0.0, 0.0),
+                "gripper": 0.0,
+            }
+            situation = Situation(NOW, 3, 7, STAMP - 1, np.asarray(q), np.zeros(7), closed)
+            return safety.check(Delta(**{**fields, **changes}), situation, history)
+
+        return check
+
+    return judge
+
+
+@pytest.fixture
+def check(judge, profile, kinematics, collisions):
+    """Return a function that judges a delta as the Panda's profile says."""
+    return judge(SafetyFilter(profile, kinematics, collisions))
 
 
 def test_a_good_delta_passes_unchanged(check, kinematics, start):
@@ -83,7 +96,7 @@ def test_age_is_counted_from_the_image(profile, kinematics, start, stamp, code):
     history = JointHistory(profile.arm_joints)
     delta = Delta(stamp, "panda_link0", 3, 8, (0, 0, 0), (0, 0, 0), 0.0)
     situation = Situation(NOW, 3, 7, -10, start, np.zeros(7), 0.0)
-    assert SafetyFilter(profile, kinematics).check(delta, situation, history).code == code
+    assert SafetyFilter(profile, kinematics, None).check(delta, situation, history).code == code
 
 
 def test_an_image_from_before_the_joint_states_is_refused(profile, kinematics, start):
@@ -91,7 +104,7 @@ def test_an_image_from_before_the_joint_states_is_refused(profile, kinematics, s
     history.add(STAMP + 1, profile.arm_joints, start)
     delta = Delta(STAMP, "panda_link0", 3, 8, (0, 0, 0), (0, 0, 0), 0.0)
     situation = Situation(NOW, 3, 7, 0, start, np.zeros(7), 0.0)
-    verdict = SafetyFilter(profile, kinematics).check(delta, situation, history)
+    verdict = SafetyFilter(profile, kinematics, None).check(delta, situation, history)
     assert verdict.code == "history"
     assert "no joint state as old as that" in verdict.reason
 
@@ -102,8 +115,8 @@ def test_large_steps_are_scaled_with_their_direction_kept(check, kinematics, sta
     assert_allclose(translation, [0.06, 0.08, 0.0], atol=1e-9)
     assert_allclose(rotation, [0.0, 0.0, -0.3], atol=1e-9)
     assert verdict.changes == (
-        "translation 0.5 m cut to 0.1 m",
-        "rotation 3 rad cut to 0.3 rad",
+        ("translation", "translation 0.5 m cut to 0.1 m"),
+        ("rotation", "rotation 3 rad cut to 0.3 rad"),
     )
 
 
@@ -117,7 +130,7 @@ def test_the_tip_stays_above_the_table(check, profile, kinematics, start):
     low = kinematics.inverse(kinematics.forward(start).compose_delta([0, 0, -0.2], [0] * 3), start)
     verdict = check(q=low, translation=(0.02, 0.0, -0.09))
     assert_allclose(verdict.target.position, [0.52, 0.0, profile.workspace_min[2]], atol=1e-5)
-    assert verdict.changes == ("workspace: z -0.040 m raised to 0.012 m",)
+    assert verdict.changes == (("workspace", "workspace: z -0.040 m raised to 0.012 m"),)
 
 
 def test_from_outside_the_workspace_only_inwards(check, kinematics, start):
@@ -129,17 +142,46 @@ def test_from_outside_the_workspace_only_inwards(check, kinematics, start):
     assert np.linalg.norm(verdict.target.position - before) <= 0.1 + 1e-9
 
 
-def test_pulled_out_of_reach_the_arm_goes_part_of_the_way_and_then_no_further(check, start):
-    q, changes = start, []
+def pull_outwards(check, q):
+    """Return the last verdict of 30 steps outwards and up, and the codes of all changes."""
+    codes = []
     for _ in range(30):
         verdict = check(q=q, translation=(0.03, -0.03, 0.03))
         if not verdict.accepted:
             break
-        changes.extend(verdict.changes)
+        codes.extend(change.code for change in verdict.changes)
         q = verdict.chunk.positions[-1]
+    return verdict, codes
+
+
+def test_pulled_outwards_the_arm_slows_and_stops_before_the_singularity(
+    check, kinematics, profile, start
+):
+    speeds = []
+
+    def watched(q, **changes):
+        verdict = check(q=q, **changes)
+        if verdict.accepted:
+            speeds.append(0.05 / verdict.chunk.duration)
+        assert kinematics.conditions(np.atleast_2d(q))[0] <= profile.singularity_stop
+        return verdict
+
+    verdict, codes = pull_outwards(watched, start)
+    assert verdict.code == "singularity"
+    assert "a singularity is in the way: condition number" in verdict.reason
+    assert "singularity" in codes
+    assert speeds[-1] < 0.5 * speeds[0]
+
+
+def test_pulled_out_of_reach_the_arm_goes_part_of_the_way_and_then_no_further(
+    profile, kinematics, judge, start
+):
+    careless = dataclasses.replace(profile, singularity_slow=1e6, singularity_stop=1e9)
+    check = judge(SafetyFilter(careless, kinematics, None))
+    verdict, codes = pull_outwards(check, start)
     assert verdict.code == "unreachable"
     assert "target not reachable" in verdict.reason
-    assert any(change.startswith("way cut to ") for change in changes)
+    assert "way" in codes
 
 
 def test_the_target_refers_to_the_pose_in_the_image(profile, kinematics, start):
@@ -152,7 +194,7 @@ def test_the_target_refers_to_the_pose_in_the_image(profile, kinematics, start):
         history.add(STAMP + i * 10_000_000, profile.arm_joints, q)
     delta = Delta(STAMP, "panda_link0", 3, 8, (0.05, 0, 0), (0, 0, 0), 0.0)
     situation = Situation(NOW, 3, 7, 0, now_q, np.zeros(7), 0.0)
-    verdict = SafetyFilter(profile, kinematics).check(delta, situation, history)
+    verdict = SafetyFilter(profile, kinematics, None).check(delta, situation, history)
     assert_allclose(verdict.target.position - seen.position, [0.05, 0, 0], atol=1e-6)
     assert_allclose(verdict.chunk.positions[0], now_q)
 
@@ -169,7 +211,7 @@ def test_terminate_comes_without_motion(check):
 def test_a_gripper_that_changes_comes_before_any_motion(check, closed, wanted, sent):
     verdict = check(closed=closed, gripper=wanted, translation=(0.1, 0, 0))
     assert (verdict.accepted, verdict.chunk, verdict.gripper) == (True, None, sent)
-    assert "motion left out while the gripper moves" in verdict.changes
+    assert ("motion", "motion left out while the gripper moves") in verdict.changes
 
 
 def test_a_gripper_that_hardly_changes_is_left_alone(check):

@@ -119,8 +119,12 @@ def test_a_caller_can_ask_for_slower():
 
 
 def test_a_caller_can_forbid_it():
-    with pytest.raises(NoTrajectory):
-        plan_chunk([0, 0], [0.5, 0], [0.1, 0], 0.3, LIMITS, lambda chunk: float("inf"))
+    def excess(chunk):
+        raise NoTrajectory("a wall is in the way", "wall")
+
+    with pytest.raises(NoTrajectory, match="a wall is in the way") as caught:
+        plan_chunk([0, 0], [0.5, 0], [0.1, 0], 0.3, LIMITS, excess)
+    assert caught.value.code == "wall"
 
 
 @pytest.mark.parametrize(

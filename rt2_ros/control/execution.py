@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trajectory that the arm is on, and how the next one follows from it without a jump.
+
+>>> execution = Execution(profile, kinematics, safety)
+>>> chunk = execution.toward(verdict, now, expiry, history)  # a decision was accepted
+>>> chunk = execution.blend(now, history)  # at the control rate: None, or a better one
+>>> chunk = execution.brake(now)
+
+Each trajectory starts with the position and the velocity that the one before has at that moment,
+and ends at rest: decisions may come late, irregularly, or not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from rt2_ros.control.history import JointHistory
+from rt2_ros.control.kinematics import Kinematics
+from rt2_ros.control.pose import Array, Pose
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.safety import SafetyFilter, Verdict
+from rt2_ros.control.smoothing import Targets
+from rt2_ros.control.trajectory import Chunk, plan_chunk
+
+_TRACKING_TOLERANCE = 0.1  # rad off its trajectory, up to which the arm goes on from there
+_HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
+_SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not planned for anew
+
+
+class Execution:
+    """Keeps the trajectory under way. Times are s of one steady clock.
+
+    chunk, start: the trajectory sent last, and when; None before the first.
+    """
+
+    def __init__(self, profile: RobotProfile, kinematics: Kinematics, safety: SafetyFilter) -> None:
+        self.chunk: Chunk | None = None
+        self.start = -np.inf
+        self._profile, self._kinematics, self._safety = profile, kinematics, safety
+        self._limits = profile.limits()
+        self._targets = Targets(
+            profile.smoothing_time, profile.ensemble_horizon, profile.ensemble_decay
+        )
+        self._goal: Pose | None = None  # of the chunk, where targets are blended
+
+    def motion(self, now: float, history: JointHistory) -> tuple[Array, Array]:
+        """Return the positions and velocities (n,) from which a new trajectory starts.
+
+        Those of the trajectory under way, as a trajectory controller would (so that the lag of the
+        drives does not pull each new start back); where the arm is not near it, the measured ones.
+        """
+        measured = history.newest()[1]
+        if self.chunk is not None:
+            q, velocity = self.chunk.sample(now - self.start)
+            if np.abs(q - measured).max() < _TRACKING_TOLERANCE:
+                return q, velocity
+        fastest = self._limits.velocity
+        return measured, np.clip(history.velocity(), -fastest, fastest)
+
+    def toward(
+        self, verdict: Verdict, now: float, expiry: float, history: JointHistory
+    ) -> Chunk | None:
+        """Follow an accepted verdict, whose target counts until `expiry`."""
+        chunk = verdict.chunk
+        if self._targets.active and verdict.target is not None:
+            self._targets.add(verdict.target, expiry)
+            self._goal = None
+            blended = self._blended(now, history)
+            chunk = blended if blended is not None else chunk
+        self._follow(chunk, now)
+        return chunk
+
+    def blend(self, now: float, history: JointHistory) -> Chunk | None:
+        """Return a new trajectory if targets are blended and the goal has moved."""
+        if not self._targets.active or self.chunk is None:
+            return None
+        chunk = self._blended(now, history)
+        if chunk is not None:
+            self._follow(chunk, now)
+        return chunk
+
+    def brake(self, now: float) -> Chunk | None:
+        """Return the trajectory to rest, if one is under way."""
+        self._targets.clear()
+        if self.chunk is None or now >= self.start + self.chunk.duration:
+            return None
+        chunk = self.chunk.brake(now - self.start, self._limits)
+        self._follow(chunk, now)
+        return chunk
+
+    def home(self, now: float, history: JointHistory, direct: bool) -> Chunk:
+        """Go to the profile's home, slowly; ValueError where the arm moves or cannot.
+
+        direct: straight in joint space, on a way that is checked like every other.
+        """
+        q, velocity = self.motion(now, history)
+        if np.any(velocity):
+            raise ValueError("the arm is moving: stop it first")
+        slow = replace(
+            self._limits,
+            velocity=_HOME_SHARE * self._limits.velocity,
+            acceleration=_HOME_SHARE * self._limits.acceleration,
+        )
+
+        def excess(chunk: Chunk) -> float:
+            return self._safety.path.excess(chunk) / _HOME_SHARE if direct else 1.0
+
+        target, duration = self._profile.home, self._profile.chunk_duration
+        chunk = plan_chunk(q, velocity, target, duration, slow, excess)
+        self._targets.clear()
+        self._follow(chunk, now)
+        return chunk
+
+    def _follow(self, chunk: Chunk | None, now: float) -> None:
+        if chunk is not None:
+            self.chunk, self.start = chunk, now
+
+    def _blended(self, now: float, history: JointHistory) -> Chunk | None:
+        """Plan to where the targets' blend is now; None if it is not new or cannot be done."""
+        q, velocity = self.motion(now, history)
+        goal = self._targets.goal(now, self._kinematics.forward(q))
+        if goal is None:
+            return None
+        if self._goal is not None:
+            step, turn = self._goal.delta_to(goal)
+            if np.abs(step).max() < _SAME_PLACE and np.abs(turn).max() < _SAME_TURN:
+                return None
+        self._goal = goal
+        return self._safety.reach(goal, q, velocity).chunk

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the controller keeps an eye on while nothing else happens: its clocks, and whether the
+policy gets anywhere.
+
+>>> watch = ClockWatch()
+>>> watch.look(now_ns=5_000_000_000, steady=100.0), watch.look(9_000_000_000, 100.01)
+('', 'the clock went forward by 4.0 s')
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rt2_ros.control.pose import Array, Pose
+
+_BACK = 0.05  # s by which the clock of stamps may go back: it is being adjusted
+_FORWARD = 0.5  # s by which it may get ahead of twice the steady clock
+_STILL = 1.0  # s for which it may stand still
+_GAP = 0.1  # s of one look that count for that: who did not look knows nothing
+_NEW_PLACE = 0.02  # m from every place where the tip has been: there it has not been
+_NEW_TURN = 0.15  # rad, likewise
+_PLACES = 1000
+
+
+class ClockWatch:
+    """Compares the clock that stamps images with the controller's own steady one."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, float] | None = None
+        self._still = 0.0
+
+    def look(self, now_ns: int, steady: float) -> str:
+        """Return what is wrong with the clock, "" if nothing is; to be asked at the control rate.
+
+        now_ns: 0 while there is no simulated time yet. steady: s.
+        """
+        last, self._last = self._last, (now_ns, steady)
+        if last is None or last[0] <= 0:
+            return ""
+        passed, gap = (now_ns - last[0]) * 1e-9, steady - last[1]
+        self._still = self._still + min(gap, _GAP) if passed == 0 else 0.0
+        if passed < -_BACK:
+            return f"the clock went back by {-passed:.1f} s"
+        if passed > _FORWARD + 2 * gap:
+            return f"the clock went forward by {passed - gap:.1f} s"
+        if self._still > _STILL:
+            return f"the clock stands still for more than {_STILL:g} s"
+        return ""
+
+
+class ProgressWatch:
+    """Whether the tip gets to where it has not been within `patience` s.
+
+    Somewhere new is more than 2 cm or 0.15 rad from every place where it was since the watch began:
+    so neither trembling nor going to and fro is progress. What else counts (the gripper moves, a
+    person says go on) is told by `begin`.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self._since: float | None = None
+        self._places: Array = np.empty((0, 3))
+        self._turns: Array = np.empty((0, 3, 3))
+
+    @property
+    def running(self) -> bool:
+        """Whether it watches."""
+        return self._since is not None
+
+    def begin(self, now: float) -> None:
+        """Start anew at `now` (s), and forget where the tip has been."""
+        self.end()
+        self._since = now
+
+    def end(self) -> None:
+        """Watch no more."""
+        self._since = None
+        self._places, self._turns = np.empty((0, 3)), np.empty((0, 3, 3))
+
+    def look(self, now: float, tip: Pose) -> bool:
+        """Return False if nothing new was reached for longer than the patience."""
+        if self._since is None:
+            return True
+        near = np.linalg.norm(self._places - tip.position, axis=1) <= _NEW_PLACE
+        cosine = (np.einsum("kij,ij->k", self._turns, tip.rotation) - 1) / 2
+        if not (near & (cosine >= np.cos(_NEW_TURN))).any():
+            self._places = np.vstack((self._places, tip.position))[-_PLACES:]
+            self._turns = np.concatenate((self._turns, tip.rotation[None]))[-_PLACES:]
+            self._since = now
+        return now - self._since <= self.patience
