@@ -97,7 +97,7 @@ class BaseNode(LifecycleNode):
         self._failure = ""  # why the last transition failed
         self.active = False
         try:
-            declare(self, (AUTOSTART, *self.PARAMETERS))
+            declare(self, (AUTOSTART, *self.PARAMETERS), lambda: self.active)
         except ValueError:
             self.destroy_node()
             raise

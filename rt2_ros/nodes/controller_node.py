@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From end-effector deltas to joint trajectories: the node around the arm's controller.
+"""From end-effector deltas to commands of the arm: the node around the arm's controller.
 
-    ros2 run rt2_ros controller_node --ros-args -p robot:=panda
+    ros2 run rt2_ros controller_node --ros-args -p robot:=panda -p bridge:=dry_run
     ros2 service call /controller_node/arm std_srvs/srv/SetBool "{data: true}"
+    ros2 service call /controller_node/home std_srvs/srv/Trigger
 
-Whether and how the arm moves is decided in `rt2_ros.control.arm`; here are the wires. The stop
+Whether and how the arm moves is decided in `rt2_ros.control.arm`; how its commands reach the robot,
+in `rt2_ros.nodes.bridges`; here are the wires. The stop
 service is not a safety-rated stop: keep the robot's own within reach.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
-from rclpy.duration import Duration
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from rt2_ros.control.arm import ArmController, Command, State
 from rt2_ros.control.history import NotInHistory
@@ -26,10 +27,10 @@ from rt2_ros.control.safety import Delta
 from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.base import BaseNode, Health, one_line, run
+from rt2_ros.nodes.bridges import BRIDGES, make_bridge
 from rt2_ros.nodes.parameters import Parameter
 from rt2_ros.nodes.robot import ROBOT, load_robot, pose_msg
 
-GRIPPER_TIME = 0.25  # s that a gripper command is given, below every profile's gripper_settle
 STATUS_PERIOD = 0.2  # s
 
 
@@ -54,6 +55,13 @@ class ControllerNode(BaseNode):
 
     PARAMETERS = (
         ROBOT,
+        Parameter(
+            "bridge",
+            "",
+            "How commands reach the arm; empty: as the robot's profile says.",
+            choices=("", *BRIDGES),
+            fixed_while_active=True,
+        ),
         Parameter(
             "start_armed",
             False,
@@ -80,8 +88,11 @@ class ControllerNode(BaseNode):
         self._policy_status: PolicyStatus | None = None
         self._problem = f"no URDF on {self.resolve_topic_name(topics.ROBOT_DESCRIPTION.name)} yet"
         self.at_teardown(self._forget)
-        self._arm_out = self.publish(topics.joint_trajectory(self._profile.arm_controller))
-        self._gripper_out = self.publish(topics.joint_trajectory(self._profile.gripper_controller))
+        name = self.value("bridge") or self._profile.bridge
+        self._profile = replace(self._profile, **BRIDGES[name].OVERRIDES)
+        self._moving = False
+        self._bridge = make_bridge(name, self, self._profile, self._gripper_refused)
+        self._bridge.start()
         self.subscribe(topics.ROBOT_DESCRIPTION, self._take_description)
         self.subscribe(topics.JOINT_STATES_IN, self._take_joints)
         self.subscribe(topics.INSTRUCTION, self._take_instruction)
@@ -89,6 +100,7 @@ class ControllerNode(BaseNode):
         self.subscribe(topics.END_EFFECTOR_DELTA, self._take_delta)
         self.serve(SetBool, topics.ARM_SERVICE, self._serve_arm)
         self.serve(Trigger, topics.STOP_SERVICE, self._serve_stop)
+        self.serve(Trigger, topics.HOME_SERVICE, self._serve_home)
         self.every(1.0 / self._profile.control_rate, self._tick)
         self.every(STATUS_PERIOD, self._publish_status)
 
@@ -109,6 +121,7 @@ class ControllerNode(BaseNode):
         if self._arm is not None:
             self._send(self._arm.disarm("robot_description changed"))
             self._arm = None
+            self._bridge.attach(None)
         try:
             kinematics = self._profile.kinematics(msg.data)
             collisions = self._profile.collisions(msg.data)
@@ -122,6 +135,7 @@ class ControllerNode(BaseNode):
             self._problem = ""
             armed = self.value("start_armed")
             self._arm = ArmController(self._profile, kinematics, collisions, armed=armed)
+            self._bridge.attach(self._arm)
             if self._policy_status is not None:  # latched, so it may have come before the URDF
                 self._take_policy_status(self._policy_status)
         self._publish_status()
@@ -143,6 +157,7 @@ class ControllerNode(BaseNode):
     def _take_delta(self, msg: EndEffectorDelta) -> None:
         if self._arm is None or not self.active:
             return
+        self._ask_bridge(self._arm)
         self._send(self._arm.on_delta(delta_of(msg), self.now_ns()))
         verdict = self._arm.verdict
         if verdict is not None and not verdict.accepted:
@@ -150,6 +165,7 @@ class ControllerNode(BaseNode):
 
     def _tick(self) -> None:
         if self._arm is not None:
+            self._ask_bridge(self._arm)
             self._send(self._arm.tick(self.now_ns()))
 
     def _serve_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -172,20 +188,41 @@ class ControllerNode(BaseNode):
         response.message = self._arm.reason if self._arm is not None else self._problem
         return response
 
+    def _serve_home(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._arm is None or not self.active:
+            response.message = self._problem or "the controller is not active"
+            return response
+        self._ask_bridge(self._arm)
+        try:
+            command = self._arm.home(direct=not self._bridge.PLANS)
+        except ValueError as error:
+            response.message = one_line(error)
+            return response
+        self._send(command)
+        response.success, response.message = True, self._arm.reason
+        return response
+
+    def _gripper_refused(self, reason: str) -> None:
+        self.complain(reason)
+        if self._arm is not None:
+            self._send(self._arm.gripper_refused(reason))
+
+    def _ask_bridge(self, arm: ArmController) -> None:
+        arm.blocked, arm.busy = self._bridge.problem(), self._bridge.busy()
+
     # What goes out
 
     def _send(self, command: Command | None) -> None:
         """Publish a command if there is one, and the status if it has changed."""
-        if command is not None and command.chunk is not None:
-            self._arm_out.publish(trajectory_msg(self._profile.arm_joints, command.chunk.points()))
-        if command is not None and command.gripper is not None:
-            self._gripper_out.publish(
-                trajectory_msg(
-                    (self._profile.gripper_joint,), [(GRIPPER_TIME, [command.gripper], [0.0])]
-                )
-            )
+        if command is not None:
+            self._bridge.send(command)
         arm = self._arm
-        if arm is not None and (arm.state, arm.reason, arm.instruction_id) != self._told:
+        if arm is None:
+            return
+        if self._moving and arm.state != State.MOVING:
+            self._bridge.hold(arm.reason)
+        self._moving = arm.state == State.MOVING
+        if (arm.state, arm.reason, arm.instruction_id) != self._told:
             self._publish_status()
 
     def _publish_status(self) -> None:
@@ -203,6 +240,9 @@ class ControllerNode(BaseNode):
                 msg.end_effector_pose = pose_msg(arm.pose())
             except NotInHistory:
                 msg.reason = f"{arm.reason}; no joint states yet"
+            if arm.blocked and arm.blocked not in msg.reason:
+                msg.reason = f"{msg.reason}; {arm.blocked}"
+            msg.reason = f"{self._bridge.NOTE}{msg.reason}"
             told = (arm.state, arm.reason, arm.instruction_id)
             if self._told[:1] != told[:1]:
                 self.get_logger().info(f"{arm.state.name.lower()}: {arm.reason}")
@@ -222,6 +262,7 @@ class ControllerNode(BaseNode):
             "accepted": arm.accepted,
             "bad joint states": arm.bad_joint_states,
         }
+        figures |= self._bridge.figures()
         figures |= {f"refused: {code}": count for code, count in sorted(arm.refusals.items())}
         figures |= {f"changed: {code}": count for code, count in sorted(arm.changes.items())}
         try:
@@ -229,26 +270,11 @@ class ControllerNode(BaseNode):
         except NotInHistory:
             name = self.resolve_topic_name(topics.JOINT_STATES.name)
             return Health.warn(f"no joint states on {name} that name all joints", **figures)
+        if problem := self._bridge.problem():
+            return Health.warn(problem, **figures)
         if arm.state == State.STOPPED:
             return Health.warn(arm.reason, **figures)
         return Health(message=arm.reason or arm.state.name.lower(), values=figures)
-
-
-def trajectory_msg(
-    joints: tuple[str, ...], points: list[tuple[float, Any, Any]]
-) -> JointTrajectory:
-    """Return a trajectory that starts when it arrives: (time in s, positions, velocities) each."""
-    return JointTrajectory(
-        joint_names=list(joints),
-        points=[
-            JointTrajectoryPoint(
-                positions=list(positions),
-                velocities=list(velocities),
-                time_from_start=Duration(nanoseconds=round(time * 1e9)).to_msg(),
-            )
-            for time, positions, velocities in points
-        ],
-    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,6 +8,7 @@ refused at start with one line that says so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,7 @@ class Parameter:
     high: float | None = None
     choices: tuple[str, ...] = ()
     read_only: bool = False  # fixed for the life of the process; others are read at each configure
+    fixed_while_active: bool = False  # a change in motion would not be what was checked: refused
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
@@ -79,24 +81,32 @@ class Parameter:
         return f"{kind} from {self.low:g} to {self.high:g} {self.unit}".strip()
 
 
-def declare(node: Node, table: tuple[Parameter, ...]) -> None:
+def declare(
+    node: Node, table: tuple[Parameter, ...], active: Callable[[], bool] = lambda: False
+) -> None:
     """Declare every row of `table`, with overrides from the command line and parameter files.
+
+    active: tells whether the node is, for rows that are `fixed_while_active`.
 
     Raises:
         ValueError: an override has the wrong type or lies outside its bounds; one line, naming the
         parameter,
             the value and what is expected.
     """
-    choices = {row.name: row for row in table if row.choices}
+    rows = {row.name: row for row in table if row.choices or row.fixed_while_active}
 
     def check(parameters: list[RosParameter]) -> SetParametersResult:
         for parameter in parameters:
-            row = choices.get(parameter.name)
-            if row is not None and parameter.value not in row.choices:
-                return SetParametersResult(
-                    successful=False,
-                    reason=f"{parameter.name}: {parameter.value!r} is not {row.expected()}",
-                )
+            row = rows.get(parameter.name)
+            if row is None:
+                continue
+            reason = ""
+            if row.choices and parameter.value not in row.choices:
+                reason = f"{parameter.name}: {parameter.value!r} is not {row.expected()}"
+            elif row.fixed_while_active and active():
+                reason = f"{parameter.name}: fixed while the node is active; clean it up first"
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
     node.add_on_set_parameters_callback(check)

@@ -13,7 +13,12 @@ from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.parameters import Parameter
 from rt2_ros.paths import config_path
 
-ROBOT = Parameter("robot", "panda", "Name of a file in config/robots, or path of such a file.")
+ROBOT = Parameter(
+    "robot",
+    "panda",
+    "Name of a file in config/robots, or path of such a file.",
+    fixed_while_active=True,
+)
 
 
 def load_robot(robot: str) -> RobotProfile:

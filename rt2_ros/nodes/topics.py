@@ -96,6 +96,7 @@ CLOCK = Topic(Clock, "/clock", NEWEST)
 # Services, private to their node
 ARM_SERVICE = "~/arm"  # std_srvs/SetBool, controller_node
 STOP_SERVICE = "~/stop"  # std_srvs/Trigger, controller_node
+HOME_SERVICE = "~/home"  # std_srvs/Trigger, controller_node
 RESET_SERVICE = "~/reset"  # std_srvs/Trigger, simulator_node
 
 

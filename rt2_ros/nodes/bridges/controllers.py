@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Are the controllers there that we send commands to? Asked of controller_manager, where it runs.
+
+    controllers = Controllers(node, profile)
+    controllers.problem()   # "controller panda_arm_controller is inactive", "" if all is well
+
+The first answer after the node is configured activates what is inactive (strictly: all or nothing),
+while nothing may move yet; after that, controllers are a person's to switch, and one that has gone
+is named. A robot without controller_manager (a driver of its own) is taken as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.duration import Duration
+
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.nodes.base import BaseNode, one_line
+from rt2_ros.nodes.bridges.base import interfaces
+
+LOOK_PERIOD = 1.0  # s
+SWITCH_TIMEOUT = 5.0  # s that controller_manager is given to activate
+LIST, SWITCH = "controller_manager/list_controllers", "controller_manager/switch_controller"
+
+
+class Controllers:
+    """Looks once a second; every call is asynchronous, so that nothing waits for it."""
+
+    def __init__(self, node: BaseNode, profile: RobotProfile) -> None:
+        self._node = node
+        # Controllers and the joints they must command. A gripper with an action may be a driver of
+        # its own, unknown to controller_manager: then the action's server is what counts.
+        self._wanted = {profile.arm_controller: profile.arm_joints}
+        if profile.gripper_command == "trajectory":
+            self._wanted[profile.gripper_controller] = (profile.gripper_joint,)
+        self._problem, self._seen, self._answered = "", "no controller_manager", True
+        self._may_switch, self._refusal = True, ""
+        self._srv: Any = None
+        self._list: Any = None
+        self._switch: Any = None
+        node.every(LOOK_PERIOD, self._look)
+
+    def problem(self) -> str:
+        """Say which controller is missing, inactive or not of our joints; empty if none."""
+        return self._problem
+
+    def figures(self) -> dict[str, object]:
+        """What controller_manager said last."""
+        return {"controllers": self._seen}
+
+    def _look(self) -> None:
+        if self._list is None and not self._connect():
+            return
+        if not self._list.service_is_ready():
+            self._problem = f"{self._node.resolve_service_name(LIST)} is gone"
+            self._answered = True
+        elif self._answered:
+            self._answered = False
+            self._list.call_async(self._srv.ListControllers.Request()).add_done_callback(
+                lambda future: self._take(future.result().controller)
+            )
+
+    def _connect(self) -> bool:
+        """Make the clients once there is a controller_manager; until it has answered, nothing
+        moves.
+        """
+        node = self._node
+        name = node.resolve_service_name(LIST)
+        if not node.count_services(name):
+            return False
+        try:
+            self._srv = interfaces("controller_manager_msgs", "srv")
+        except ImportError as error:
+            self._problem = f"{name} is there, but {one_line(error)}"
+            return False
+        self._problem = f"waiting for an answer of {name}"
+        self._list = node.create_client(self._srv.ListControllers, LIST)
+        self._switch = node.create_client(self._srv.SwitchController, SWITCH)
+        for client in (self._list, self._switch):
+            node.at_teardown(node.destroy_client, client)
+        return self._list.service_is_ready()
+
+    def _take(self, states: list[Any]) -> None:
+        self._answered = True
+        found = {state.name: state for state in states}
+        self._seen = ", ".join(f"{s.name} {s.state}" for s in states) or "none loaded"
+        problems, inactive = [], []
+        for name, joints in self._wanted.items():
+            state = found.get(name)
+            if state is None:
+                problems.append(f"controller {name} is not loaded; there are: {self._seen}")
+                continue
+            interfaces_of = state.required_command_interfaces or state.claimed_interfaces
+            commanded = {interface.rpartition("/")[0] for interface in interfaces_of}
+            if commanded and commanded != set(joints):
+                problems.append(
+                    f"controller {name} commands {', '.join(sorted(commanded))}; "
+                    f"expected {', '.join(joints)}"
+                )
+            elif state.state != "active":
+                problems.append(f"controller {name} is {state.state}{self._refusal}")
+                if state.state == "inactive":
+                    inactive.append(name)
+        self._problem = "; ".join(problems)
+        if self._may_switch and len(inactive) == len(problems):
+            self._may_switch = False
+            if inactive:
+                self._activate(inactive)
+
+    def _activate(self, names: list[str]) -> None:
+        kind = self._srv.SwitchController.Request
+        request = kind(activate_controllers=names, strictness=kind.STRICT, activate_asap=True)
+        request.timeout = Duration(seconds=SWITCH_TIMEOUT).to_msg()
+        self._node.get_logger().info(f"activating {', '.join(names)}")
+        self._answered = False
+
+        def switched(future: Any) -> None:
+            self._answered = True
+            answer = future.result()
+            if not answer.ok:
+                self._refusal = f" and cannot be activated: {answer.message}"
+                self._node.get_logger().error(f"{', '.join(names)}: {self._refusal.strip()}")
+
+        self._switch.call_async(request).add_done_callback(switched)
