@@ -68,9 +68,9 @@ class Demo:
         person = self._person
         self.view = View(instruction=instruction)
         scene = person.reset_table(seed, [task.object])
-        laid_ns = _ns(scene.header.stamp)
+        laid_ns = stamp_ns(scene.header.stamp)
         person.until(
-            lambda: min(self._seen_ns, _ns(person.controller.header.stamp)) > laid_ns,
+            lambda: min(self._seen_ns, stamp_ns(person.controller.header.stamp)) > laid_ns,
             10.0,
             "camera and controller to see the new table",
             self._check,
@@ -134,14 +134,14 @@ class Demo:
             self._lifted_since = time.monotonic()
 
     def _note_observation(self, msg: Any) -> None:
-        self._seen_ns = _ns(msg.header.stamp)
+        self._seen_ns = stamp_ns(msg.header.stamp)
 
     def _film_image(self, msg: Any) -> None:
         import cv2
 
         from rt2_ros.film import captioned
 
-        stamp_ns = _ns(msg.header.stamp)
+        stamp_ns = stamp_ns(msg.header.stamp)
         self._first_ns = self._first_ns or stamp_ns
         now_ms = (stamp_ns - self._first_ns) // 1_000_000
         if self._judge is None or now_ms - self._filmed_ms < FILM_MS:
@@ -168,7 +168,7 @@ def tabletop_state(scene: Any, controller: Any) -> TabletopState:
     )
     hand = Pose.from_quaternion(*_arrays(controller.end_effector_pose))
     opening = MAX_OPENING * (1.0 - controller.gripper_closedness)
-    seconds = _ns(scene.header.stamp) / 1e9
+    seconds = stamp_ns(scene.header.stamp) / 1e9
     return TabletopState(seconds, scene.seed, objects, hand, opening, np.zeros(9))
 
 
@@ -177,7 +177,8 @@ def _arrays(pose: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
 
 
-def _ns(stamp: Any) -> int:
+def stamp_ns(stamp: Any) -> int:
+    """A message's stamp in nanoseconds."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 

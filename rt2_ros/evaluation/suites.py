@@ -87,7 +87,7 @@ class Case:
         self._check_pair("flat", min(1, cards), cards)
         for phrase in self.phrases:
             if not isinstance(phrase, str):
-                raise ValueError(f"phrases: {phrase!r}, expected text (in quotes if it has a colon)")
+                raise ValueError(f"phrases: {phrase!r}, expected text; quote one with a colon")
             try:
                 phrase.format(object="", target="", other="")
             except (KeyError, IndexError):

@@ -193,13 +193,19 @@ class Operator:
             f"a policy that listens to {publisher.topic_name} (is it up? try rt2 up)",
         )
 
-    def reset_table(self, seed: int, objects: Sequence[str] = ()) -> SceneState:
-        """Lay the simulated table anew with these objects on it; return its first state."""
+    def reset_table(self, seed: int, objects: Sequence[str] = (), scenario: str = "") -> SceneState:
+        """Lay the simulated table anew with these objects on it; return its first state.
+
+        scenario: "SUITE:CELL" of the evaluation that the scene is of, if it is of one.
+        """
         simulator = f"{self.node.get_namespace().rstrip('/')}/simulator_node"
         request = SetParameters.Request()
         request.parameters = [
             Parameter("seed", value=seed).to_parameter_msg(),
-            Parameter("objects", value=list(objects) or [""]).to_parameter_msg(),
+            Parameter("scenario", value=scenario).to_parameter_msg(),
+            Parameter(
+                "objects", value=[""] if scenario else list(objects) or [""]
+            ).to_parameter_msg(),
         ]
         reply = self._call(SetParameters, f"{simulator}/set_parameters", request)
         refused = [result.reason for result in reply.results if not result.successful]

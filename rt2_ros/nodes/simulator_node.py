@@ -41,7 +41,7 @@ from rt2_ros.paths import config_path
 from rt2_ros.sim.camera import CameraPose
 from rt2_ros.sim.model import ARM_JOINTS
 from rt2_ros.sim.robot import Points, SimulatedRobot
-from rt2_ros.sim.tabletop import ObjectState, Tabletop
+from rt2_ros.sim.tabletop import ObjectState, Tabletop, TabletopState
 
 PERIOD_NS = 10_000_000  # joint states at 100 Hz
 SCENE_PERIOD = 10  # in periods: scene_state at 10 Hz
@@ -89,6 +89,12 @@ class SimulatorNode(BaseNode):
             "What the table is laid from; the same seed and objects give the same table.",
             low=0,
             high=2**63 - 1,
+        ),
+        Parameter(
+            "scenario",
+            "",
+            "SUITE:CELL of an evaluation, whose scene for `seed` is laid; objects, object_count "
+            "and jitter then have no say.",
         ),
         Parameter("objects", [""], "Names of objects that must be there; others are drawn."),
         Parameter(
@@ -223,11 +229,21 @@ class SimulatorNode(BaseNode):
         self._table.close()
 
     def _lay(self) -> str:
+        state = self._lay_scenario() if self.value("scenario") else self._lay_random()
+        self._robot.reset()
+        return f"seed {state.seed}: {', '.join(o.name for o in state.objects)}"
+
+    def _lay_scenario(self) -> TabletopState:
+        from rt2_ros.evaluation.suites import load_suite
+
+        suite, _, cell = self.value("scenario").rpartition(":")
+        scene = load_suite(suite).cell(cell).scenario(self.value("seed"))
+        return self._table.lay(scene.seed, scene.layout, scene.start, scene.appearance)
+
+    def _lay_random(self) -> TabletopState:
         names = [by_name(name).name for name in words(self.value("objects"))]
         seed, count = self.value("seed"), self.value("object_count")
-        state = self._table.reset(seed, names, count or None, self.value("jitter"))
-        self._robot.reset()
-        return f"seed {seed}: {', '.join(o.name for o in state.objects)}"
+        return self._table.reset(seed, names, count or None, self.value("jitter"))
 
     def _step(self) -> bool:
         """Advance by one period and publish; True if pictures were drawn."""

@@ -25,17 +25,7 @@ class HoldPolicy:
     @classmethod
     def from_config(cls, name: str, config: dict[str, Any]) -> HoldPolicy:
         """Keys: frame (of the delta), image_size (px); errors name the key."""
-        unknown = sorted(set(config) - {"frame", "image_size"})
-        if unknown:
-            raise ValueError(f"policy {name}: unknown keys {', '.join(unknown)}")
-        space = ActionSpace(
-            name=name,
-            names=("terminate", "dx", "dy", "dz", "drx", "dry", "drz", "gripper"),
-            low=(0, -0.1, -0.1, -0.1, -0.25, -0.25, -0.25, 0),
-            high=(1, 0.1, 0.1, 0.1, 0.25, 0.25, 0.25, 1),
-            frame=config.get("frame", "panda_link0"),
-        )
-        return cls(name, space, int(config.get("image_size", 192)))
+        return cls(name, *default_space(name, config))
 
     def infer(self, observation: Observation) -> Decision:
         """Zero translation and rotation, never terminate."""
@@ -53,3 +43,22 @@ class HoldPolicy:
     def answer(self, image: np.ndarray, question: str) -> str:
         """Say that there is no model here."""
         return "this policy holds the arm still and knows nothing"
+
+
+def default_space(name: str, config: dict[str, Any]) -> tuple[ActionSpace, int]:
+    """The action space and image size of a policy without a model.
+
+    Raises:
+        ValueError: a key that is neither frame nor image_size.
+    """
+    unknown = sorted(set(config) - {"frame", "image_size"})
+    if unknown:
+        raise ValueError(f"policy {name}: unknown keys {', '.join(unknown)}")
+    space = ActionSpace(
+        name=name,
+        names=("terminate", "dx", "dy", "dz", "drx", "dry", "drz", "gripper"),
+        low=(0, -0.1, -0.1, -0.1, -0.25, -0.25, -0.25, 0),
+        high=(1, 0.1, 0.1, 0.1, 0.25, 0.25, 0.25, 1),
+        frame=config.get("frame", "panda_link0"),
+    )
+    return space, int(config.get("image_size", 192))

@@ -24,6 +24,7 @@ from rt2_ros.policies.base import Policy
 TYPES = {
     "vlm": ("rt2_ros.policies.vlm", "VlmPolicy"),
     "hold": ("rt2_ros.policies.hold", "HoldPolicy"),
+    "random": ("rt2_ros.policies.baselines", "RandomPolicy"),
 }
 
 

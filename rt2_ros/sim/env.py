@@ -58,6 +58,8 @@ class EnvObservation:
 class TabletopEnv:
     """One episode at a time; the same seed, arguments and actions give the same episode."""
 
+    frame = "panda_link0"  # of actions
+
     def __init__(
         self,
         tabletop: Tabletop,
@@ -75,11 +77,10 @@ class TabletopEnv:
         jitter: strength 0..1 of the randomised light, colours and camera.
         render: False leaves the image out of observations, and needs no OpenGL.
         """
-        if not 0.0 <= latency <= MAX_LATENCY:
-            raise ValueError(f"latency: {latency}, expected 0..{MAX_LATENCY:g} s")
         self.tabletop = tabletop
         self.max_steps = max_steps
-        self._period, self._latency = step_period, latency
+        self._period = step_period
+        self.latency = latency
         self._jitter, self._render = jitter, render
         self._profile = RobotProfile.load(config_path("robots", "panda.yaml"))
         self._kinematics = self._profile.kinematics(tabletop.world.urdf)
@@ -108,6 +109,17 @@ class TabletopEnv:
             object = names[int(np.random.default_rng([seed, 1]).integers(len(names)))]
         words = f"pick up the {object}" if instruction is None else instruction
         return self._begin(Task("pick", object), words, truth)
+
+    @property
+    def latency(self) -> float:
+        """From an image to the action that was decided on it, s."""
+        return self._latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        if not 0.0 <= seconds <= MAX_LATENCY:
+            raise ValueError(f"latency: {seconds}, expected 0..{MAX_LATENCY:g} s")
+        self._latency = seconds
 
     def begin(self, scenario: Scenario) -> EnvObservation:
         """Start an episode that is given in full.

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays episodes through the real node graph: `rt2 eval --ros`.
+
+The simulator lays the very scenes that the in-process runner plays; camera node, policy node and
+controller are processes of their own and time is real. So this measures the system, not only the
+policy, and takes some ten seconds an episode.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rt2_ros.bringup import Graph
+from rt2_ros.evaluation.disturb import Disturbance
+from rt2_ros.evaluation.records import EpisodeRecord
+from rt2_ros.evaluation.runner import Episode
+from rt2_ros.evaluation.runs import RunFolder
+from rt2_ros.sim.env import Scenario
+
+LIMIT_S = 20.0  # of an episode
+SETTLE_S = 1.0  # after the policy says that it is done
+SEEN_S = 10.0  # within which camera and controller see a new table
+
+
+def play_on_graph(
+    wanted: Iterable[Episode],
+    graph: Graph,
+    name: str,
+    run: RunFolder,
+    *,
+    log: Path,
+    namespace: str = "",
+    on_record: Callable[[EpisodeRecord], None] = lambda record: None,
+) -> None:
+    """Start the graph and play, one after another, what the run does not have yet.
+
+    name: the policy's. log: where the nodes' output goes.
+
+    Raises:
+        ValueError: an episode has disturbances, which only the in-process runner makes.
+        RuntimeError, TimeoutError: a node died or does not answer; finished episodes are kept.
+    """
+    from rt2_ros.nodes.operator import Operator
+    from rt2_ros.up import Processes
+
+    done = run.done()
+    left = [episode for episode in wanted if episode.key not in done]
+    for episode in left:
+        if episode.cell.disturb != Disturbance():
+            raise ValueError(
+                f"--ros: {episode.cell.title} disturbs pictures or actions, which only the "
+                "in-process runner does; leave that suite out"
+            )
+    if not left:
+        return
+    with open(log, "a", encoding="utf-8") as file, Operator(namespace) as person:
+        person.refuse_second(graph)
+        with Processes(graph, lambda node, line: print(node, line, file=file)) as processes:
+            person.until_ready(graph, processes.check)
+            watcher = _Watcher(person)
+            for episode in left:
+                record = watcher.play(episode, name, processes.check)
+                run.append(record)
+                on_record(record)
+
+
+class _Watcher:
+    """Sees what the graph says while an episode is played."""
+
+    def __init__(self, person: Any) -> None:
+        from rt2_ros.nodes import topics
+
+        self._person = person
+        self._judge: Any = None
+        self._id = -1
+        self._seen_ns = 0
+        self._latency_ms: list[float] = []
+        self._confidence: list[float] = []
+        self._tips: list[np.ndarray] = []
+        person.on(topics.OBSERVATION, self._note_observation)
+        person.on(topics.END_EFFECTOR_DELTA, self._note_delta)
+        person.on(topics.SCENE_STATE, self._note_scene)
+
+    def play(self, episode: Episode, name: str, check: Callable[[], None]) -> EpisodeRecord:
+        """One episode to its end."""
+        from rt2_ros.demo import stamp_ns, tabletop_state
+        from rt2_ros.msg import PolicyStatus
+        from rt2_ros.sim.tasks import Judge
+
+        person, cell = self._person, episode.cell
+        scenario: Scenario = cell.scenario(episode.seed)
+        names = [placement.name for placement in scenario.layout]
+        scene = person.reset_table(episode.seed, names, f"{cell.suite}:{cell.name}")
+        laid_ns = stamp_ns(scene.header.stamp)
+        person.until(
+            lambda: min(self._seen_ns, stamp_ns(person.controller.header.stamp)) > laid_ns,
+            SEEN_S,
+            "camera and controller to see the new table",
+            check,
+        )
+        self._latency_ms, self._confidence, self._tips = [], [], []
+        self._judge = Judge(scenario.task, tabletop_state(scene, person.controller))
+        started = time.monotonic()
+        self._id = person.instruct(scenario.instruction)
+        done_at = None
+        while (now := time.monotonic()) - started < LIMIT_S:
+            check()
+            status = person.policy
+            if status.instruction_id != self._id or status.state == PolicyStatus.FAULT:
+                break
+            if status.state == PolicyStatus.DONE:
+                done_at = done_at or now
+                if now - done_at > SETTLE_S:
+                    break
+            person.spin(0.05)
+        status, refused = person.policy, int(person.controller.refused)
+        verdict, self._judge = self._judge.verdict(), None
+        person.instruct("")
+        steps = max(status.decisions + status.invalid, len(self._latency_ms))
+        # The graph does not say how long a decision took that was invalid.
+        typical = float(np.median(self._latency_ms)) if self._latency_ms else 0.0
+        way = np.diff(np.array(self._tips).reshape(-1, 3), axis=0)
+        task = scenario.task
+        return EpisodeRecord(
+            policy=name, suite=cell.suite, cell=cell.name, seed=episode.seed,
+            instruction=scenario.instruction, skill=task.kind, object=task.object,
+            target=task.target, success=verdict.success, failure=verdict.reason, steps=steps,
+            path_length=float(np.linalg.norm(way, axis=1).sum()),
+            sim_seconds=time.monotonic() - started,
+            held=min(steps, status.invalid + refused), invalid=status.invalid,
+            latency_ms=(*self._latency_ms, *[typical] * (steps - len(self._latency_ms))),
+            confidence=tuple(self._confidence),
+        )  # fmt: skip
+
+    def _note_delta(self, msg: Any) -> None:
+        if msg.instruction_id == self._id:
+            self._latency_ms.append(max(msg.inference, 0.0) * 1000)
+            self._confidence.append(min(max(msg.confidence, 0.0), 1.0))
+
+    def _note_observation(self, msg: Any) -> None:
+        from rt2_ros.demo import stamp_ns
+
+        self._seen_ns = stamp_ns(msg.header.stamp)
+
+    def _note_scene(self, msg: Any) -> None:
+        from rt2_ros.demo import tabletop_state
+
+        if self._judge is None:
+            return
+        state = tabletop_state(msg, self._person.controller)
+        self._tips.append(state.tcp.position)
+        self._judge.watch(state)
