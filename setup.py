@@ -138,7 +138,7 @@ setup(
     packages=find_packages(
         include=[NAME, f"{NAME}.*"], exclude=[f"{NAME}.{kind}" for kind in GENERATED]
     ),
-    package_data={"": ["py.typed", "*.json", "*.tsv", "*.xml", "*.yaml"]},
+    package_data={"": ["py.typed", "*.css", "*.j2", "*.json", "*.tsv", "*.xml", "*.yaml"]},
     cmdclass={"build": Build, "build_interfaces": BuildInterfaces},
     data_files=[],  # filled, in place, by build_interfaces
     distclass=BinaryDistribution,

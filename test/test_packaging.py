@@ -122,8 +122,8 @@ def test_wheel_brings_messages_nodes_and_shared_files(tmp_path):
     }
     share = {name.partition("/share/rt2_ros/")[2] for name in names}
     assert tracked <= share
-    tables = {str(path.relative_to(ROOT)) for path in (ROOT / "rt2_ros").rglob("*.tsv")}
-    assert tables <= set(names)
+    data = [path for kind in ("tsv", "j2", "css") for path in (ROOT / "rt2_ros").rglob(f"*.{kind}")]
+    assert {str(path.relative_to(ROOT)) for path in data} <= set(names)
     programs = {name.partition("/data/lib/rt2_ros/")[2] for name in names}
     assert set(NODES) <= programs
 
