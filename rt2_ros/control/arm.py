@@ -27,6 +27,7 @@ from rt2_ros.control.collision import Collisions
 from rt2_ros.control.execution import Execution
 from rt2_ros.control.history import JointHistory, NotInHistory, by_name
 from rt2_ros.control.kinematics import Kinematics
+from rt2_ros.control.plans import plan_problem
 from rt2_ros.control.pose import Pose
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import Delta, SafetyFilter, Situation, Verdict
@@ -190,6 +191,15 @@ class ArmController:
         self._homing = True
         self._expiry_time = now + chunk.duration
         return Command(chunk=chunk, reason=self.reason, joint_goal=True)
+
+    def plan_problem(self, chunk: Chunk) -> str:
+        """Say why a plan of somebody else's must not be executed; empty if it may."""
+        try:
+            measured = self.history.newest()[1]
+        except NotInHistory as error:
+            return str(error)
+        limits, path = self.profile.limits(), self._safety.path
+        return plan_problem(chunk, limits, path, self.profile.arm_joints, measured)
 
     def gripper_refused(self, reason: str) -> Command | None:
         """Hold, because the gripper did not take its command; the next decision repeats it."""
