@@ -46,9 +46,11 @@ class Smoothing:
         self._kernels: dict[tuple[int, int], torch.Tensor | None] = {}
 
     def __call__(self, allowed: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
-        """Scores (n,) to choose by, from probabilities (n,) of the allowed tokens (n,)."""
+        """Scores (..., n) to choose by, from probabilities (..., n) of the allowed tokens (n,)."""
         kernel = self._kernel(allowed) if self._width else None
-        return probabilities if kernel is None else kernel.to(probabilities.device) @ probabilities
+        if kernel is None:
+            return probabilities
+        return probabilities @ kernel.T.to(probabilities.device)
 
     def _kernel(self, allowed: torch.Tensor) -> torch.Tensor | None:
         """The spread among sorted tokens, None where they are not a range of integers."""

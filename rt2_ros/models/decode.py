@@ -3,221 +3,284 @@
 sequences at once.
 
     decode = Decoder(model)
-    steps = decode([inputs], grammar)[0]            # one robot
-    for steps in decode([a, b, c], grammar): ...    # three, prompts of any length
+    answer = decode([Prompt(inputs)], grammar)[0]          # one robot
+    answer.tokens                                          # [..., eos]
+    decode([Prompt(inputs, guess=answer.tokens), Prompt(other)], grammar)
 
-What it saves: the model is asked nothing where only one token may come (such tokens are read along
-with the next question); scores are computed for the tokens that the grammar allows, not for the
-whole vocabulary; one forward serves all sequences, each in a grammar state of its own.
+What it saves:
+
+- The model is asked nothing where only one token may come; such a token is read along with the next
+  question.
+- Scores are computed for the tokens that the grammar allows, not for the whole vocabulary.
+- A guess, such as the answer before this one, is read in one forward and kept as far as the model
+  would have written it (speculative decoding, arXiv 2211.17192, with the past as the draft model):
+  a robot's words change little from picture to picture. A wrong guess costs time, never a token.
+- One forward serves all sequences, each in a grammar state of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from rt2_ros.actions import TokenGrammar
 from rt2_ros.models.constrain import NO_SMOOTHING, Smoothing, Step
+from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Stages
+from rt2_ros.models.lean import LeanForward, LeanWeights, misfit
 
-Inputs = Mapping[str, torch.Tensor]
 
-# Position of a sequence's first token, by model type; models that are not here count in ways of
-# their own (Qwen-VL in three axes), so their sequences are decoded one by one.
-FIRST_POSITION = {"paligemma": 1, "llava": 0, "idefics3": 0, "smolvlm": 0}
+@dataclass(frozen=True)
+class Prompt:
+    """What is to be answered.
+
+    inputs: a processor's, one sequence. begin: tokens that the answer begins with, such as a plan
+    that is kept. guess: the tokens of the whole answer, if they can be foretold.
+    """
+
+    inputs: Inputs
+    begin: Sequence[int] = ()
+    guess: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Tokens, with what each was chosen from; latency: seconds by stage, of the whole batch."""
+
+    steps: list[Step]
+    latency: dict[str, float]
+
+    @property
+    def tokens(self) -> list[int]:
+        """The ids, end token included."""
+        return [step.token for step in self.steps]
+
+
+class Forward(Protocol):
+    """A model that reads several sequences as they grow (`CachedForward`, `LeanForward`)."""
+
+    device: torch.device
+
+    def __call__(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read tokens, after the prompts at first; (B, T, H), aligned to the right."""
+        ...
+
+    def forget(self, counts: Sequence[int]) -> None:
+        """Take back the last tokens of each sequence."""
+        ...
 
 
 class Decoder:
-    """Decodes with one model; what it prepares for the model's output matrix is kept."""
+    """Decodes with one model; what it prepares for that is kept."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model, self._head = model, Head(model)
+        self._lean = None if misfit(model) else LeanWeights(model)
+        # A sliding window forgets for good what a wrong guess has pushed out.
+        layers = DynamicCache(config=model.config.get_text_config()).layers
+        self._guesses = all(type(layer) is DynamicLayer for layer in layers)
 
     @torch.inference_mode()
     def __call__(
         self,
-        inputs: Sequence[Inputs],
+        prompts: Sequence[Prompt],
         grammar: TokenGrammar,
         max_tokens: int = 128,
         smoothing: Smoothing = NO_SMOOTHING,
-    ) -> list[list[Step]]:
-        """The grammar's answer to each prompt; inputs are a processor's, one sequence in each."""
+    ) -> list[Answer]:
+        """The grammar's answer to each prompt; ValueError for a `begin` that it does not allow."""
         if self._model.config.model_type in FIRST_POSITION:
-            batches = [inputs] if inputs else []
+            batches = [prompts] if prompts else []
         else:
-            batches = [[each] for each in inputs]
+            batches = [[each] for each in prompts]
         answers = []
         for batch in batches:
-            forward = CachedForward(self._model, batch)
-            answers += _Walk(forward, self._head, grammar, smoothing).run(max_tokens)
+            stages = Stages(self._model.device)
+            inputs = [prompt.inputs for prompt in batch]
+            forward: Forward = (
+                LeanForward(self._lean, inputs, stages)
+                if self._lean
+                else CachedForward(self._model, inputs, stages)
+            )
+            rows = [
+                _Row(
+                    grammar,
+                    prompt if self._guesses else replace(prompt, guess=()),
+                    self._head,
+                    max_tokens,
+                )
+                for prompt in batch
+            ]
+            _decode(rows, forward, self._head, smoothing)
+            stages.mark("decode")
+            latency = stages.seconds()
+            answers += [Answer(row.steps, latency) for row in rows]
         return answers
 
 
-class _Walk:
-    """Where each sequence of a batch stands in the grammar."""
+def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing) -> None:
+    while any(row.open for row in rows):
+        reading = [row.read() for row in rows]
+        hidden = forward(reading)
+        places = [
+            (row, allowed, (index, hidden.shape[1] - 1 - back))
+            for index, row in enumerate(rows)
+            for back, allowed in row.questions()
+        ]
+        chosen = head.choose(hidden, [place[1:] for place in places], smoothing)
+        for (row, _, _), step in zip(places, chosen, strict=True):
+            row.take(step)
+        forward.forget([row.settle() for row in rows])
 
-    def __init__(
-        self, forward: CachedForward, head: Head, grammar: TokenGrammar, smoothing: Smoothing
-    ) -> None:
-        self._forward, self._head = forward, head
-        self._grammar, self._smoothing = grammar, smoothing
-        self._states = [grammar.start() for _ in range(forward.batch)]
-        self._steps: list[list[Step]] = [[] for _ in range(forward.batch)]
-        self._certain = torch.ones(1, device=forward.device)
 
-    def run(self, max_tokens: int) -> list[list[Step]]:
-        """Until every sequence is done or has `max_tokens` tokens."""
-        rows = range(len(self._states))
-        waiting: list[list[int]] = [[] for _ in rows]  # written, not yet read by the model
-        while True:
-            for row in rows:
-                waiting[row] += self._forced(row, max_tokens)
-            asked = [row for row in rows if self._open(row, max_tokens)]
-            if not asked:
-                return self._steps
-            hidden = self._forward(waiting)
-            waiting = [[] for _ in rows]
-            for row, step in self._choose(asked, hidden):
-                self._take(row, step)
-                waiting[row].append(step.token)
+class _Row:
+    """Where one sequence stands: what is written, what the model has read, what is guessed."""
 
-    def _open(self, row: int, max_tokens: int) -> bool:
-        return not self._grammar.done(self._states[row]) and len(self._steps[row]) < max_tokens
+    def __init__(self, grammar: TokenGrammar, prompt: Prompt, head: Head, max_tokens: int) -> None:
+        self._grammar, self._head, self._max_tokens = grammar, head, max_tokens
+        self._state = grammar.start()
+        self._guess = prompt.guess
+        self.steps: list[Step] = []
+        self._read = 0  # of the tokens in `steps`
+        self._path: list[int] = []  # read beyond them, on trial
+        self._asked: list[tuple[int, np.ndarray]] = []  # place in `_path`, what is allowed there
+        for token in prompt.begin:
+            self._write(head.certain(int(token)))
+        self._write_forced()
 
-    def _take(self, row: int, step: Step) -> None:
-        self._steps[row].append(step)
-        self._states[row] = self._grammar.advance(self._states[row], step.token)
+    @property
+    def open(self) -> bool:
+        """Whether there is a token to be chosen."""
+        return self._may_go_on(self._state, len(self.steps))
 
-    def _forced(self, row: int, max_tokens: int) -> list[int]:
-        """Take the tokens that have no rival."""
-        tokens = []
-        while self._open(row, max_tokens):
-            allowed = self._grammar.allowed(self._states[row])
+    def _may_go_on(self, state: Any, written: int) -> bool:
+        return not self._grammar.done(state) and written < self._max_tokens
+
+    def read(self) -> list[int]:
+        """What the model is to read: what it has not read of the answer, then the guess."""
+        self._path, self._asked = [], []
+        if not self.open:
+            return []
+        known = [step.token for step in self.steps[self._read :]]
+        self._read = len(self.steps)
+        state = self._state
+        while self._may_go_on(state, self._read + len(self._path)):
+            allowed = self._grammar.allowed(state)
             if len(allowed) > 1:
-                break
-            tokens.append(int(allowed[0]))
-            self._take(row, Step(tokens[-1], self._head.ids(allowed), self._certain))
-        return tokens
+                self._asked.append((len(self._path), allowed))
+                place = self._read + len(self._path)
+                if place >= len(self._guess):
+                    break
+                token = int(self._guess[place])
+            else:
+                token = int(allowed[0])
+            try:
+                state = self._grammar.advance(state, token)
+            except ValueError:
+                break  # a guess that the grammar does not allow
+            self._path.append(token)
+        del self._path[self._asked[-1][0] :]  # nothing is asked behind it
+        return known + self._path
 
-    def _choose(self, rows: list[int], hidden: torch.Tensor) -> list[tuple[int, Step]]:
-        """The next token of each row; rows that may write the same tokens are scored together."""
-        groups: dict[int, list[int]] = {}
-        offered = {}
-        for row in rows:
-            allowed = self._grammar.allowed(self._states[row])
-            groups.setdefault(id(allowed), []).append(row)
-            offered[id(allowed)] = allowed
-        chosen = []
-        for key, group in groups.items():
-            ids = self._head.ids(offered[key])
-            probabilities = self._head(hidden[group], offered[key]).float().softmax(-1)
-            for row, each in zip(group, probabilities, strict=True):
-                token = int(ids[self._smoothing(ids, each).argmax()])
-                chosen.append((row, Step(token, ids, each)))
-        return chosen
+    def questions(self) -> list[tuple[int, np.ndarray]]:
+        """For each choice how far from the last token read it is made, and the tokens allowed."""
+        return [(len(self._path) - place, allowed) for place, allowed in self._asked]
+
+    def take(self, step: Step) -> None:
+        """The choice at the next question; void once the guess has been left."""
+        written = len(self.steps) - self._read
+        if self._asked and self._asked[0][0] == written and self._matches(written):
+            del self._asked[0]
+            self._write(step)
+            self._write_forced()
+
+    def _matches(self, count: int) -> bool:
+        return [s.token for s in self.steps[self._read :]] == self._path[:count]
+
+    def settle(self) -> int:
+        """How many of the tokens read on trial are to be forgotten."""
+        new = [step.token for step in self.steps[self._read :]]
+        same = 0
+        while same < min(len(new), len(self._path)) and new[same] == self._path[same]:
+            same += 1
+        self._read += same
+        return len(self._path) - same
+
+    def _write(self, step: Step) -> None:
+        self._state = self._grammar.advance(self._state, step.token)
+        self.steps.append(step)
+
+    def _write_forced(self) -> None:
+        while self.open and len(allowed := self._grammar.allowed(self._state)) == 1:
+            self._write(self._head.certain(int(allowed[0])))
 
 
 class Head:
-    """Scores of the allowed tokens alone: their rows of the output matrix.
+    """Chooses among the allowed tokens, by their rows of the output matrix alone.
 
     Grammars hand out the same array for the same situation, so ids and rows are kept by it.
     """
 
-    FEW = 4096  # more rows than that are not copied; the whole matrix is multiplied
+    FEW = 16384  # more rows than that are not copied; the whole matrix is multiplied
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._linear = model.get_output_embeddings()
-        text = model.config.get_text_config()
-        self._cap = getattr(text, "final_logit_softcapping", None)
+        self._cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self._kept: dict[int, tuple[np.ndarray, torch.Tensor, torch.Tensor | None]] = {}
+        self._certain: dict[int, Step] = {}
 
-    def ids(self, allowed: np.ndarray) -> torch.Tensor:
-        """The allowed tokens (n,) on the model's device."""
-        return self._rows(allowed)[1]
+    def certain(self, token: int) -> Step:
+        """A token that nothing was chosen from."""
+        if token not in self._certain:
+            device = self._linear.weight.device
+            alone = torch.tensor([token], device=device)
+            self._certain[token] = Step(token, alone, torch.ones(1, device=device))
+        return self._certain[token]
 
-    def __call__(self, hidden: torch.Tensor, allowed: np.ndarray) -> torch.Tensor:
-        """Scores (B, n) from last hidden states (B, H)."""
+    def choose(
+        self,
+        hidden: torch.Tensor,
+        places: Sequence[tuple[np.ndarray, tuple[int, int]]],
+        smoothing: Smoothing,
+    ) -> list[Step]:
+        """The likeliest allowed token at each place (row, column) of hidden (B, T, H).
+
+        Places that allow the same tokens are scored together.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, (allowed, _) in enumerate(places):
+            groups.setdefault(id(allowed), []).append(index)
+        steps: dict[int, Step] = {}
+        for group in groups.values():
+            rows, columns = zip(*(places[index][1] for index in group), strict=True)
+            ids, scores = self._scores(hidden[list(rows), list(columns)], places[group[0]][0])
+            probabilities = scores.float().softmax(-1)
+            best = ids[smoothing(ids, probabilities).argmax(-1)].tolist()
+            for index, token, each in zip(group, best, probabilities, strict=True):
+                steps[index] = Step(token, ids, each)
+        return [steps[index] for index in range(len(places))]
+
+    def _scores(
+        self, hidden: torch.Tensor, allowed: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The allowed tokens (n,) and their scores (P, n) from hidden states (P, H)."""
         _, ids, rows = self._rows(allowed)
         if rows is None:
             scores = self._linear(hidden)[:, ids]
         else:
             bias = self._linear.bias
             scores = torch.nn.functional.linear(hidden, rows, None if bias is None else bias[ids])
-        return scores if self._cap is None else self._cap * torch.tanh(scores / self._cap)
+        return ids, scores if self._cap is None else self._cap * torch.tanh(scores / self._cap)
 
     def _rows(self, allowed: np.ndarray) -> tuple[np.ndarray, torch.Tensor, torch.Tensor | None]:
         if id(allowed) not in self._kept:
             weight = self._linear.weight
             ids = torch.tensor(np.array(allowed), device=weight.device)
-            rows = weight[ids] if 1 < len(ids) <= self.FEW else None
+            rows = weight[ids] if len(ids) <= self.FEW else None
             self._kept[id(allowed)] = (allowed, ids, rows)  # `allowed` lives as long as its id
         return self._kept[id(allowed)]
-
-
-class CachedForward:
-    """Last hidden states of several sequences that grow by different numbers of tokens.
-
-    Sequences are padded on the left at first, and each later block of tokens too, so that the last
-    column is always a sequence's last token; positions count real tokens only.
-    """
-
-    def __init__(self, model: PreTrainedModel, inputs: Sequence[Inputs]) -> None:
-        self._model, self._inputs = model, inputs
-        self.batch, self.device = len(inputs), model.device
-        self._cache = DynamicCache(config=model.config.get_text_config())
-        self._seen = torch.empty(0)  # (B, L) 1 where the cache holds a token, 0 for padding
-        self._next = torch.empty(0)  # (B,) position of the next token
-
-    def __call__(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Read tokens (after the prompts, at first); (B, H) of each sequence's last one."""
-        given = self._prompts(tokens) if not len(self._seen) else self._block(tokens)
-        output = self._model.base_model(past_key_values=self._cache, use_cache=True, **given)
-        return output.last_hidden_state[:, -1]
-
-    def _prompts(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        sequences = [_with_suffix(i, t) for i, t in zip(self._inputs, tokens, strict=True)]
-        longest = max(s["input_ids"].shape[1] for s in sequences)
-        given = {}
-        for key, first in sequences[0].items():
-            values = [s[key] for s in sequences]
-            if first.shape == sequences[0]["input_ids"].shape:
-                values = [torch.nn.functional.pad(v, (longest - v.shape[1], 0)) for v in values]
-            given[key] = torch.cat(values)
-        self._seen = given["attention_mask"]
-        if len(sequences) == 1:
-            del given["attention_mask"]
-        else:
-            first_position = FIRST_POSITION[self._model.config.model_type]
-            counted = self._seen.cumsum(1)
-            given["position_ids"] = (counted - 1).clamp(min=0) + first_position
-            self._next = counted[:, -1] + first_position
-        return given
-
-    def _block(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        device = self._seen.device
-        longest = max(map(len, tokens))
-        ids = torch.tensor([[0] * (longest - len(t)) + list(t) for t in tokens], device=device)
-        if len(tokens) == 1:
-            return {"input_ids": ids}
-        counts = torch.tensor([len(t) for t in tokens], device=device)
-        real = torch.arange(longest, device=device) >= longest - counts[:, None]
-        self._seen = torch.cat([self._seen, real.to(self._seen.dtype)], dim=1)
-        positions = (self._next[:, None] + real.cumsum(1) - 1).clamp(min=0)
-        self._next = self._next + counts
-        return {"input_ids": ids, "attention_mask": self._seen, "position_ids": positions}
-
-
-def _with_suffix(inputs: Inputs, tokens: Sequence[int]) -> dict[str, torch.Tensor]:
-    """A prompt's inputs with the first tokens of its answer."""
-    shape = inputs["input_ids"].shape
-    suffix = torch.tensor([list(tokens)], dtype=torch.long, device=inputs["input_ids"].device)
-    longer = {}
-    for key, value in inputs.items():
-        if value.shape == shape:
-            # token_type_ids of PaliGemma too: 1 is the causal part after the prefix.
-            new = suffix if key == "input_ids" else torch.ones_like(suffix)
-            value = torch.cat([value, new.to(value.dtype)], dim=1)
-        longer[key] = value
-    return longer

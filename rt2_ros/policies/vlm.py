@@ -30,15 +30,16 @@ from rt2_ros.actions import (
     question_prompt,
 )
 from rt2_ros.models.constrain import Smoothing, Step
-from rt2_ros.models.decode import Decoder
+from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.paths import share_dir
 from rt2_ros.policies.base import Decision, Observation
+from rt2_ros.policies.memory import AnswerMemory
 
 SPACE_FILE = "action_space.json"
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 
 KEYS = ("checkpoint", "device", "dtype", "plan", "max_plan_tokens", "vocabulary", "vocabulary_ids",
-        "prefix_attention", "smoothing", "image_size", "threads")  # fmt: skip
+        "prefix_attention", "smoothing", "image_size", "threads", "plan_every")  # fmt: skip
 
 
 class VlmPolicy:
@@ -49,12 +50,13 @@ class VlmPolicy:
         space: ActionSpace, *, plan: str = "none",
         max_plan_tokens: int = 32, vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
-        image_size: int | None = None, smoothing: float = 0.0,
+        image_size: int | None = None, smoothing: float = 0.0, plan_every: int = 1,
     ) -> None:  # fmt: skip
         """plan: whether the model writes "Plan: ..." first. prefix_attention: 'full' as the model's
         own processor says, 'causal' where it was trained so (see `rt2_ros.models.tiny`).
         smoothing: bins over which an integer's probability is spread before the likeliest is
         taken (see `rt2_ros.models.constrain`); for models trained with soft targets.
+        plan_every: decisions for which a plan is kept (see `rt2_ros.policies.memory`).
         """
         if prefix_attention not in ("full", "causal"):
             raise ValueError(
@@ -73,7 +75,7 @@ class VlmPolicy:
         spellings = enumerate(words.spellings)
         self._integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
         self._smoothing = Smoothing(self._integers, smoothing)
-        self._decode = Decoder(model)
+        self._decode, self._memory = Decoder(model), AnswerMemory(self._grammar, plan_every)
         self.image_size = image_size or _image_size(processor)
 
     @classmethod
@@ -120,17 +122,19 @@ class VlmPolicy:
         """
         begun = time.perf_counter()
         decisions: dict[int, Decision] = {}
-        inputs = {}
+        prompts = {}
         for index, observation in enumerate(observations):
             try:
-                inputs[index] = self._inputs(observation.image, self._prompt(observation))
+                inputs = self._inputs(observation.image, self._prompt(observation))
             except ValueError as error:
                 decisions[index] = Decision.invalid(str(error))
-        prepared = time.perf_counter()
-        written = self._decode(list(inputs.values()), self._grammar, smoothing=self._smoothing)
-        latency = {"prepare": prepared - begun, "generate": time.perf_counter() - prepared}
-        for index, steps in zip(inputs, written, strict=True):
-            decisions[index] = self._decision(steps, latency)
+            else:
+                prompts[index] = self._memory.prompt(observation, inputs)
+        prepare = time.perf_counter() - begun
+        answers = self._decode(list(prompts.values()), self._grammar, smoothing=self._smoothing)
+        for (index, prompt), answer in zip(prompts.items(), answers, strict=True):
+            self._memory.note(observations[index], prompt, answer.tokens)
+            decisions[index] = self._decision(answer, prepare)
         return [decisions[index] for index in range(len(observations))]
 
     def _prompt(self, observation: Observation) -> str:
@@ -143,22 +147,23 @@ class VlmPolicy:
             observation.instruction, self.action_space.state_bins(observation.state)
         )
 
-    def _decision(self, steps: list[Step], latency: dict[str, float]) -> Decision:
-        ids = [step.token for step in steps]
-        parsed = self._grammar.read(ids)
-        details: dict[str, Any] = {"text": self._words.text(ids), "latency": latency}
+    def _decision(self, answer: Answer, prepare: float) -> Decision:
+        parsed = self._grammar.read(answer.tokens)
+        details: dict[str, Any] = {
+            "text": self._words.text(answer.tokens),
+            "latency": {"prepare": prepare, **answer.latency},
+        }
         if parsed.action is None:
             return Decision.invalid(parsed.reason, **details)
+        confidence = self._confidence(answer.steps)
         return Decision(
-            parsed.action, bins=parsed.bins, plan=parsed.plan, confidence=self._confidence(steps),
-            **details,
-        )  # fmt: skip
+            parsed.action, bins=parsed.bins, plan=parsed.plan, confidence=confidence, **details
+        )
 
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
         """Free text about an RGB picture (H, W, 3)."""
         inputs = self._inputs(image, question_prompt(question))
-        steps = self._decode([inputs], self._answers)[0]
-        return self._words.text([step.token for step in steps])
+        return self._words.text(self._decode([Prompt(inputs)], self._answers)[0].tokens)
 
     def _inputs(self, image: NDArray[np.uint8], prompt: str) -> dict[str, torch.Tensor]:
         processor = self._processor
@@ -188,15 +193,16 @@ class VlmPolicy:
         """
         logs = []
         for step in steps:
+            ids, probabilities = step.allowed.cpu().numpy(), step.probabilities.cpu().numpy()
             value = self._integers.get(step.token)
             if value is None:
-                same = step.allowed == step.token
+                same = [step.token]
             else:
-                near = [
-                    ids[0] for ids in self._words.spellings[max(0, value - NEAR) : value + NEAR + 1]
-                ]
-                same = torch.isin(step.allowed, torch.tensor(near, device=step.allowed.device))
-            logs.append(float(step.probabilities[same].sum().clamp(1e-9, 1.0).log()))
+                near = self._words.spellings[max(0, value - NEAR) : value + NEAR + 1]
+                same = sorted(spelling[0] for spelling in near)
+            places = np.searchsorted(ids, same).clip(max=len(ids) - 1)
+            total = probabilities[places[ids[places] == same]].sum()
+            logs.append(np.log(np.clip(total, 1e-9, 1.0)))
         return float(np.exp(np.mean(logs))) if logs else 0.0
 
 

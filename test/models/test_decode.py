@@ -8,7 +8,8 @@ import torch
 from rt2_ros.actions import AnswerGrammar, Grammar, action_prompt, choose_vocabulary
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models.constrain import Smoothing, generate
-from rt2_ros.models.decode import Decoder
+from rt2_ros.models.decode import Decoder, Prompt
+from rt2_ros.models.lean import LeanForward
 from rt2_ros.models.tiny import build_model, build_processor
 
 INSTRUCTIONS = ("pick up the apple", "stop", "put the red apple beside the yellow banana, please")
@@ -49,9 +50,9 @@ def test_a_batch_writes_the_tokens_of_generate_one_by_one(parts, plan, prefix):
     given = [inputs(processor, seed, prefix, text) for seed, text in enumerate(INSTRUCTIONS)]
     assert len({i["input_ids"].shape for i in given}) == 3  # padding is put to the test
     expected = [tokens(generate(model, each, grammar)) for each in given]
-    decode = Decoder(model)
-    assert [tokens(steps) for steps in decode(given, grammar)] == expected
-    assert [tokens(decode([each], grammar)[0]) for each in given] == expected
+    decode, prompts = Decoder(model), [Prompt(each) for each in given]
+    assert [answer.tokens for answer in decode(prompts, grammar)] == expected
+    assert [decode([prompt], grammar)[0].tokens for prompt in prompts] == expected
     for answer in expected:
         parsed = grammar.read(answer)
         assert parsed.action is not None, parsed.reason
@@ -61,8 +62,9 @@ def test_probabilities_are_those_among_the_allowed(parts):
     model, processor, words = parts
     grammar = Grammar(words, SPACE)
     given = [inputs(processor, seed, "causal", text) for seed, text in enumerate(INSTRUCTIONS)]
-    for each, steps in zip(given, Decoder(model)(given, grammar), strict=True):
-        for fast, reference in zip(steps, generate(model, each, grammar), strict=True):
+    answers = Decoder(model)([Prompt(each) for each in given], grammar)
+    for each, answer in zip(given, answers, strict=True):
+        for fast, reference in zip(answer.steps, generate(model, each, grammar), strict=True):
             np.testing.assert_array_equal(fast.allowed, reference.allowed)
             torch.testing.assert_close(
                 fast.probabilities, reference.probabilities, atol=1e-5, rtol=0
@@ -75,16 +77,87 @@ def test_smoothed_decode_writes_the_tokens_of_smoothed_generate(parts):
     smoothing = Smoothing({ids[0]: b for b, ids in enumerate(words.spellings)}, 6)
     for seed in range(3):
         given = inputs(processor, seed)
-        fast = Decoder(model)([given], grammar, smoothing=smoothing)[0]
-        assert tokens(fast) == tokens(generate(model, given, grammar, smoothing=smoothing))
+        fast = Decoder(model)([Prompt(given)], grammar, smoothing=smoothing)[0]
+        assert fast.tokens == tokens(generate(model, given, grammar, smoothing=smoothing))
 
 
 def test_free_text_ends_at_its_bound_and_is_that_of_generate(parts):
     model, processor, words = parts
     given, grammar = inputs(processor, 0), AnswerGrammar(words, max_tokens=7)
-    answer = tokens(Decoder(model)([given], grammar)[0])
+    answer = Decoder(model)([Prompt(given)], grammar)[0].tokens
     assert 1 < len(answer) <= 8
     assert answer == tokens(generate(model, given, grammar))
+
+
+def test_a_long_answer_outgrows_the_cache_unharmed(parts):
+    model, processor, words = parts
+    given, grammar = inputs(processor, 0), Numbers(words)
+    answer = Decoder(model)([Prompt(given)], grammar)[0].tokens
+    assert len(answer) == 60
+    assert answer == tokens(generate(model, given, grammar))
+
+
+class Numbers:
+    """A language of the tests: 59 numbers, each by 1 to 7 greater than the one before, modulo 200.
+
+    Left alone, a model of random weights would say its favourite word for ever.
+    """
+
+    def __init__(self, words):
+        self.ids = np.array([words.spellings[n][0] for n in range(250)])
+        self.end = np.array([words.tokenizer.eos_token_id])
+        self.sets = {n: self.ids[n % 200 : n % 200 + 7] for n in range(400)}
+
+    def start(self):
+        return (0, 0)
+
+    def allowed(self, state):
+        count, last = state
+        return np.array([]) if count == 60 else self.end if count == 59 else self.sets[last]
+
+    def advance(self, state, token):
+        if token not in self.allowed(state):
+            raise ValueError(token)
+        return state[0] + 1, int(token - self.ids[0]) + 1
+
+    def done(self, state):
+        return state[0] == 60
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_guess_saves_forwards_and_changes_nothing(parts, batch, monkeypatch):
+    model, processor, words = parts
+    reads = []
+
+    class Counted(LeanForward):
+        def __call__(self, given):
+            reads.append(given)
+            return super().__call__(given)
+
+    monkeypatch.setattr("rt2_ros.models.decode.LeanForward", Counted)
+    grammar = Numbers(words)
+    given = [inputs(processor, n, "causal", text) for n, text in enumerate(INSTRUCTIONS[:batch])]
+    decode = Decoder(model)
+    right = [answer.tokens for answer in decode([Prompt(each) for each in given], grammar)]
+    for wrong in ((), (3,), (0, 1, 2, 30), range(59), (58,)):
+        guesses = [list(answer) for answer in right]
+        for guess in guesses:
+            for place in wrong:
+                guess[place] = int(grammar.ids[(guess[place] + place) % 200])
+        reads.clear()
+        prompts = [Prompt(each, guess=guess) for each, guess in zip(given, guesses, strict=True)]
+        assert [answer.tokens for answer in decode(prompts, grammar)] == right
+        assert len(reads) <= 1 + len(wrong)
+
+
+def test_an_answer_goes_on_from_where_it_is_told_to_begin(parts):
+    model, processor, words = parts
+    given, grammar = inputs(processor, 0), Numbers(words)
+    decode = Decoder(model)
+    whole = decode([Prompt(given)], grammar)[0].tokens
+    assert decode([Prompt(given, begin=whole[:20])], grammar)[0].tokens == whole
+    with pytest.raises(ValueError):
+        decode([Prompt(given, begin=[int(grammar.end[0])])], grammar)
 
 
 def test_no_sequences_make_no_answers(parts):

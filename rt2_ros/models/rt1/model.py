@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoTokenizer
 
+from rt2_ros.actions import ActionSpace
 from rt2_ros.actions.bins import BINS
 from rt2_ros.models.rt1.config import RT1Config
 from rt2_ros.models.rt1.film import FilmEfficientNet
@@ -173,6 +174,14 @@ class Layer(nn.Module):
         )
         x = x + self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
         return x + self.drop(self.feed(self.norms[1](x)))
+
+
+def unit_state(space: ActionSpace, state: torch.Tensor) -> torch.Tensor:
+    """States (..., 4) in the space's units as -1..1 over its range, clipped."""
+    low, high = (
+        torch.tensor(ends, device=state.device) for ends in (space.state_low, space.state_high)
+    )
+    return (2 * (state - low) / (high - low) - 1).clamp(-1, 1)
 
 
 def build_sentences(config: RT1Config) -> Words | Frozen:

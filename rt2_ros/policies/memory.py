@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a language model's policy remembers of its last answer, attempt by attempt.
+
+    memory = AnswerMemory(grammar, plan_every=3)
+    prompt = memory.prompt(observation, inputs)     # with a guess, and the plan if it is kept
+    memory.note(observation, prompt, answer.tokens)
+
+The last answer is the guess at the next (see `rt2_ros.models.decode`): it saves time and changes
+nothing. A plan that is kept begins the next answers as if the model had written it again, until
+it is `plan_every` decisions old; then the model writes a new one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rt2_ros.actions import Grammar
+from rt2_ros.models.decode import Prompt
+from rt2_ros.models.forward import Inputs
+from rt2_ros.policies.base import Observation
+
+MOST = 256  # attempts that are remembered; the one that was longest ago is forgotten first
+
+
+class _Last(NamedTuple):
+    tokens: Sequence[int]
+    plan: Sequence[int]  # the tokens up to the end of "Action:"
+    decisions: int  # that were made on this plan
+
+
+class AnswerMemory:
+    """The last answer of each attempt, told apart by episode and instruction.
+
+    plan_every: decisions for which a plan is good; 1 writes a new one each time.
+    """
+
+    def __init__(self, grammar: Grammar, plan_every: int = 1) -> None:
+        if plan_every < 1:
+            raise ValueError(f"plan_every: {plan_every}, expected 1 or more")
+        self._grammar, self._plan_every = grammar, plan_every
+        self._attempts: OrderedDict[tuple[str, str], _Last] = OrderedDict()
+
+    def prompt(self, observation: Observation, inputs: Inputs) -> Prompt:
+        """The prompt with what the last answer is good for."""
+        last = self._attempts.get(_attempt(observation))
+        if last is None:
+            return Prompt(inputs)
+        kept = last.plan if last.decisions < self._plan_every else ()
+        return Prompt(inputs, begin=kept, guess=last.tokens)
+
+    def note(self, observation: Observation, prompt: Prompt, tokens: Sequence[int]) -> None:
+        """Remember an answer and whether its plan was `prompt`'s."""
+        attempt = _attempt(observation)
+        before = self._attempts.pop(attempt, None)
+        decisions = before.decisions + 1 if before and prompt.begin else 1
+        self._attempts[attempt] = _Last(tokens, self._plan(tokens), decisions)
+        if len(self._attempts) > MOST:
+            self._attempts.popitem(last=False)
+
+    def _plan(self, tokens: Sequence[int]) -> Sequence[int]:
+        state, end = self._grammar.start(), 0
+        for place, token in enumerate(tokens):
+            if self._grammar.in_plan(state):
+                end = place + 1
+            state = self._grammar.advance(state, token)
+        return tokens[:end]
+
+
+def _attempt(observation: Observation) -> tuple[str, str]:
+    return observation.episode, observation.instruction
