@@ -40,6 +40,9 @@ ARGUMENTS = (
     Argument("robot", "panda", "Name in config/robots, or such a file."),
     Argument("policy", "rt2-tiny", "Name in config/policies, such a file, or a checkpoint folder."),
     Argument("sim", "mujoco", "Where the arm is: simulated, or none for a real one.", SIMULATORS),
+    Argument(
+        "bridge", "", "How commands reach the arm, e.g. dry_run; as the robot's profile says."
+    ),
     Argument("namespace", "", "Namespace of all nodes and topics, for several robots."),
     Argument("params_file", "", "YAML parameters that go over config/bringup.yaml."),
     Argument("use_sim_time", "false", "Follow the simulator's /clock.", ("true", "false")),
@@ -123,6 +126,7 @@ def describe(
     robot: str = "panda",
     policy: str = "rt2-tiny",
     sim: str = "mujoco",
+    bridge: str = "",
     namespace: str = "",
     params_file: str = "",
     use_sim_time: str | bool = "false",
@@ -165,6 +169,12 @@ def describe(
             node("camera_node", robot=robot, use_sim_time=sim_time),
             node("policy_node", policy=policy, use_sim_time=sim_time),
             # A simulated arm hurts nobody; a real one waits for a person to call ~/arm.
-            node("controller_node", robot=robot, start_armed=sim != "none", use_sim_time=sim_time),
+            node(
+                "controller_node",
+                robot=robot,
+                bridge=bridge,
+                start_armed=sim != "none",
+                use_sim_time=sim_time,
+            ),
         ),
     )

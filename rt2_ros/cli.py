@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": ("rt2_ros.demo", "start the graph, give it three instructions, judge, film"),
     "say": ("rt2_ros.say", "give the running graph an instruction"),
     "ask": ("rt2_ros.ask", "ask the running model, or one about a picture file, a question"),
+    "check-robot": ("rt2_ros.check_robot", "what is missing before the arm may move"),
     "bench": ("rt2_ros.bench", "measure"),
     "train": ("rt2_ros.training.cli", "co-fine-tune a model"),
     "eval": ("rt2_ros.evaluation.cli", "measure success on simulated tables"),

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2 check-robot` on live graphs: what is there is found, what is not is named, nothing moves."""
+
+import numpy as np
+import pytest
+
+from rt2_ros import check_robot
+from rt2_ros.msg import ControllerStatus
+from rt2_ros.nodes import topics
+
+ARM = topics.joint_trajectory("panda_arm_controller")
+
+
+@pytest.fixture(scope="module")
+def graph(start, probe):
+    """The whole graph, disarmed, as on a real arm."""
+    probe.keep(topics.JOINT_STATES, topics.CONTROLLER_STATUS, topics.OBSERVATION)
+    for node in ("simulator_node", "camera_node", "controller_node"):
+        setattr(probe, node, start(node))
+    start("policy_node", policy="hold")
+    probe.more(topics.OBSERVATION)
+    probe.until(
+        lambda: (msg := probe.last(topics.CONTROLLER_STATUS)) and msg.end_effector_pose.position.x,
+        "a controller that knows where the arm is",
+    )
+    return probe
+
+
+def run(namespace, capsys, monkeypatch, seconds="1.5"):
+    """Return the exit status and the rows of the table, by what they are about."""
+    monkeypatch.setenv("COLUMNS", "300")
+    status = check_robot.main(["--namespace", namespace, "--seconds", seconds])
+    rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    return status, {name.strip(): [cell.strip() for cell in rest] for name, *rest in rows}
+
+
+def test_a_whole_graph_lacks_nothing_and_looking_moves_nothing(graph, capsys, monkeypatch):
+    before = graph.arm_positions()
+    status, rows = run(graph.namespace, capsys, monkeypatch)
+    assert status == 0, rows
+    assert {row[0] for row in rows.values()} == {"OK"}
+    assert rows["controller"][1] == "disarmed"
+    assert rows["policy"][1] == "hold is loaded"
+    assert rows["camera scene"][1].startswith("640x480 rgb8 at ")
+    assert rows[f"/{graph.namespace}/{ARM.name}"][1] == f"read by /{graph.namespace}/simulator_node"
+    graph.more(topics.JOINT_STATES, 20)
+    assert np.abs(graph.arm_positions() - before).max() < 1e-3
+    assert graph.last(topics.CONTROLLER_STATUS).state == ControllerStatus.DISARMED
+
+
+def test_a_stranger_who_speaks_to_the_controller_is_named(graph, capsys, monkeypatch):
+    stranger = graph.node.create_publisher(*topics.END_EFFECTOR_DELTA)
+    try:
+        graph.until(lambda: stranger.get_subscription_count(), "the controller")
+        status, rows = run(graph.namespace, capsys, monkeypatch)
+    finally:
+        graph.node.destroy_publisher(stranger)
+    assert status == 1
+    state, found, todo = rows["end_effector_delta"]
+    assert (state, found) == ("missing", f"also published by /{graph.namespace}/probe")
+    assert todo == "end it: only policy_node may say how the arm moves"
+    assert [name for name, row in rows.items() if row[0] != "OK"] == ["end_effector_delta"]
+
+
+def test_without_an_arm_every_missing_thing_is_named(graph, capsys, monkeypatch):
+    assert graph.simulator_node.end() == 0
+    status, rows = run(graph.namespace, capsys, monkeypatch)
+    assert status == 1
+    missing = {name for name, row in rows.items() if row[0] != "OK"}
+    arm = f"/{graph.namespace}/{ARM.name}"
+    assert {"joint states", "camera scene", "observation", "robot_description", arm} <= missing
+    assert "start the arm's driver" in rows["joint states"][2]
+    assert rows[arm][1] == "nobody reads it"
+    assert {"policy", "node policy_node", "end_effector_delta"}.isdisjoint(missing)
+
+
+def test_where_nothing_runs_everything_is_missing(capsys, monkeypatch):
+    status, rows = run("nobody", capsys, monkeypatch, "1")
+    assert status == 1
+    for name in ("camera_node", "policy_node", "controller_node"):
+        assert rows[f"node {name}"][:2] == ["missing", "0 of them run"]
