@@ -72,10 +72,3 @@ def test_without_an_arm_every_missing_thing_is_named(graph, capsys, monkeypatch)
     assert "start the arm's driver" in rows["joint states"][2]
     assert rows[arm][1] == "nobody reads it"
     assert {"policy", "node policy_node", "end_effector_delta"}.isdisjoint(missing)
-
-
-def test_where_nothing_runs_everything_is_missing(capsys, monkeypatch):
-    status, rows = run("nobody", capsys, monkeypatch, "1")
-    assert status == 1
-    for name in ("camera_node", "policy_node", "controller_node"):
-        assert rows[f"node {name}"][:2] == ["missing", "0 of them run"]
