@@ -134,13 +134,21 @@ def newcombe(successes: int, trials: int, others: int, other_trials: int) -> Dif
 def same_episodes(
     first: Iterable[EpisodeRecord], second: Iterable[EpisodeRecord]
 ) -> list[tuple[bool, bool]]:
-    """Successes of two policies where suite, cell, seed and instruction are the same."""
-    others = {(record.key, record.instruction): record.success for record in second}
+    """Successes of two policies where suite, cell, seed and instruction are the same; a crash is
+    a failure here as everywhere.
+    """
+    others = {record.key: record for record in second}
     return [
-        (record.success, others[record.key, record.instruction])
+        (record.success, others[record.key].success)
         for record in first
-        if (record.key, record.instruction) in others
+        if record.key in others and _same_words(record, others[record.key])
     ]
+
+
+def _same_words(first: EpisodeRecord, second: EpisodeRecord) -> bool:
+    """Also where one of them crashed before anyone said what was asked."""
+    known = {record.instruction for record in (first, second) if record.instruction}
+    return len(known) <= 1
 
 
 def mcnemar(pairs: Iterable[tuple[bool, bool]]) -> Paired:

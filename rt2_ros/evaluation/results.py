@@ -38,7 +38,8 @@ class CellResult:
 
     policy: its name, with " (ros)" where it ran in the real node graph.
     outcomes: "1" or "0" for each episode, in the order of their seeds.
-    episodes: a digest of seeds and instructions: equal for the same episodes.
+    episodes: four hex digits for each episode, of its seed and instruction, equal for the same
+        ones; "----" where it crashed before anyone said what was asked.
     """
 
     policy: str
@@ -55,13 +56,12 @@ class CellResult:
     def of(cls, info: RunInfo, records: Sequence[EpisodeRecord]) -> CellResult:
         """From the episodes of one cell of a run; at least one."""
         records = sorted(records, key=lambda record: record.seed)
-        what = [(record.seed, record.instruction) for record in records]
         return cls(
             policy=info.policy if info.mode == "in-process" else f"{info.policy} ({info.mode})",
             suite=records[0].suite,
             cell=records[0].cell,
             outcomes="".join(str(int(record.success)) for record in records),
-            episodes=hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12],
+            episodes="".join(map(_digest, records)),
             seeds=_ranges(record.seed for record in records),
             failures=dict(Counter(r.failure for r in records if not r.success).most_common()),
             revision=", ".join(info.revisions),
@@ -175,11 +175,22 @@ def _compared(table: Table, policies: Sequence[str], cells: Sequence[Cell]) -> I
 
 
 def _pair(first: CellResult | None, other: CellResult | None) -> str:
-    if first is None or other is None or first.episodes != other.episodes:
+    if first is None or other is None or not _same_episodes(first, other):
         return ""
     pairs = ((a == "1", b == "1") for a, b in zip(first.outcomes, other.outcomes, strict=True))
     found = mcnemar(pairs)
     return f"+{found.first} −{found.second}, p {p_value(found.p)}"
+
+
+def _same_episodes(first: CellResult, other: CellResult) -> bool:
+    return first.seeds == other.seeds and all(
+        "-" in (a, b) or a == b for a, b in zip(first.episodes, other.episodes, strict=True)
+    )
+
+
+def _digest(record: EpisodeRecord) -> str:
+    what = f"{record.seed} {record.instruction}"
+    return hashlib.sha256(what.encode()).hexdigest()[:4] if record.instruction else "----"
 
 
 def _paper() -> Iterable[str]:

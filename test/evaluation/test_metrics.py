@@ -86,6 +86,8 @@ def test_only_the_same_episodes_are_compared():
     first = [record(0), record(1, False), record(2), record(3), record(4, suite="other")]
     second = [record(4), record(3, instruction="lift"), record(1), record(0, False)]
     assert same_episodes(first, second) == [(True, False), (False, True)]
+    crash = record(1, False, "crashed", error="lost", instruction="")
+    assert same_episodes(first, [crash]) == same_episodes([crash], first) == [(False, False)]
 
 
 def test_calibration_bins_and_expected_error():

@@ -89,6 +89,19 @@ def test_policies_are_compared_on_the_same_episodes_alone(tmp_path):
     assert "p and another policy" in compared[2]
 
 
+def test_a_crash_counts_as_a_failure_in_a_comparison(tmp_path):
+    page = tmp_path / "results.md"
+    runs = [run_of(tmp_path / "p", "p", {SEEN: "111"}), run_of(tmp_path / "q", "q", {SEEN: "1"})]
+    with RunFolder.create(tmp_path / "q", runs[1].info) as run:
+        crash = dict(success=False, failure="crashed", error="lost", instruction="")
+        run.append(replace(run.records[0], seed=1, **crash))
+        run.append(replace(run.records[0], seed=2))
+    update_results(page, [runs[0], run])
+    assert "| seen |  | +1 −0, p = 1 |" in page.read_text()
+    known = json.loads(page.with_suffix(".json").read_text())
+    assert known[1]["episodes"][4:8] == "----" and len(known[1]["episodes"]) == 12
+
+
 def test_the_gap_needs_seen_and_unseen(tmp_path):
     page = tmp_path / "results.md"
     hard = ("unseen-objects", "hard")
