@@ -31,6 +31,7 @@ from rt2_ros.actions import (
 )
 from rt2_ros.models.constrain import Smoothing, Step
 from rt2_ros.models.decode import Answer, Decoder, Prompt
+from rt2_ros.models.prepare import Preparation
 from rt2_ros.paths import share_dir
 from rt2_ros.policies.base import Decision, Observation
 from rt2_ros.policies.memory import AnswerMemory
@@ -63,7 +64,7 @@ class VlmPolicy:
                 f"policy {name}: prefix_attention is {prefix_attention!r}; expected full or causal"
             )
         self.name, self.action_space = name, space
-        self._model, self._processor, self._causal = model, processor, prefix_attention == "causal"
+        self._model, self._causal = model, prefix_attention == "causal"
         words = choose_vocabulary(processor.tokenizer, vocabulary, vocabulary_ids)
         image_token = getattr(processor, "image_token_id", None)
         forbidden = [] if image_token is None else [image_token]
@@ -77,6 +78,7 @@ class VlmPolicy:
         self._smoothing = Smoothing(self._integers, smoothing)
         self._decode, self._memory = Decoder(model), AnswerMemory(self._grammar, plan_every)
         self.image_size = image_size or _image_size(processor)
+        self._prepare = Preparation(processor, self.image_size)
 
     @classmethod
     def from_config(cls, name: str, config: dict[str, Any]) -> VlmPolicy:
@@ -166,17 +168,7 @@ class VlmPolicy:
         return self._words.text(self._decode([Prompt(inputs)], self._answers)[0].tokens)
 
     def _inputs(self, image: NDArray[np.uint8], prompt: str) -> dict[str, torch.Tensor]:
-        processor = self._processor
-        if getattr(processor, "chat_template", None):
-            content = [{"type": "image", "image": image}, {"type": "text", "text": prompt}]
-            inputs = processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True,
-                tokenize=True, return_dict=True, return_tensors="pt",
-            )  # fmt: skip
-        else:
-            text = f"{processor.image_token}{prompt}"
-            inputs = processor(images=[image], text=[text], return_tensors="pt")
-        inputs.pop("labels", None)
+        inputs = self._prepare(image, prompt)
         if self._causal:
             inputs.pop("token_type_ids", None)
         model = self._model
