@@ -28,17 +28,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros import provenance
 from rt2_ros.evaluation.records import EpisodeRecord, Key, checked_fields
-from rt2_ros.film import captioned, evenly
+from rt2_ros.evaluation.strips import film_strip
 
 MODES = ("in-process", "ros")
-STRIP_FRAMES = 8  # at most, in a strip
-STRIP_HEIGHT = 160  # px
 
 
 @dataclass(frozen=True)
@@ -188,28 +185,13 @@ class RunFolder:
     ) -> str:
         """Write frames of an episode side by side, small; what EpisodeRecord.strip then names.
 
-        frames: uint8 RGB (H, W, 3) of one size, any number; at most 8 are shown, spread evenly,
-            first and last included. captions: a short line for each, ASCII.
+        frames, captions: as strips.film_strip takes them.
 
         Returns:
             The picture's path relative to the folder, "strips/seen-000017.jpg".
         """
-        if not frames or len(frames) != len(captions):
-            raise ValueError(
-                f"{len(frames)} frames, {len(captions)} captions; expected as many, at least one"
-            )
-        tiles = []
-        for frame, caption in evenly(list(zip(frames, captions, strict=True)), STRIP_FRAMES):
-            height, width = frame.shape[:2]
-            size = (round(width * STRIP_HEIGHT / height), STRIP_HEIGHT)
-            small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-            tiles.append(captioned(small.astype(np.uint8), "", caption))
-        gap = np.full((STRIP_HEIGHT, 3, 3), 255, np.uint8)
-        parts = [part for tile in tiles for part in (tile, gap)][:-1]
-        strip = cv2.cvtColor(np.hstack(parts), cv2.COLOR_RGB2BGR)
         path = self._picture("strips", key, ".jpg")
-        if not cv2.imwrite(str(path), strip, [cv2.IMWRITE_JPEG_QUALITY, 80]):
-            raise OSError(f"{path} could not be written")
+        film_strip(frames, captions).save(path, quality=80)
         return str(path.relative_to(self.path))
 
     def video_path(self, key: Key) -> Path:

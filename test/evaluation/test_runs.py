@@ -132,18 +132,11 @@ def test_a_run_that_starts_here_knows_machine_and_revision():
     assert info.mode == "in-process" and info.started.endswith("+00:00")
 
 
-def test_a_strip_shows_eight_frames_at_most_first_and_last_among_them(tmp_path):
-    frames = [np.full((224, 320, 3), 20 * i, np.uint8) for i in range(12)]
+def test_pictures_of_an_episode_are_named_by_it(tmp_path):
     with RunFolder.create(tmp_path, INFO) as run:
-        name = run.save_strip(frames, [f"step {i}" for i in range(12)], ("seen", "easy", 17))
-    assert name == "strips/seen-easy-000017.jpg"
-    strip = cv2.imread(str(tmp_path / name))
-    assert strip.shape == (160, 8 * 229 + 7 * 3, 3)
-    tops = [strip[20, i * 232 + 100].mean() for i in range(8)]
-    assert tops[0] == pytest.approx(0, abs=4) and tops[-1] == pytest.approx(220, abs=4)
-    assert tops == sorted(tops)
-    assert strip[140:155, 5:100].max() > 150  # the caption's letters, on black
-    with pytest.raises(ValueError, match="2 frames, 1 captions"):
-        run.save_strip(frames[:2], [""], ("seen", "", 1))
+        frames = [np.zeros((64, 64, 3), np.uint8)] * 2
+        name = run.save_strip(frames, ["a", "b"], ("seen", "delay 1 s", 17))
+    assert name == "strips/seen-delay_1_s-000017.jpg"
+    assert cv2.imread(str(tmp_path / name)).shape[1] == 2 * 160 + 4
     assert run.video_path(("seen", "", 1)) == tmp_path / "videos/seen-000001.mp4"
-    assert run.video_path(("a", "delay 1 s", 1)).name == "a-delay_1_s-000001.mp4"
+    assert (tmp_path / "videos").is_dir()
