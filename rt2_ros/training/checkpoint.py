@@ -16,11 +16,13 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.data import split
+from rt2_ros.models.rt1 import RT1
 from rt2_ros.provenance import git_revision
 
 
 def save(
-    folder: Path, model: PreTrainedModel, processor: ProcessorMixin, space: ActionSpace,
+    folder: Path, model: PreTrainedModel | RT1, processor: ProcessorMixin | None,
+    space: ActionSpace,
     record: dict[str, Any],
     state: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
@@ -33,7 +35,8 @@ def save(
         shutil.rmtree(path, ignore_errors=True)
     new.mkdir(parents=True)
     model.save_pretrained(new)
-    processor.save_pretrained(new)
+    if processor is not None:
+        processor.save_pretrained(new)
     space.save(new / "action_space.json")
     record = {**record, "split": split.digest(), "revision": git_revision()}
     (new / "training.json").write_text(json.dumps(record, indent=1) + "\n")
