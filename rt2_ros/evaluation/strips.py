@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rt2_ros.film import evenly
 
-FRAMES = 8  # at most
+STRIP_FRAMES = 8  # at most
 HEIGHT = 160  # px, of a frame
 LINES, LINE = 3, 14  # of a caption, at most; px, height of one
 GAP = 4  # px, between frames
@@ -35,7 +35,7 @@ def film_strip(frames: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> 
         raise ValueError(
             f"{len(frames)} frames, {len(captions)} captions; expected as many, at least one"
         )
-    shown = evenly(list(zip(frames, captions, strict=True)), FRAMES)
+    shown = evenly(list(zip(frames, captions, strict=True)), STRIP_FRAMES)
     height, width = frames[0].shape[:2]
     wide = round(width * HEIGHT / height)
     size = (len(shown) * (wide + GAP) - GAP, HEIGHT + LINES * LINE + GAP)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.actions import Action
-from rt2_ros.evaluation.runs import STRIP_FRAMES
+from rt2_ros.evaluation.strips import STRIP_FRAMES
 from rt2_ros.evaluation.suites import Cell
 from rt2_ros.film import Film, captioned, evenly
 
