@@ -89,6 +89,9 @@ ANSWER = Topic(String, "answer", QUEUE)
 # The simulator's ground truth, for verdicts; no policy reads it
 SCENE_STATE = Topic(SceneState, "scene_state", COMMAND)
 
+# Heard by MoveIt wherever it executes; "stop" stops
+TRAJECTORY_EXECUTION_EVENT = Topic(String, "trajectory_execution_event", COMMAND)
+
 # Global by convention
 DIAGNOSTICS = Topic(DiagnosticArray, "/diagnostics", QUEUE)
 CLOCK = Topic(Clock, "/clock", NEWEST)

@@ -18,11 +18,13 @@ from rt2_ros.nodes.base import BaseNode
 from rt2_ros.nodes.bridges.base import Bridge
 from rt2_ros.nodes.bridges.dry_run import DryRunBridge
 from rt2_ros.nodes.bridges.joint_trajectory import JointTrajectoryBridge
+from rt2_ros.nodes.bridges.moveit import MoveItBridge
 from rt2_ros.nodes.bridges.servo import MoveItServoBridge
 
 BRIDGES: dict[str, type[Bridge]] = {
     "joint_trajectory": JointTrajectoryBridge,
     "moveit_servo": MoveItServoBridge,
+    "moveit": MoveItBridge,
     "dry_run": DryRunBridge,
 }
 

@@ -36,8 +36,11 @@ OLD_STATUS = 0.2  # s after a start in which a halt may still be the one before
 SWITCH_PATIENCE = 1.0  # s for an answer about the command type
 PULL = 2.0  # 1/s, how fast the tip is drawn to where the chunk has it
 
-_SLOWER = ("DECELERATE_FOR_APPROACHING_SINGULARITY", "DECELERATE_FOR_LEAVING_SINGULARITY")
-_SLOWER += ("DECELERATE_FOR_COLLISION",)
+_SLOWER = (
+    "DECELERATE_FOR_APPROACHING_SINGULARITY",
+    "DECELERATE_FOR_LEAVING_SINGULARITY",
+    "DECELERATE_FOR_COLLISION",
+)
 _HALTS = ("INVALID", "HALT_FOR_SINGULARITY", "HALT_FOR_COLLISION", "JOINT_BOUND")
 
 

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan and execute by MoveIt: where a chunk ends becomes a goal, to which MoveIt finds a way.
+
+    send(chunk) -> plan -> judged by the same limits as our own trajectories -> execute -> rest
+
+For large steps and for the way home; a goal takes seconds, and deltas are refused meanwhile
+("busy"). Who plans is one of two, alike from here: move_group by its actions, or moveit_py in a
+process of its own. Execution is move_group's ExecuteTrajectory in the first case.
+
+To stop, three things are sent at once. On Jazzy ExecuteTrajectory takes no cancel while it executes
+(its server's one thread waits for the motion), so the cancel alone would not do:
+`trajectory_execution_event: stop`, the cancel, and first of all a brake of our own straight to the
+arm's controller, where a new trajectory takes the place of the running one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from std_msgs.msg import String
+
+from rt2_ros.control.arm import Command
+from rt2_ros.control.trajectory import stop_chunk
+from rt2_ros.nodes import topics
+from rt2_ros.nodes.base import one_line
+from rt2_ros.nodes.bridges.base import Bridge, Trouble, trajectory_msg
+from rt2_ros.nodes.bridges.controllers import Controllers
+from rt2_ros.nodes.bridges.goals import Goal, Points, chunk_of
+from rt2_ros.nodes.bridges.gripper import make_gripper
+from rt2_ros.nodes.bridges.move_group import MoveGroup
+
+BRAKE_STATE_AGE = 0.1  # s, the oldest joint state from which a brake is planned
+
+
+class MoveItBridge(Bridge):
+    """One goal at a time: idle, planning, executing."""
+
+    PLANS = True
+    # Targets between two decisions would only be goals that nobody reaches.
+    OVERRIDES: ClassVar[dict[str, Any]] = {"smoothing_time": 0.0, "ensemble_horizon": 1}
+
+    def start(self) -> None:
+        """Make the planner; ImportError names the package that is missing."""
+        profile = self.profile
+        self._planner = MoveGroup(self.node, profile, self._planned, self._ended)
+        self._brake_out = self.node.publish(topics.joint_trajectory(profile.arm_controller))
+        self._event_out = self.node.publish(topics.TRAJECTORY_EXECUTION_EVENT)
+        self._gripper = make_gripper(self.node, profile, self.gripper_refused)
+        self._controllers = Controllers(self.node, profile)
+        self._doing = ""
+        self._trouble = Trouble()
+        self._goals = self._reached = self._failed = 0
+        self._last = "no goal yet"
+
+    def send(self, command: Command) -> None:
+        """Begin with a goal; a brake is none, and while busy nothing else is begun."""
+        if command.gripper is not None:
+            self._gripper.send(command.gripper)
+        if command.chunk is None or command.brake or self._doing or self.arm is None:
+            return
+        q = command.chunk.positions[-1]
+        if command.joint_goal:
+            goal = Goal(joints=tuple(zip(self.profile.arm_joints, q.tolist(), strict=True)))
+        else:
+            goal = Goal(pose=self.arm.kinematics.forward(q))
+        self._goals += 1
+        self._doing = "MoveIt plans"
+        self._planner.plan(goal)
+
+    def hold(self, reason: str) -> None:
+        """Give up the goal; an arm that moves is brought to rest."""
+        if not self._doing:
+            return
+        executing, self._doing = self._doing == "MoveIt moves the arm", ""
+        self._last = f"given up: {reason}"
+        if executing:
+            self._brake()
+            self._event_out.publish(String(data="stop"))
+        self._planner.cancel()
+
+    def problem(self) -> str:
+        """MoveIt is missing, a goal has just failed, or controllers or gripper are not ready."""
+        return (
+            self._planner.problem()
+            or str(self._trouble)
+            or self._controllers.problem()
+            or self._gripper.problem()
+        )
+
+    def busy(self) -> str:
+        """Planning or executing."""
+        return f"busy: {self._doing}" if self._doing else ""
+
+    def figures(self) -> dict[str, object]:
+        """Goals so far, and what became of the last."""
+        goals: dict[str, object] = {
+            "goals": self._goals,
+            "goals reached": self._reached,
+            "goals failed": self._failed,
+            "last goal": self._last,
+        }
+        return goals | self._controllers.figures() | self._gripper.figures()
+
+    # The planner's word. It comes only for the goal under way: see MoveGroup
+
+    def _planned(self, names: list[str], points: Points, error: str) -> None:
+        if not self._doing or self.arm is None:
+            return
+        if not error:
+            try:
+                chunk = chunk_of(names, points, self.profile.arm_joints)
+                error = self.arm.plan_problem(chunk)
+            except ValueError as bad:
+                error = one_line(bad)
+            error = error and f"the plan is refused: {error}"
+        if error:
+            self._fail(error)
+            return
+        self._doing = "MoveIt moves the arm"
+        self._planner.execute()
+
+    def _ended(self, error: str) -> None:
+        if not self._doing:
+            return
+        if error:
+            self._brake()
+            self._fail(error)
+            return
+        self._doing, self._last = "", "reached"
+        self._reached += 1
+
+    def _fail(self, error: str) -> None:
+        self._doing, self._last = "", error
+        self._failed += 1
+        self._trouble.raise_(f"MoveIt: {error}")
+        self.node.get_logger().warning(f"MoveIt: {error}")
+
+    def _brake(self) -> None:
+        """Bring the arm from its measured motion to rest, past MoveIt.
+
+        Not from where it was some time ago: that would be a motion back.
+        """
+        if self.arm is None:
+            return
+        stamp, q = self.arm.history.newest()
+        if self.node.now_ns() - stamp > BRAKE_STATE_AGE * 1e9:
+            return
+        limits = self.profile.limits()
+        velocity = np.clip(self.arm.history.velocity(), -limits.velocity, limits.velocity)
+        chunk = stop_chunk(q, velocity, limits)
+        self._brake_out.publish(trajectory_msg(self.profile.arm_joints, chunk.points()))
