@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.actions.bins import BINS
@@ -139,7 +139,7 @@ class RT1(nn.Module):
         }
         sentences = None
         if not config.sentences:
-            sentences = Words(AutoTokenizer.from_pretrained(folder), config.sentence_size)
+            sentences = Words(PreTrainedTokenizerFast.from_pretrained(folder), config.sentence_size)
         model = cls(config, sentences)
         expected = model.state_dict()
         for name in sorted(set(expected) | set(weights)):
