@@ -5,7 +5,7 @@ sequences at once.
     decode = Decoder(model)
     answer = decode([Prompt(inputs)], grammar)[0]          # one robot
     answer.tokens                                          # [..., eos]
-    decode([Prompt(inputs, guess=answer.tokens), Prompt(other)], grammar)
+    decode([Prompt(inputs, guesses=[answer.tokens]), Prompt(other)], grammar)
 
 What it saves:
 
@@ -14,7 +14,8 @@ What it saves:
 - Scores are computed for the tokens that the grammar allows, not for the whole vocabulary.
 - A guess, such as the answer before this one, is read in one forward and kept as far as the model
   would have written it (speculative decoding, arXiv 2211.17192, with the past as the draft model):
-  a robot's words change little from picture to picture. A wrong guess costs time, never a token.
+  a robot's words change little from picture to picture. Where a guess is wrong the model's own
+  token stands, so that guesses change the time only.
 - One forward serves all sequences, each in a grammar state of its own.
 """
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,12 +42,12 @@ class Prompt:
     """What is to be answered.
 
     inputs: a processor's, one sequence. begin: tokens that the answer begins with, such as a plan
-    that is kept. guess: the tokens of the whole answer, if they can be foretold.
+    that is kept. guesses: whole answers that this one may be like, the likeliest first.
     """
 
     inputs: Inputs
     begin: Sequence[int] = ()
-    guess: Sequence[int] = ()
+    guesses: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Decoder:
             rows = [
                 _Row(
                     grammar,
-                    prompt if self._guesses else replace(prompt, guess=()),
+                    prompt if self._guesses else replace(prompt, guesses=()),
                     self._head,
                     max_tokens,
                 )
@@ -144,7 +146,7 @@ class _Row:
     def __init__(self, grammar: TokenGrammar, prompt: Prompt, head: Head, max_tokens: int) -> None:
         self._grammar, self._head, self._max_tokens = grammar, head, max_tokens
         self._state = grammar.start()
-        self._guess = prompt.guess
+        self._guesses = prompt.guesses
         self.steps: list[Step] = []
         self._read = 0  # of the tokens in `steps`
         self._path: list[int] = []  # read beyond them, on trial
@@ -168,15 +170,15 @@ class _Row:
             return []
         known = [step.token for step in self.steps[self._read :]]
         self._read = len(self.steps)
-        state = self._state
+        state, guess = self._state, self._best_guess()
         while self._may_go_on(state, self._read + len(self._path)):
             allowed = self._grammar.allowed(state)
             if len(allowed) > 1:
                 self._asked.append((len(self._path), allowed))
                 place = self._read + len(self._path)
-                if place >= len(self._guess):
+                if place >= len(guess):
                     break
-                token = int(self._guess[place])
+                token = int(guess[place])
             else:
                 token = int(allowed[0])
             try:
@@ -186,6 +188,19 @@ class _Row:
             self._path.append(token)
         del self._path[self._asked[-1][0] :]  # nothing is asked behind it
         return known + self._path
+
+    def _best_guess(self) -> Sequence[int]:
+        """The first of the guesses that agree longest with what was written last."""
+        written = [step.token for step in reversed(self.steps)]
+        best: Sequence[int] = ()
+        most = -1
+        for guess in self._guesses:
+            past = reversed(guess[: len(written)])
+            agreeing = takewhile(lambda pair: pair[0] == pair[1], zip(written, past, strict=False))
+            agreed = sum(1 for _ in agreeing) if len(guess) > len(written) else -1
+            if agreed > most:
+                best, most = guess, agreed
+        return best
 
     def questions(self) -> list[tuple[int, np.ndarray]]:
         """For each choice how far from the last token read it is made, and the tokens allowed."""

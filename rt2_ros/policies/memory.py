@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a language model's policy remembers of its last answer, attempt by attempt.
+"""What a language model's policy remembers of its last answers, attempt by attempt.
 
     memory = AnswerMemory(grammar, plan_every=3)
-    prompt = memory.prompt(observation, inputs)     # with a guess, and the plan if it is kept
+    prompt = memory.prompt(observation, inputs)     # with guesses, and the plan if it is kept
     memory.note(observation, prompt, answer.tokens)
 
-The last answer is the guess at the next (see `rt2_ros.models.decode`): it saves time and changes
+The last answers are guesses at the next (see `rt2_ros.models.decode`): they save time and change
 nothing. A plan that is kept begins the next answers as if the model had written it again, until
 it is `plan_every` decisions old; then the model writes a new one.
 """
@@ -21,17 +21,18 @@ from rt2_ros.models.decode import Prompt
 from rt2_ros.models.forward import Inputs
 from rt2_ros.policies.base import Observation
 
+GUESSES = 4
 MOST = 256  # attempts that are remembered; the one that was longest ago is forgotten first
 
 
 class _Last(NamedTuple):
-    tokens: Sequence[int]
-    plan: Sequence[int]  # the tokens up to the end of "Action:"
+    answers: tuple[Sequence[int], ...]  # the newest first
+    plan: Sequence[int]  # the newest's tokens up to the end of "Action:"
     decisions: int  # that were made on this plan
 
 
 class AnswerMemory:
-    """The last answer of each attempt, told apart by episode and instruction.
+    """The last answers of each attempt, told apart by episode and instruction.
 
     plan_every: decisions for which a plan is good; 1 writes a new one each time.
     """
@@ -43,19 +44,21 @@ class AnswerMemory:
         self._attempts: OrderedDict[tuple[str, str], _Last] = OrderedDict()
 
     def prompt(self, observation: Observation, inputs: Inputs) -> Prompt:
-        """The prompt with what the last answer is good for."""
+        """The prompt with what the last answers are good for."""
         last = self._attempts.get(_attempt(observation))
         if last is None:
             return Prompt(inputs)
         kept = last.plan if last.decisions < self._plan_every else ()
-        return Prompt(inputs, begin=kept, guess=last.tokens)
+        return Prompt(inputs, begin=kept, guesses=last.answers)
 
     def note(self, observation: Observation, prompt: Prompt, tokens: Sequence[int]) -> None:
         """Remember an answer and whether its plan was `prompt`'s."""
         attempt = _attempt(observation)
         before = self._attempts.pop(attempt, None)
         decisions = before.decisions + 1 if before and prompt.begin else 1
-        self._attempts[attempt] = _Last(tokens, self._plan(tokens), decisions)
+        older = before.answers if before else ()
+        answers = (tokens, *older)[:GUESSES]
+        self._attempts[attempt] = _Last(answers, self._plan(tokens), decisions)
         if len(self._attempts) > MOST:
             self._attempts.popitem(last=False)
 

@@ -11,6 +11,7 @@ Such a file holds `type` and that type's own keys; keyword overrides replace sin
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rt2_ros.policies.base import Policy
 # because torch and transformers take seconds.
 TYPES = {
     "vlm": ("rt2_ros.policies.vlm", "VlmPolicy"),
+    "rt1": ("rt2_ros.policies.rt1", "RT1Policy"),
     "hold": ("rt2_ros.policies.hold", "HoldPolicy"),
     "random": ("rt2_ros.policies.baselines", "RandomPolicy"),
 }
@@ -41,7 +43,7 @@ def policy_config(name_or_path: str) -> tuple[str, dict[str, Any]]:
     elif given.suffix in (".yaml", ".yml") and given.is_file():
         name, path = given.stem, given
     elif given.is_dir():
-        return given.name, {"type": "vlm", "checkpoint": str(given)}
+        return given.name, {"type": _checkpoint_type(given), "checkpoint": str(given)}
     else:
         raise ValueError(
             f"no policy {name_or_path!r}: not one of {', '.join(policy_names())}, "
@@ -52,6 +54,13 @@ def policy_config(name_or_path: str) -> tuple[str, dict[str, Any]]:
         found = config.get("type") if isinstance(config, dict) else config
         raise ValueError(f"{path}: type is {found!r}; expected one of {', '.join(sorted(TYPES))}")
     return name, config
+
+
+def _checkpoint_type(folder: Path) -> str:
+    """The type of policy that a checkpoint's config.json asks for."""
+    path = folder / "config.json"
+    model_type = json.loads(path.read_text()).get("model_type") if path.is_file() else None
+    return "rt1" if model_type == "rt1" else "vlm"
 
 
 def load_policy(name_or_path: str, **overrides: Any) -> Policy:

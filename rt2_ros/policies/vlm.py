@@ -32,7 +32,7 @@ from rt2_ros.actions import (
 from rt2_ros.models.constrain import Smoothing, Step
 from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.models.prepare import Preparation
-from rt2_ros.paths import share_dir
+from rt2_ros.paths import find_folder
 from rt2_ros.policies.base import Decision, Observation
 from rt2_ros.policies.memory import AnswerMemory
 
@@ -207,10 +207,8 @@ def _image_size(processor: ProcessorMixin) -> int:
 
 def _resolve(checkpoint: str) -> str:
     """A folder as given, or below the package's share folder; anything else is left to the hub."""
-    for path in (Path(checkpoint).expanduser(), share_dir() / checkpoint):
-        if path.is_dir():
-            return str(path)
-    return checkpoint
+    folder = find_folder(checkpoint)
+    return checkpoint if folder is None else str(folder)
 
 
 def _space_file(name: str, checkpoint: str) -> Path:

@@ -145,7 +145,9 @@ def test_a_guess_saves_forwards_and_changes_nothing(parts, batch, monkeypatch):
             for place in wrong:
                 guess[place] = int(grammar.ids[(guess[place] + place) % 200])
         reads.clear()
-        prompts = [Prompt(each, guess=guess) for each, guess in zip(given, guesses, strict=True)]
+        prompts = [
+            Prompt(each, guesses=[guess]) for each, guess in zip(given, guesses, strict=True)
+        ]
         assert [answer.tokens for answer in decode(prompts, grammar)] == right
         assert len(reads) <= 1 + len(wrong)
 
