@@ -91,7 +91,7 @@ def test_two_policies_side_by_side(tmp_path):
     assert " ".join(gaps) in page.words and gaps[0].startswith("50 (")
     # the same words and table alone are compared: easy 0..5, not seen (other words)
     assert "of 6 episodes 2 only the former, 4 only the latter, p = 0.688" in page.words
-    assert "no difference shown" in page.words
+    assert "6 0 2 4 0 0.688 no difference shown" in page.words  # both, p, q, neither
     assert "confidence 0.90: 75 % of 8 episodes" in page.words  # the calibration's dot
     assert "q: reports no confidence" in page.words
     assert "r1, r2" in page.words and "checkpoint: models/x" in page.words
