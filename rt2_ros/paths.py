@@ -40,3 +40,11 @@ def share_dir() -> Path:
 def config_path(*parts: str) -> Path:
     """Return the path of a file under ``config/``; the reader finds out whether it exists."""
     return share_dir().joinpath("config", *parts)
+
+
+def find_folder(name: str) -> Path | None:
+    """Return a folder as given, or below the shared files ("models/rt2-tiny"); None if neither."""
+    if not name:
+        return None
+    places = Path(name).expanduser(), share_dir() / name
+    return next((path for path in places if path.is_dir()), None)

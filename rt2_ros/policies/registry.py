@@ -26,6 +26,7 @@ TYPES = {
     "vlm": ("rt2_ros.policies.vlm", "VlmPolicy"),
     "rt1": ("rt2_ros.policies.rt1", "RT1Policy"),
     "hold": ("rt2_ros.policies.hold", "HoldPolicy"),
+    "sweep": ("rt2_ros.policies.sweep", "SweepPolicy"),
     "random": ("rt2_ros.policies.baselines", "RandomPolicy"),
 }
 
