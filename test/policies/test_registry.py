@@ -26,7 +26,7 @@ def test_an_unknown_policy_is_refused_with_the_names_that_exist():
 
 def test_an_unknown_type_or_key_is_named(tmp_path):
     (tmp_path / "odd.yaml").write_text("type: magic\n")
-    with pytest.raises(ValueError, match="odd.yaml: type is 'magic'; expected one of hold, rt1, vlm"):
+    with pytest.raises(ValueError, match="odd.yaml: type is 'magic'; expected one of hold, .*vlm"):
         load_policy(str(tmp_path / "odd.yaml"))
     with pytest.raises(ValueError, match="policy hold: unknown keys speed"):
         load_policy("hold", speed=3)
