@@ -226,6 +226,7 @@ class ArmController:
             self.bad_joint_states += 1
             return None
         self._joint_state_time = self._clock()
+        self._execution.see(self._joint_state_time, self.history.newest()[1])
         try:
             finger = by_name(names, positions, [self.profile.gripper_joint])[0]
             self.gripper_closedness = self.profile.gripper_closedness(float(finger))

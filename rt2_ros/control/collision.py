@@ -39,8 +39,11 @@ class Collisions:
     is taken to be meant so and left out. Not safe to share between threads.
     """
 
-    def __init__(self, urdf: str, profile: RobotProfile) -> None:
-        """Read the URDF (XML text); ValueError if a mesh cannot be read or there is no shape."""
+    def __init__(self, urdf: str, profile: RobotProfile, margins: bool = True) -> None:
+        """Read the URDF (XML text); ValueError if a mesh cannot be read or there is no shape.
+
+        margins: False takes only what touches for too near.
+        """
         model, xml = read_urdf(urdf)
         shapes = _shapes(model, xml)
         neutral = _with_open_gripper(model, xml, profile)
@@ -57,6 +60,8 @@ class Collisions:
         _add_pairs(model, shapes)
         self._margins = self._choose_margins(profile)
         self._results = shapes.createData()
+        if not margins:
+            self._margins = np.zeros(len(self._margins))
         for request, margin in zip(self._results.collisionRequests, self._margins, strict=True):
             request.security_margin = margin
 

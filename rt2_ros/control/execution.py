@@ -22,10 +22,11 @@ from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import SafetyFilter, Verdict
 from rt2_ros.control.smoothing import Targets
-from rt2_ros.control.trajectory import Chunk, plan_chunk
+from rt2_ros.control.trajectory import Chunk, plan_chunk, stop_chunk
 
 _TRACKING_TOLERANCE = 0.1  # rad off its trajectory, up to which the arm goes on from there
 _HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
+_BRAKE_MARGIN = 1.25  # for what the way itself asks of the tip while it brakes
 _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not planned for anew
 
 
@@ -40,10 +41,20 @@ class Execution:
         self.start = -np.inf
         self._profile, self._kinematics, self._safety = profile, kinematics, safety
         self._limits = profile.limits()
+        self._tip_accelerations = np.array(
+            [profile.max_linear_acceleration, profile.max_angular_acceleration]
+        )
         self._targets = Targets(
             profile.smoothing_time, profile.ensemble_horizon, profile.ensemble_decay
         )
         self._goal: Pose | None = None  # of the chunk, where targets are blended
+        self._tracking = False  # whether the arm was near the chunk when it was last seen
+
+    def see(self, now: float, q: Array) -> None:
+        """Take the joint positions (n,) that were measured just now."""
+        if self.chunk is not None:
+            off = np.abs(self.chunk.sample(now - self.start)[0] - q).max()
+            self._tracking = bool(off < _TRACKING_TOLERANCE)
 
     def motion(self, now: float, history: JointHistory) -> tuple[Array, Array]:
         """Return the positions and velocities (n,) from which a new trajectory starts.
@@ -51,13 +62,10 @@ class Execution:
         Those of the trajectory under way, as a trajectory controller would (so that the lag of the
         drives does not pull each new start back); where the arm is not near it, the measured ones.
         """
-        measured = history.newest()[1]
-        if self.chunk is not None:
-            q, velocity = self.chunk.sample(now - self.start)
-            if np.abs(q - measured).max() < _TRACKING_TOLERANCE:
-                return q, velocity
+        if self.chunk is not None and self._tracking:
+            return self.chunk.sample(now - self.start)
         fastest = self._limits.velocity
-        return measured, np.clip(history.velocity(), -fastest, fastest)
+        return history.newest()[1], np.clip(history.velocity(), -fastest, fastest)
 
     def toward(
         self, verdict: Verdict, now: float, expiry: float, history: JointHistory
@@ -82,12 +90,22 @@ class Execution:
         return chunk
 
     def brake(self, now: float) -> Chunk | None:
-        """Return the trajectory to rest, if one is under way."""
+        """Return the trajectory to rest, if one is under way.
+
+        As fast as the joints can, straight on; where that would touch something, or leave the
+        workspace, along the trajectory under way, on which there is nothing in the way.
+        """
         self._targets.clear()
         if self.chunk is None or now >= self.start + self.chunk.duration:
             return None
-        chunk = self.chunk.brake(now - self.start, self._limits)
-        self._follow(chunk, now)
+        q, velocity = self.chunk.sample(now - self.start)
+        twist = self._kinematics.motion(q, velocity)[1]
+        lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
+        least = float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
+        chunk = stop_chunk(q, velocity, self._limits, least)
+        if not self._safety.path.is_free(chunk):
+            chunk = self.chunk.brake(now - self.start, self._limits, least)
+        self.chunk, self.start = chunk, now
         return chunk
 
     def home(self, now: float, history: JointHistory, direct: bool) -> Chunk:
@@ -116,6 +134,7 @@ class Execution:
     def _follow(self, chunk: Chunk | None, now: float) -> None:
         if chunk is not None:
             self.chunk, self.start = chunk, now
+            self._tracking = True  # it begins with the motion that the arm has
 
     def _blended(self, now: float, history: JointHistory) -> Chunk | None:
         """Plan to where the targets' blend is now; None if it is not new or cannot be done."""

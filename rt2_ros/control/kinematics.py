@@ -20,6 +20,7 @@ from rt2_ros.control.pose import Array, Pose, vector
 _POSITION_TOLERANCE = 1e-5  # m
 _ROTATION_TOLERANCE = 1e-4  # rad
 _ITERATIONS = 60
+_GAIN, _IDLE = 0.98, 8  # the squared error must shrink to that share once in so many iterations
 _STEP = 0.5  # rad, the most that one joint moves in one iteration
 _POSTURE_GAIN = 0.05  # share of the way to the posture taken in the null space per iteration
 _POSTURE_STEP = 0.05  # rad, cap of the same
@@ -146,12 +147,15 @@ class Kinematics:
         goal = self._base.inverse() * pin.SE3(target.rotation, target.position)
         goal_rotation, goal_position = goal.rotation, goal.translation
         best, best_error = q, np.full(6, np.inf)
-        error = np.empty(6)
+        error, idle = np.empty(6), 0
         for _ in range(_ITERATIONS):
             jacobian = self._jacobian(q)
             tip = self._data.oMf[self._tip]
             error[:3] = goal_position - tip.translation
             error[3:] = pin.log3(goal_rotation @ tip.rotation.T)
+            idle = 0 if error @ error < _GAIN * (best_error @ best_error) else idle + 1
+            if idle > _IDLE:
+                break
             if error @ error < best_error @ best_error:
                 best, best_error = q, error.copy()
                 if _met(error):

@@ -55,10 +55,7 @@ class PathCheck:
 
         Raises NoTrajectory, with a code for counters, for one that must not be at any speed.
         """
-        way = float(np.abs(np.diff(chunk.positions, axis=0)).sum(axis=0).max())
-        by_time = min(int(np.ceil(chunk.duration / _SAMPLE_PERIOD)), _MOST)
-        count = max(by_time, int(np.ceil(way / _SAMPLE_WAY)), _FEWEST) + 1
-        _, q, velocity, acceleration = chunk.samples(count)
+        q, velocity, acceleration = _samples(chunk)
         position, twist, change = self._kinematics.along(q, velocity, acceleration)
         self._refuse_place(position)
         share = self._share_of_speed(q)
@@ -71,11 +68,19 @@ class PathCheck:
         worst *= _SPEED_MARGIN
         if share.min() < 1:  # short motions are slowed as well, not only those at full speed
             worst = max(worst, self._duration / (chunk.duration * float(share.min())))
-        if worst <= 1 and self._collisions is not None:
-            contact = self._collisions.check(q)
-            if contact:
-                raise NoTrajectory(f"{contact} would touch", "collision")
+        if worst <= 1:
+            self._refuse_contact(q)
         return worst
+
+    def is_free(self, chunk: Chunk) -> bool:
+        """Return whether nothing is in the way of a trajectory, however fast it is."""
+        q, velocity, acceleration = _samples(chunk)
+        try:
+            self._refuse_place(self._kinematics.along(q, velocity, acceleration)[0])
+            self._refuse_contact(q)
+        except NoTrajectory:
+            return False
+        return True
 
     def condition(self, chunk: Chunk) -> float:
         """Return the largest condition number of the Jacobian [m; rad] at the chunk's points."""
@@ -91,6 +96,11 @@ class PathCheck:
         deeper = (depths > np.maximum(depths[0], -PATH_TOLERANCE)).any(axis=0)
         if deeper.any():
             raise NoTrajectory(f"keep-out box {int(np.argmax(deeper))} is in the way", "keep-out")
+
+    def _refuse_contact(self, q: Array) -> None:
+        contact = "" if self._collisions is None else self._collisions.check(q)
+        if contact:
+            raise NoTrajectory(f"{contact} would touch", "collision")
 
     def _depths(self, position: Array) -> Array:
         """Return how deep places (m, 3) are in each box, (m, boxes) in m; below 0 outside."""
@@ -112,3 +122,11 @@ class PathCheck:
             )
         left = (self._stop - conditions) / (self._stop - self._slow)
         return np.clip(left, _SLOWEST, 1.0)
+
+
+def _samples(chunk: Chunk) -> tuple[Array, Array, Array]:
+    """Return positions, velocities, accelerations (m, n) along a trajectory."""
+    way = float(np.abs(np.diff(chunk.positions, axis=0)).sum(axis=0).max())
+    by_time = min(int(np.ceil(chunk.duration / _SAMPLE_PERIOD)), _MOST)
+    count = max(by_time, int(np.ceil(way / _SAMPLE_WAY)), _FEWEST) + 1
+    return chunk.samples(count)[1:]

@@ -24,6 +24,7 @@ _GRID = 1e-4  # s, braking times are rounded up to it, so that no two points fal
 _SHORTEST_BRAKE = 0.02  # s
 _STRETCH = 1.1 ** np.arange(50)  # durations tried, as multiples of the one asked for
 _SLACK = 1e-9
+_ROUNDING = 2e-4  # rad, of braking times
 
 
 class NoTrajectory(ValueError):
@@ -116,9 +117,9 @@ class Chunk:
         spread, both ends among them, and all the inner points.
         """
         times = np.unique([*np.linspace(0.0, self.duration, count), *self.times])
-        return times, *self._at(times)
+        return times, *self.at(times)
 
-    def _at(self, times: Array) -> tuple[Array, Array, Array]:
+    def at(self, times: Array) -> tuple[Array, Array, Array]:
         """Return positions, velocities, accelerations (k, n) at times (k,) within the chunk."""
         i = np.minimum(np.searchsorted(self.times, times, side="right"), len(self.times) - 1) - 1
         span = (self.times[i + 1] - self.times[i])[:, None]
@@ -138,33 +139,33 @@ class Chunk:
         begin, end = 6 * way - 4 * leave - 2 * arrive, -6 * way + 2 * leave + 4 * arrive
         return np.stack((begin / span, end / span), axis=1)
 
-    def brake(self, time: float, limits: JointLimits) -> Chunk:
-        """Return the fastest way to rest from `time` s on along this very path.
+    def brake(self, time: float, limits: JointLimits, least: float = 0.0) -> Chunk:
+        """Return the fastest way to rest from `time` s on along this very path, in `least` s or
+        more.
 
         What was found safe to travel is so for braking too. Where the limits do not let the arm
-        stop before this chunk would have ended, it is the rest of this chunk.
+        stop before this chunk would have come to rest, it is the rest of this chunk.
         """
         time = max(time, 0.0)
+        rests = (self.times > time + _GRID) & ~self.velocities.any(axis=1)
+        stop = int(np.argmax(rests)) if rests.any() else len(self.times) - 1
+        left = self.times[stop] - time
         _, velocity = self.sample(time)
-        left = self.duration - time
-        least = max(float((np.abs(velocity) / limits.acceleration).max()), _SHORTEST_BRAKE)
+        least = max(float((np.abs(velocity) / limits.acceleration).max()), least, _SHORTEST_BRAKE)
         allowed = np.maximum(limits.acceleration, np.abs(self.accelerations()).max(axis=(0, 1)))
         for duration in least * _STRETCH:
             if duration >= left:
                 break
             times = np.linspace(0.0, duration, 2 * _POINTS + 1)
             rate = 1 - times / duration
-            positions, velocities, _ = self._at(time + times * (1 + rate) / 2)
+            positions, velocities, _ = self.at(time + times * (1 + rate) / 2)
             chunk = Chunk(times, positions, velocities * rate[:, None])
             if (np.abs(chunk.accelerations()) <= allowed + _SLACK).all():
                 return chunk
-        return self._rest(time)
-
-    def _rest(self, time: float) -> Chunk:
-        """What is left of this chunk at `time` s."""
         later = self.times > time + _GRID
-        later[-1] = True
-        q, velocity = self.sample(time)
+        later[-1] = True  # if that is over already
+        later[stop + 1 :] = False
+        q, _ = self.sample(time)
         times = np.concatenate(([0.0], np.maximum(self.times[later] - time, _GRID)))
         return Chunk(
             times,
@@ -204,6 +205,9 @@ def plan_chunk(
             raise
     brake = stop_chunk(q, velocity, limits)
     rest = brake.positions[-1]
+    lowest, highest = np.minimum(limits.lower, q), np.maximum(limits.upper, q)
+    if ((rest < lowest - _ROUNDING) | (rest > highest + _ROUNDING)).any():
+        raise NoTrajectory("a joint moves too fast to stop before its limit")
     go = _shortest_cubic(rest, np.zeros(size), target, duration, limits, excess)
     both = Chunk(
         np.concatenate((brake.times, brake.duration + go.times[1:])),
@@ -215,8 +219,9 @@ def plan_chunk(
     return both
 
 
-def stop_chunk(q: ArrayLike, velocity: ArrayLike, limits: JointLimits) -> Chunk:
-    """Bring the arm from `velocity` (n,) rad/s to rest as fast as its accelerations allow.
+def stop_chunk(q: ArrayLike, velocity: ArrayLike, limits: JointLimits, least: float = 0.0) -> Chunk:
+    """Bring the arm from `velocity` (n,) rad/s to rest as fast as its accelerations allow, in
+    `least` s or more.
 
     All joints together, so that the tip goes straight on; only where that would carry a joint
     beyond its limits does each brake as hard as it can by itself, which from any point of a chunk
@@ -226,7 +231,7 @@ def stop_chunk(q: ArrayLike, velocity: ArrayLike, limits: JointLimits) -> Chunk:
     q, velocity = vector("q", q, size), vector("velocity", velocity, size)
     ends = np.abs(velocity) / limits.acceleration  # s, when each joint is at rest
     ends = np.maximum(np.ceil(ends / _GRID - _SLACK), 1) * _GRID
-    longest = max(float(ends.max()), _SHORTEST_BRAKE)
+    longest = max(float(ends.max()), least, _SHORTEST_BRAKE)
     together = q + velocity * longest / 2
     if ((limits.lower <= together) & (together <= limits.upper)).all():
         ends = np.full(size, longest)
