@@ -14,6 +14,7 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -101,12 +102,16 @@ class TableProcess:
         theirs.close()
 
     def send(self, commands: Sequence[tuple[int, Command]]) -> None:
-        """Give commands for slots; raises BrokenPipeError if the process is gone."""
-        self._connection.send(commands)
+        """Give commands for slots; where the process is gone, `receive` will say so."""
+        with suppress(ConnectionError):
+            self._connection.send(commands)
 
     def receive(self) -> list[tuple[int, Reply]]:
         """Wait for the replies; raises EOFError if the process is gone."""
-        return self._connection.recv()
+        try:
+            return self._connection.recv()
+        except ConnectionError as error:
+            raise EOFError(str(error)) from error
 
     def exit_reason(self) -> str:
         """How the process ended, in words."""
@@ -220,7 +225,5 @@ def _serve(connection: Connection, slots: int, image_size: int) -> None:
                 line = " ".join(f"{type(error).__name__}: {error} ({where})".split())
                 replies.append((slot, Crashed(line[:300])))
                 tables[slot] = None
-        try:
+        with suppress(ConnectionError):  # the caller is gone, and recv will say so
             connection.send(replies)
-        except BrokenPipeError:
-            return

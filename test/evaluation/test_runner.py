@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner, with real tables in real processes: many at once, resumable, and hard to end."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from rt2_ros.evaluation.disturb import Disturbance
+from rt2_ros.evaluation.runner import (
+    Episode,
+    ExpertPlayer,
+    PolicyFailed,
+    PolicyPlayer,
+    episodes,
+    play,
+)
+from rt2_ros.evaluation.runs import RunFolder, RunInfo
+from rt2_ros.evaluation.suites import Case, Cell, load_suite
+from rt2_ros.evaluation.tables import TableProcess
+from rt2_ros.policies import Decision, load_policy
+
+SEEN = load_suite("seen")
+
+
+def folder(path, player, suites=("seen",)):
+    return RunFolder.create(path, RunInfo.here(player.name, {}, suites, 4, 0))
+
+
+def played(path, player, wanted, **options):
+    with folder(path, player) as run:
+        play(wanted, player, run, **{"processes": 2, "slots": 2, **options})
+    return {record.key: record for record in RunFolder(path).records}
+
+
+def without_time(records):
+    kept = ("seed", "instruction", "success", "failure", "steps", "path_length", "held", "invalid")
+    return {key: [getattr(record, name) for name in kept] for key, record in records.items()}
+
+
+def test_the_expert_does_the_tasks_of_three_kinds_of_cells(tmp_path):
+    wanted = [
+        *episodes([SEEN], 2, 0),
+        *(Episode(load_suite("emergent").cell(name), 0) for name in ("symbols", "people")),
+        Episode(load_suite("unseen-environments").cell("hard"), 1),
+        Episode(load_suite("robustness").cell("dropped-frames"), 3),
+    ]
+    records = played(tmp_path / "run", ExpertPlayer(), wanted)
+    assert set(records) == {episode.key for episode in wanted}
+    assert all(record.success for record in records.values()), records
+    assert records["emergent", "symbols", 0].skill == "near"
+    assert records["seen", "", 0].held == 1  # while the fingers close
+    dropped = records["robustness", "dropped-frames", 3]
+    assert 2 < dropped.steps - len(dropped.latency_ms) <= dropped.held
+    assert all(0.1 < record.path_length < 3 for record in records.values())
+
+
+def test_the_same_seeds_give_the_same_episodes_however_they_are_shared_out(tmp_path):
+    random = PolicyPlayer(load_policy("random"))
+    wanted = episodes([SEEN], 4, 10)
+    one = played(tmp_path / "one", random, wanted, processes=1, slots=1)
+    many = played(tmp_path / "many", random, wanted, processes=2, slots=3)
+    assert without_time(one) == without_time(many)
+    assert len({record.path_length for record in one.values()}) == 4
+
+
+class Stops(ExpertPlayer):
+    """Fails after some decisions, as a server that dies does."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def decide(self, seen):
+        self.left -= 1
+        if self.left < 0:
+            raise ConnectionError("the server is gone")
+        return super().decide(seen)
+
+
+def test_a_policy_that_fails_ends_the_run_and_what_was_finished_stays(tmp_path):
+    wanted = episodes([SEEN], 4, 0)
+    with pytest.raises(PolicyFailed, match="expert raised ConnectionError: the server is gone"):
+        played(tmp_path / "run", Stops(14), wanted, processes=1, slots=1)
+    kept = RunFolder(tmp_path / "run").records
+    assert 0 < len(kept) < 4
+    counted = Stops(10_000)
+    records = played(tmp_path / "run", counted, wanted, processes=1, slots=1)
+    assert len(records) == 4
+    played_again = 10_000 - counted.left
+    assert played_again == sum(len(r.latency_ms) for r in records.values()) - sum(
+        len(r.latency_ms) for r in kept
+    )
+    whole = played(tmp_path / "whole", ExpertPlayer(), wanted, processes=1, slots=1)
+    assert without_time(records) == without_time(whole)
+
+
+def test_one_crashed_episode_is_recorded_and_the_others_go_on(tmp_path):
+    # A thing that lies there twice cannot be laid.
+    bad = Cell("seen", "bad", (Case(("banana",), ("take it",), blocks=(1, 1), others=("key",),
+                                    task="near", target="banana", flat=(1, 1)),),
+               Disturbance())  # fmt: skip
+    wanted = [Episode(SEEN.cells[0], 0), Episode(bad, 0), Episode(SEEN.cells[0], 1)]
+    records = played(tmp_path / "run", ExpertPlayer(), wanted, processes=1)
+    crashed = records["seen", "bad", 0]
+    assert (crashed.failure, crashed.success) == ("crashed", False)
+    assert "banana" in crashed.error
+    assert records["seen", "", 0].success and records["seen", "", 1].success
+
+
+def test_where_every_episode_crashes_the_run_ends_and_says_why(tmp_path):
+    bad = Cell("seen", "bad", (Case(("banana",), ("take it",), blocks=(1, 1), others=("key",),
+                                    task="near", target="banana", flat=(1, 1)),),
+               Disturbance())  # fmt: skip
+    with pytest.raises(RuntimeError, match="every episode crashes: .*banana"):
+        played(tmp_path / "run", ExpertPlayer(), [Episode(bad, seed) for seed in range(20)])
+
+
+class KillsTables(ExpertPlayer):
+    """Kills a process of tables once, in mid-episode, as a lack of memory does."""
+
+    def __init__(self, killed):
+        self.killed, self.decided = killed, 0
+
+    def decide(self, seen):
+        self.decided += 1
+        if self.decided == 4:
+            os.kill(self.killed[0]._process.pid, signal.SIGKILL)
+        return super().decide(seen)
+
+
+def test_a_table_process_that_dies_costs_its_own_episodes_only(tmp_path, monkeypatch):
+    started = []
+    start = TableProcess.__init__
+
+    def remember(self, *arguments):
+        start(self, *arguments)
+        started.append(self)
+
+    monkeypatch.setattr(TableProcess, "__init__", remember)
+    wanted = episodes([SEEN], 4, 0)
+    records = played(tmp_path / "run", KillsTables(started), wanted, processes=1, slots=2)
+    crashed = [record for record in records.values() if record.failure == "crashed"]
+    assert len(records) == 4 and len(started) == 2
+    assert 1 <= len(crashed) <= 2 and all("signal 9" in record.error for record in crashed)
+    assert sum(record.success for record in records.values()) == 4 - len(crashed)
+
+
+def test_an_invalid_policy_moves_nothing_and_its_failure_leaves_a_strip(tmp_path):
+    class Invalid(ExpertPlayer):
+        def decide(self, seen):
+            assert all(s.image.shape == (192, 192, 3) for _, s in seen)
+            return [Decision.invalid("nothing") for _ in seen]
+
+    records = played(tmp_path / "run", Invalid(), episodes([SEEN], 1, 4))
+    record = records["seen", "", 4]
+    assert (record.success, record.failure) == (False, "never moved")
+    assert record.invalid == record.held == record.steps == 40
+    assert record.path_length < 0.01 and record.confidence == ()
+    assert (tmp_path / "run" / record.strip).stat().st_size > 1000
+
+
+def test_a_slow_policy_is_late_and_the_arm_still_arrives_or_holds(tmp_path):
+    suite = load_suite("robustness")
+    wanted = [Episode(suite.cell("delay-0.5s"), 0), Episode(suite.cell("delay-1s"), 0)]
+    records = played(tmp_path / "run", ExpertPlayer(), wanted)
+    assert records["robustness", "delay-0.5s", 0].success
+    late = records["robustness", "delay-1s", 0]  # beyond the controller's time-to-live
+    assert late.failure == "limit hit" and late.held == late.steps and late.path_length < 0.01
+
+
+def test_only_test_seeds_are_played():
+    with pytest.raises(ValueError, match="seeds 99999 to 100000"):
+        episodes([SEEN], 2, 99_999)
+    assert [e.seed for e in episodes([SEEN], 3, 5)] == [5, 6, 7]
+    assert np.all([e.cell.title == "seen" for e in episodes([SEEN], 3, 5)])

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suites: what they ask for, that it can be done, that training has not seen it."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from rt2_ros.data import split
+from rt2_ros.evaluation.disturb import Disturbance
+from rt2_ros.evaluation.looks import draw_look
+from rt2_ros.evaluation.suites import POOLS, load_suite, misspell, suite_names
+from rt2_ros.sim.camera import scene_camera
+from rt2_ros.sim.scene import MIN_DISTANCE
+
+SUITES = (
+    "seen", "emergent", "instructions", "robustness", "unseen-backgrounds", "unseen-environments",
+    "unseen-objects",
+)  # fmt: skip
+CELLS = [cell for name in SUITES for cell in load_suite(name).cells]
+SEEDS = range(48)
+
+
+def test_all_suites_are_there():
+    assert suite_names() == SUITES
+    emergent = [cell.name for cell in load_suite("emergent").cells]
+    assert emergent == ["symbols", "reasoning", "people"]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.title)
+def test_every_scenario_is_one_that_can_be_judged(cell):
+    for seed in SEEDS:
+        scenario = cell.scenario(seed)
+        names = [placement.name for placement in scenario.layout]
+        assert len(set(names)) == len(names) <= 8
+        assert scenario.task.object == names[0]
+        assert scenario.task.target in ("", *names[1:2])
+        assert scenario.instruction and "{" not in scenario.instruction
+        centres = np.array([placement.position[:2] for placement in scenario.layout])
+        for a, b in itertools.combinations(centres, 2):
+            assert np.linalg.norm(a - b) >= MIN_DISTANCE
+
+
+def test_a_scenario_depends_on_suite_cell_and_seed_alone():
+    cell = load_suite("emergent").cell("people")
+    one, same, other = cell.scenario(5), cell.scenario(5), cell.scenario(6)
+    assert (one.instruction, one.task) == (same.instruction, same.task)
+    for a, b in zip(one.layout, same.layout, strict=True):
+        np.testing.assert_array_equal(a.position, b.position)
+    assert [p.name for p in one.layout] != [p.name for p in other.layout]
+
+
+def test_only_the_target_and_cards_lie_flat():
+    scenario = load_suite("emergent").cell("symbols").scenario(0)
+    kinds = {placement.name: placement.kind for placement in scenario.layout}
+    assert scenario.task.target == "keycap 3" and kinds["keycap 3"] == "card"
+    assert kinds[scenario.task.object] == "block"
+
+
+# No test item is trained on.
+
+
+def test_unseen_objects_are_in_no_demonstration_but_in_the_web_set():
+    robot, shown = set(split.ROBOT_NAMES), {p.name for p in split.web_pictographs()}
+    for pool in ("unseen-alike", "unseen-other"):
+        assert not robot & set(POOLS[pool])
+        assert set(POOLS[pool]) <= shown
+    assert not set(POOLS["unseen-alike"]) & set(POOLS["unseen-other"])
+    for cell in load_suite("unseen-objects").cells:
+        for seed in SEEDS:
+            assert not robot & {placement.name for placement in cell.scenario(seed).layout}
+
+
+def test_phrases_of_instructions_and_emergent_are_in_no_demonstration():
+    told = {phrase.format("{object}") for phrase in (*split.ROBOT_PHRASES, *split.ROBOT_PHRASES_ZH)}
+    for name in ("instructions", "emergent"):
+        for cell in load_suite(name).cells:
+            if cell.name != "typos":  # those are of known phrases
+                for case in cell.cases:
+                    assert not told & set(case.phrases), cell.title
+
+
+def test_emergent_cards_are_in_no_demonstration():
+    for cell in load_suite("emergent").cells:
+        for case in cell.cases:
+            assert not {case.target, *case.cards} & set(split.ROBOT_NAMES)
+
+
+def test_a_reasoning_task_has_one_right_answer_on_the_table():
+    for case in load_suite("emergent").cell("reasoning").cases:
+        if case.task == "pick":
+            assert not set(case.objects) & set(case.others), case.phrases
+
+
+def test_test_seeds_and_training_seeds_are_apart():
+    assert 0 < len(split.TEST_SEEDS) and split.TEST_SEEDS.stop <= split.TRAIN_SEEDS.start
+
+
+# Looks and typos.
+
+
+def test_looks_are_outside_of_what_demonstrations_vary():
+    plain = scene_camera()
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        assert draw_look(random, "plain").pattern is None
+        colours = draw_look(random, "colours")
+        saturation = colours.table.max() - colours.table.min()
+        assert saturation > 0.6  # demonstrations: at most 0.5 * 0.65 from a grey
+        moved = draw_look(random, "moved").camera
+        assert 0.05 < np.linalg.norm(moved.position - plain.position) < 0.25
+        elsewhere = draw_look(random, "elsewhere")
+        assert elsewhere.pattern is not None
+        assert np.linalg.norm(elsewhere.camera.position - plain.position) > 0.1
+
+
+def test_typos_change_letters_and_keep_words():
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        wrong = misspell(random, "pick up the banana", 1)
+        assert abs(len(wrong) - 18) <= 1 and len(wrong.split()) == 4
+    assert misspell(random, "a b c", 3) == "a b c"
+
+
+# Bad input.
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("{objects: [unicorn horn], phrases: robot, blocks: 1}", "no pictograph.*'unicorn horn'"),
+        ("{objects: robot, phrases: robot, blocks: [3, 9]}", r"blocks: \[3, 9\].*1 to 8"),
+        ("{objects: robot, phrases: robot, blocks: [4, 3]}", r"blocks: \[4, 3\]"),
+        ("{objects: robot}", "phrases"),
+        ("{objects: robot, phrases: robot, task: dance}", "task: 'dance'.*pick, near, on"),
+        ("{objects: robot, phrases: robot, task: near}", "target: ''.*a name"),
+        ("{objects: robot, phrases: robot, colour: red}", "unknown key 'colour'"),
+        ("{objects: robot, phrases: robot, look: dark}", "look: 'dark'.*plain"),
+        ("{objects: robot, phrases: [take it: now]}", "phrases: .*expected text"),
+        ('{objects: robot, phrases: ["take {it}"]}', "no other than {object}"),
+        ("{objects: robot, phrases: robot, disturb: {noise: -1}}", r"noise: -1, expected 0..255"),
+        ("{objects: robot, phrases: robot, disturb: {fog: 1}}", "disturb: .*fog"),
+        ("[a]", "expected a mapping"),
+    ],
+)
+def test_a_bad_cell_is_refused_by_name(tmp_path, cell, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_suite(write(tmp_path, f"cells: [{cell}]"))
+    assert "mine.yaml" in str(error.value)
+
+
+def test_an_unknown_suite_or_cell_names_those_that_exist(tmp_path):
+    with pytest.raises(ValueError, match="no suite 'sceen'; there are seen, emergent"):
+        load_suite("sceen")
+    with pytest.raises(ValueError, match="no cell 'hardest'; it has 'easy', 'hard'"):
+        load_suite("unseen-objects").cell("hardest")
+    cell = "{objects: robot, phrases: robot}"
+    with pytest.raises(ValueError, match="each name once"):
+        load_suite(write(tmp_path, f"cells: [{cell}, {cell}]"))
+
+
+# Disturbances.
+
+
+def test_disturbances_do_what_they_say():
+    random = np.random.default_rng(0)
+    grey = np.full((96, 96, 3), 100, np.uint8)
+    np.testing.assert_array_equal(Disturbance().image(random, grey), grey)
+    noisy = Disturbance(noise=20).image(random, grey).astype(float)
+    assert 18 < noisy.std() < 22 and abs(noisy.mean() - 100) < 2
+    covered = Disturbance(occlude=0.25).image(random, grey)
+    assert 0.2 < (covered == 128).all(-1).mean() < 0.3
+    edge = grey.copy()
+    edge[:, 48:] = 200
+    blurred = Disturbance(blur=4).image(random, edge)
+    assert 100 < blurred[48, 46, 0] < blurred[48, 50, 0] < 200
+    arrived = [Disturbance(drop=0.4).arrives(random) for _ in range(1000)]
+    assert 0.55 < np.mean(arrived) < 0.65
+    assert all(Disturbance().arrives(random) for _ in range(10))
