@@ -87,14 +87,17 @@ class CachedForward:
         """Take back the last tokens of each sequence, as if they had never been read."""
         if len(counts) == 1:
             if counts[0]:
-                self._cache.crop(self._cache.get_seq_length() - counts[0])
+                self._cache.crop(-counts[0])
             return
         for row, count in enumerate(counts):
             self._seen[row, self._seen.shape[1] - count :] = 0
         self._next = self._next - torch.tensor(counts, device=self.device)
 
     def _prompts(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        sequences = [_with_suffix(i, t) for i, t in zip(self._inputs, tokens, strict=True)]
+        model_type = self._model.config.model_type
+        sequences = [
+            _with_suffix(i, t, model_type) for i, t in zip(self._inputs, tokens, strict=True)
+        ]
         longest = max(s["input_ids"].shape[1] for s in sequences)
         given = {}
         for key, first in sequences[0].items():
@@ -106,7 +109,7 @@ class CachedForward:
         if len(sequences) == 1:
             del given["attention_mask"]
         else:
-            first_position = FIRST_POSITION[self._model.config.model_type]
+            first_position = FIRST_POSITION[model_type]
             counted = self._seen.cumsum(1)
             given["position_ids"] = (counted - 1).clamp(min=0) + first_position
             self._next = counted[:, -1] + first_position
@@ -144,15 +147,17 @@ class _marking:
             self._hook.remove()
 
 
-def _with_suffix(inputs: Inputs, tokens: Sequence[int]) -> dict[str, torch.Tensor]:
+def _with_suffix(inputs: Inputs, tokens: Sequence[int], model_type: str) -> dict[str, torch.Tensor]:
     """A prompt's inputs with the first tokens of its answer."""
-    shape = inputs["input_ids"].shape
-    suffix = torch.tensor([list(tokens)], dtype=torch.long, device=inputs["input_ids"].device)
+    ids = inputs["input_ids"]
+    suffix = torch.tensor([list(tokens)], dtype=ids.dtype, device=ids.device)
+    # Other models' types say which modality a token is; PaliGemma's 1 is what is causal.
+    ones = {"attention_mask"} | ({"token_type_ids"} if model_type == "paligemma" else set())
     longer = {}
     for key, value in inputs.items():
-        if value.shape == shape:
-            # token_type_ids of PaliGemma too: 1 is the causal part after the prefix.
-            new = suffix if key == "input_ids" else torch.ones_like(suffix)
-            value = torch.cat([value, new.to(value.dtype)], dim=1)
+        if value.shape == ids.shape:
+            kind = torch.ones_like if key in ones else torch.zeros_like
+            new = suffix if key == "input_ids" else kind(suffix).to(value.dtype)
+            value = torch.cat([value, new], dim=1)
         longer[key] = value
     return longer

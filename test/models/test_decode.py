@@ -89,43 +89,21 @@ def test_free_text_ends_at_its_bound_and_is_that_of_generate(parts):
     assert answer == tokens(generate(model, given, grammar))
 
 
-def test_a_long_answer_outgrows_the_cache_unharmed(parts):
+def language(words, numbers):
+    ids = [words.spellings[n][0] for n in range(250)]
+    return numbers(ids, words.tokenizer.eos_token_id, 60)
+
+
+def test_a_long_answer_outgrows_the_cache_unharmed(parts, numbers):
     model, processor, words = parts
-    given, grammar = inputs(processor, 0), Numbers(words)
+    given, grammar = inputs(processor, 0), language(words, numbers)
     answer = Decoder(model)([Prompt(given)], grammar)[0].tokens
     assert len(answer) == 60
     assert answer == tokens(generate(model, given, grammar))
 
 
-class Numbers:
-    """A language of the tests: 59 numbers, each by 1 to 7 greater than the one before, modulo 200.
-
-    Left alone, a model of random weights would say its favourite word for ever.
-    """
-
-    def __init__(self, words):
-        self.ids = np.array([words.spellings[n][0] for n in range(250)])
-        self.end = np.array([words.tokenizer.eos_token_id])
-        self.sets = {n: self.ids[n % 200 : n % 200 + 7] for n in range(400)}
-
-    def start(self):
-        return (0, 0)
-
-    def allowed(self, state):
-        count, last = state
-        return np.array([]) if count == 60 else self.end if count == 59 else self.sets[last]
-
-    def advance(self, state, token):
-        if token not in self.allowed(state):
-            raise ValueError(token)
-        return state[0] + 1, int(token - self.ids[0]) + 1
-
-    def done(self, state):
-        return state[0] == 60
-
-
 @pytest.mark.parametrize("batch", [1, 3])
-def test_a_guess_saves_forwards_and_changes_nothing(parts, batch, monkeypatch):
+def test_a_guess_saves_forwards_and_changes_nothing(parts, batch, monkeypatch, numbers):
     model, processor, words = parts
     reads = []
 
@@ -135,7 +113,7 @@ def test_a_guess_saves_forwards_and_changes_nothing(parts, batch, monkeypatch):
             return super().__call__(given)
 
     monkeypatch.setattr("rt2_ros.models.decode.LeanForward", Counted)
-    grammar = Numbers(words)
+    grammar = language(words, numbers)
     given = [inputs(processor, n, "causal", text) for n, text in enumerate(INSTRUCTIONS[:batch])]
     decode = Decoder(model)
     right = [answer.tokens for answer in decode([Prompt(each) for each in given], grammar)]
@@ -152,9 +130,9 @@ def test_a_guess_saves_forwards_and_changes_nothing(parts, batch, monkeypatch):
         assert len(reads) <= 1 + len(wrong)
 
 
-def test_an_answer_goes_on_from_where_it_is_told_to_begin(parts):
+def test_an_answer_goes_on_from_where_it_is_told_to_begin(parts, numbers):
     model, processor, words = parts
-    given, grammar = inputs(processor, 0), Numbers(words)
+    given, grammar = inputs(processor, 0), language(words, numbers)
     decode = Decoder(model)
     whole = decode([Prompt(given)], grammar)[0].tokens
     assert decode([Prompt(given, begin=whole[:20])], grammar)[0].tokens == whole

@@ -22,6 +22,10 @@ from transformers.models.efficientnet.modeling_efficientnet import (
 
 from rt2_ros.models.rt1.config import RT1Config
 
+# Share of a new batch in the running statistics. The published 0.99, of Keras, is that of the old
+# ones, which a run of a few thousand steps would not catch up with.
+NEW_BATCH = 0.05
+
 
 class Film(nn.Module):
     """(1 + gamma) * x + beta of (N, C, H, W), both linear in the sentence (N, E); starts as x."""
@@ -47,8 +51,7 @@ class FilmEfficientNet(nn.Module):
             image_size=config.image_size, width_coefficient=config.width,
             depth_coefficient=config.depth, strides=list(config.strides),
             expand_ratios=[1] + 6 * [config.expand], drop_connect_rate=0.0,
-            # torch's momentum is the share of the new batch, Keras' (0.99) that of the old mean
-            batch_norm_momentum=0.01 if config.width > 1 else 0.05,
+            batch_norm_momentum=NEW_BATCH,
         )  # fmt: skip
         sizes.hidden_dim = round_filters(sizes, 1280)
         self.stem = EfficientNetEmbeddings(sizes)
