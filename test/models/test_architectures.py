@@ -107,7 +107,8 @@ def paligemma(model_type="gemma", **text):
         vision_config=dict(
             model_type="siglip_vision_model", projection_dim=64, vision_use_head=False, **VISION
         ),
-        text_config=dict(model_type=model_type, head_dim=16, **text, **TEXT), projection_dim=64, image_token_index=IMAGE,
+        text_config=dict(model_type=model_type, head_dim=16, **text, **TEXT),
+        projection_dim=64, image_token_index=IMAGE,
     )  # fmt: skip
 
     def picture(ids, noise):
