@@ -7,6 +7,7 @@ from rt2_ros.cli import dispatch
 
 BENCHES = {
     "loop": ("rt2_ros.bench.loop", "latency, rates and load of the running graph"),
+    "control": ("rt2_ros.bench.control", "hostile deltas, and how the arm follows"),
 }
 
 
