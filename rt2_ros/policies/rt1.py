@@ -176,9 +176,8 @@ class RT1Policy:
 
     def _decision(self, probabilities: torch.Tensor, latency: dict[str, float]) -> Decision:
         """From probabilities (8, 256)."""
-        scores = self._smoothing(torch.arange(BINS), probabilities)
-        scores[0] = probabilities[0]
-        bins = scores.argmax(-1).numpy()
+        smooth = self._smoothing(torch.arange(BINS), probabilities[1:])  # terminate is a switch
+        bins = torch.cat([probabilities[:1], smooth]).argmax(-1).numpy()
         near = np.abs(np.arange(BINS) - bins[:, None]) <= NEAR
         near[0] = np.arange(BINS) == bins[0]
         share = (probabilities.numpy() * near).sum(-1)
