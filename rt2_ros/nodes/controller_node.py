@@ -240,6 +240,7 @@ class ControllerNode(BaseNode):
                 msg.end_effector_pose = pose_msg(arm.pose())
             except NotInHistory:
                 msg.reason = f"{arm.reason}; no joint states yet"
+            self._ask_bridge(arm)
             if arm.blocked and arm.blocked not in msg.reason:
                 msg.reason = f"{msg.reason}; {arm.blocked}"
             msg.reason = f"{self._bridge.NOTE}{msg.reason}"

@@ -5,9 +5,9 @@
 
 The packages that bridges speak (control_msgs, controller_manager_msgs, moveit_msgs) are in no
 package index for Python. The definitions here have their names, types and constants, as far as
-bridges use them; they are no replacement. rosidl's own generators make C and Python of them; C++
-and introspection, which CMake would build as well, take most of its time and are used by nobody
-here. All of a package becomes one extension module.
+bridges use them; they are no replacement. rosidl's own generators make C and Python of them; the
+interfaces for C++, which CMake would build as well, take most of its time and are used by nobody
+here.
 """
 
 import logging
@@ -31,48 +31,43 @@ NEEDED = {
     "shape_msgs": (),
     "moveit_msgs": (*OWN, "sensor_msgs", "std_msgs", "geometry_msgs", "trajectory_msgs"),
 }
-TYPESUPPORT = "rosidl_typesupport_fastrtps_c"
+FAST, INTROSPECTION = "rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c"
 
 
 def generate(package, out):
-    """Write C, C++ (of the type support alone) and Python files of a package to out/package."""
+    """Write a package's files to out/GENERATOR/package, those of Python to out/package."""
     from rosidl_cli.command.hash.api import generate_type_hashes
     from rosidl_cli.command.translate.api import translate
     from rosidl_generator_c.cli import GenerateC
     from rosidl_generator_py.cli import GeneratePython
     from rosidl_typesupport_c.cli import GenerateCTypesupport
     from rosidl_typesupport_fastrtps_c.cli import GenerateFastRTPSCTypesupport
+    from rosidl_typesupport_introspection_c.cli import GenerateIntrospectionCTypesupport
 
     folder = HERE / package
     files = [f"{folder}:{path.relative_to(folder)}" for path in sorted(folder.glob("*/*"))]
     include = [str(share(name, out)) for name in (*NEEDED[package], *IMPLIED)]
-    idl = translate(
-        package_name=package,
-        interface_files=files,
-        include_paths=include,
-        output_format="idl",
-        output_path=out / "idl" / package,
-    )
-    described = generate_type_hashes(
-        package_name=package,
-        interface_files=idl,
-        include_paths=include,
-        output_path=out / "idl" / package,
-    )
+    translated = {"package_name": package, "include_paths": include}
+    translated["output_path"] = out / "idl" / package
+    idl = translate(interface_files=files, output_format="idl", **translated)
+    described = generate_type_hashes(interface_files=idl, **translated)
     for kind in ("msg", "srv", "action"):  # files are told apart by their names alone otherwise
         GenerateC("c").generate(
             package,
             [path for path in idl if f":{kind}/" in path],
             include,
-            out / package,
+            out / "rosidl_generator_c" / package,
             type_description_files=[path for path in map(str, described) if f"/{kind}/" in path],
         )
-    for generator in (
-        GenerateCTypesupport("c", typesupport_implementations=[TYPESUPPORT]),
-        GenerateFastRTPSCTypesupport(TYPESUPPORT),
-        GeneratePython("py", typesupport_implementations=["rosidl_typesupport_c"]),
+    dispatch = GenerateCTypesupport("c", typesupport_implementations=[FAST, INTROSPECTION])
+    python = GeneratePython("py", typesupport_implementations=["rosidl_typesupport_c"])
+    for generator, where in (
+        (dispatch, "rosidl_typesupport_c"),
+        (GenerateFastRTPSCTypesupport(FAST), FAST),
+        (GenerateIntrospectionCTypesupport(INTROSPECTION), INTROSPECTION),
+        (python, "."),
     ):
-        generator.generate(package, idl, include, out / package)
+        generator.generate(package, idl, include, out / where / package)
     (out / package / "__init__.py").touch()
 
 
@@ -81,51 +76,68 @@ def share(package, out):
     return out / "idl" / package if package in OWN else PREFIX / "share" / package
 
 
-def compile_(package, out):
-    """Compile what was generated into the package's one extension module."""
-    own, objects = [name for name in NEEDED[package] if name in OWN], out / "objects" / package
+def build(package, out):
+    """Compile and link what was generated: two libraries, found by their names, and a module."""
+    objects = out / "objects" / package
     objects.mkdir(parents=True)
-    sources = sorted((out / package).rglob("*.c"))
-    together = objects / "together.cpp"  # they share most of what they include
-    together.write_text(
-        "".join(f'#include "{path}"\n' for path in sorted((out / package).rglob("*.cpp")))
-    )
     flags = [f'-DROS_PACKAGE_NAME="{package}"', "-O0", "-w", "-fPIC", f"-I{out}"]
+    flags += [f"-I{out / name}" for name in ("rosidl_generator_c", FAST, INTROSPECTION)]
     flags += [f"-I{sysconfig.get_path('include')}", f"-I{np.get_include()}"]
     flags += [f"-isystem{PREFIX / 'include'}"]
     flags += [f"-isystem{path}" for path in (PREFIX / "include").iterdir() if path.is_dir()]
 
-    def one(job):
-        compiler, source, number = job
-        target = str(objects / f"{number}.o")
-        subprocess.run([*compiler, "-c", str(source), "-o", target, *flags], check=True)
+    def compile_(job):
+        part, number, source = job
+        target = objects / f"{part.strip('.')}-{number}.o"
+        compiler = ["g++", "-std=c++17"] if source.suffix == ".cpp" else ["gcc"]
+        subprocess.run([*compiler, "-c", source, "-o", target, *flags], check=True)
         return target
 
-    jobs = [(["g++", "-std=c++17"], together, "together")]
-    jobs += [(["gcc"], source, number) for number, source in enumerate(sources)]
+    jobs = []
+    for part in (FAST, "rosidl_typesupport_c", "rosidl_generator_c", INTROSPECTION, "."):
+        together = sorted((out / part / package).rglob("*.cpp"))
+        if together:  # they share most of what they include
+            unit = objects / f"{part}.cpp"
+            unit.write_text("".join(f'#include "{path}"\n' for path in together))
+            jobs.append((part, 0, unit))
+        sources = sorted((out / part / package).rglob("*.c"))
+        jobs += [(part, number, source) for number, source in enumerate(sources, start=1)]
     with ThreadPoolExecutor(2) as pool:
-        built = list(pool.map(one, jobs))
-    name = f"{package}_s__rosidl_typesupport_c.so"
-    kinds = ("rosidl_generator_c", "rosidl_generator_py", "rosidl_typesupport_c", TYPESUPPORT)
-    others = [name for name in (*NEEDED[package], *IMPLIED) if name not in OWN]
-    libraries = [f"-l:lib{other}__{kind}.so" for other in others for kind in kinds]
-    libraries += ["-lrosidl_runtime_c", "-lrcutils", "-l:libfastcdr.so"]
-    libraries += [f"-l{TYPESUPPORT}", "-lrosidl_typesupport_fastrtps_cpp"]
-    for other in own:
-        libraries += [f"{out}/{other}/{other}_s__rosidl_typesupport_c.so"]
-        libraries += [f"-Wl,-rpath,$ORIGIN/../{other}"]
-    link = ["g++", "-shared", "-o", str(out / package / name), f"-Wl,-soname,{name}", *built]
-    subprocess.run(
-        [*link, f"-L{PREFIX / 'lib'}", f"-Wl,-rpath,{PREFIX / 'lib'}", *libraries], check=True
-    )
+        built = dict(zip(((part, n) for part, n, _ in jobs), pool.map(compile_, jobs), strict=True))
+
+    libraries = [f"-L{PREFIX / 'lib'}", f"-Wl,-rpath,{PREFIX / 'lib'}"]
+    for other in (*NEEDED[package], *IMPLIED):
+        if other in OWN:
+            libraries += [f"{out}/{other}/{name}" for name in names(other)]
+            libraries += [f"-Wl,-rpath,$ORIGIN/../{other}"]
+            continue
+        kinds = ("rosidl_generator_c", "rosidl_generator_py", "rosidl_typesupport_c")
+        libraries += [f"-l:lib{other}__{kind}.so" for kind in (*kinds, FAST, INTROSPECTION)]
+    libraries += ["-lrosidl_runtime_c", "-lrosidl_typesupport_c", "-lrcutils", f"-l{FAST}"]
+    libraries += [f"-l{INTROSPECTION}", "-lrosidl_typesupport_fastrtps_cpp", "-l:libfastcdr.so"]
+    parts = ((FAST, "rosidl_generator_c"), (INTROSPECTION,), ("rosidl_typesupport_c", "."))
+    done = []
+    for name, group in zip(names(package), parts, strict=True):
+        mine = [path for (part, _), path in built.items() if part in group]
+        link = ["g++", "-shared", "-o", out / package / name, f"-Wl,-soname,{name}", *mine]
+        # Loaded with the module even where it calls nothing in them: found by name later.
+        link += ["-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN", *done]
+        subprocess.run([*link, *libraries], check=True)
+        done.append(out / package / name)
+
+
+def names(package):
+    """Return the names of a package's two libraries and of its module."""
+    libraries = [f"lib{package}__{part}.so" for part in (FAST, INTROSPECTION)]
+    return [*libraries, f"{package}_s__rosidl_typesupport_c.so"]
 
 
 def main(package, out):
-    """Generate and compile."""
+    """Generate and build."""
     os.environ["AMENT_PREFIX_PATH"] = str(PREFIX)
     logging.disable(logging.ERROR)  # of entry points that wheels register twice
     generate(package, Path(out))
-    compile_(package, Path(out))
+    build(package, Path(out))
 
 
 if __name__ == "__main__":

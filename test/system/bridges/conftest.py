@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""controller_node as a process, and what its bridges talk to as nodes of the test."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from std_srvs.srv import SetBool
+
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.msg import Observation, PolicyStatus
+from rt2_ros.nodes import topics
+from rt2_ros.paths import config_path
+
+BUILD = Path(__file__).parents[2] / "interfaces" / "build.py"
+CHAINS = (("shape_msgs", "moveit_msgs"), ("control_msgs", "controller_manager_msgs"))
+PANDA = config_path("robots", "panda.yaml").read_text(encoding="utf-8")
+URDF = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
+TIMES = {"chunk_duration": 0.6, "time_to_live": 2.0}  # for a busy machine
+
+
+@pytest.fixture(scope="session")
+def interfaces(request):
+    """PYTHONPATH for nodes that speak the interfaces of ros2_control and MoveIt; empty if they are
+    installed.
+    """
+    packages = [package for chain in CHAINS for package in chain]
+    if all(find_spec(package) for package in packages):
+        return ""
+    definitions = sorted(path for path in BUILD.parent.rglob("*") if path.is_file())
+    texts = [path.read_bytes() for path in definitions if "__pycache__" not in path.parts]
+    key = hashlib.sha256(b"\0".join([sys.version.encode(), *texts])).hexdigest()[:16]
+    out = request.config.cache.mkdir("bridge_interfaces") / key
+    if not (out / "done").exists():
+        out.mkdir(exist_ok=True)
+
+        def build(chain):
+            for package in chain:
+                done = subprocess.run(
+                    [sys.executable, BUILD, package, out], capture_output=True, text=True
+                )
+                assert done.returncode == 0, f"{package}: {done.stdout}\n{done.stderr}"
+
+        with ThreadPoolExecutor(len(CHAINS)) as pool:
+            list(pool.map(build, CHAINS))
+        (out / "done").touch()
+    sys.path.insert(0, str(out))
+    return str(out)
+
+
+@pytest.fixture(scope="session")
+def peer_kinds(interfaces):
+    sys.path.insert(0, str(Path(__file__).parent))
+    import bridge_peers
+
+    return bridge_peers
+
+
+@pytest.fixture(scope="module")
+def peers(peer_kinds, namespace):
+    peers = peer_kinds.Peers(namespace)
+    yield peers
+    peers.close()
+
+
+@pytest.fixture(scope="module")
+def profile_file(tmp_path_factory):
+    """Write a profile of the Panda with some keys changed; return its path."""
+
+    def write(**keys):
+        text = PANDA
+        for key, value in (TIMES | keys).items():
+            text, count = re.subn(rf"(?m)^{key}: .*$", f"{key}: {value}", text)
+            assert count == 1, key
+        path = tmp_path_factory.mktemp("robots") / "panda.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+class Bench:
+    """A controller under test, the arm behind it, and the test's own hands."""
+
+    def __init__(self, probe, peers, kinds, start, interfaces, profile_file):
+        self.probe, self.peers, self.kinds = probe, peers, kinds
+        self._start, self._interfaces, self._profile_file = start, interfaces, profile_file
+        self.id, self.step = 0, 0
+        probe.keep(topics.CONTROLLER_STATUS, topics.JOINT_STATES, topics.DIAGNOSTICS)
+
+    def begin(self, bridge, armed=True, peers=(), **keys):
+        """Start arm, peers and controller; returns when the controller has its URDF."""
+        path = self._profile_file(**keys)
+        self.arm = self.peers.add(self.kinds.Arm, RobotProfile.load(path), URDF)
+        made = [self.peers.add(kind, self.arm, *rest) for kind, *rest in peers]
+        self.controller = self.restart(bridge, path, armed)
+        return made
+
+    def restart(self, bridge, path, armed=True):
+        env = os.environ | {
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, (self._interfaces, os.environ.get("PYTHONPATH", "")))
+            )
+        }
+        self.probe.kept[topics.CONTROLLER_STATUS.name].clear()
+        controller = self._start(
+            "controller_node", env=env, bridge=bridge, robot=path, start_armed=armed
+        )
+        self.until(lambda msg: msg.end_effector_pose.position.x > 0, "the controller to see joints")
+        return controller
+
+    def until(self, condition, what):
+        """Wait for a controller status; return it."""
+        self.probe.until(
+            lambda: (msg := self.probe.last(topics.CONTROLLER_STATUS)) and condition(msg), what
+        )
+        return self.probe.last(topics.CONTROLLER_STATUS)
+
+    def until_reason(self, *texts):
+        """Wait for a status whose reason says all this; return the reason."""
+        return self.until(lambda msg: all(t in msg.reason for t in texts), f"{texts}").reason
+
+    def until_free(self):
+        """Wait until the bridge has nothing to complain of."""
+        self.probe.kept[topics.CONTROLLER_STATUS.name].clear()
+        self.until(lambda msg: ";" not in msg.reason, "the bridge to be ready")
+
+    def instruct(self):
+        """Arm, and give a new instruction, as the policy tells it."""
+        self.probe.call(SetBool, "controller_node/arm", SetBool.Request(data=True))
+        if self.id == 0:
+            self.probe.publish(topics.POLICY_STATUS, PolicyStatus(state=PolicyStatus.IDLE))
+        self.id, self.step = self.id + 1, 0
+        self.probe.instruct(self.id)
+        self.arm.tracks.clear()
+        self.arm.received.clear()
+
+    def delta(self, translation=(0, 0, 0), gripper=0.0):
+        """Publish a delta on the newest joint state; return where the tip was then."""
+        state = self.probe.more(topics.JOINT_STATES)
+        seen = Observation(header=state.header)
+        tip = self.arm.kinematics.forward(state.position[:7]).position
+        self.probe.delta(self.id, self.step, translation, gripper, observation=seen)
+        self.step += 1
+        return tip
+
+    def rest(self, seconds=0.3):
+        """Wait until the arm has not moved for a while; return where its tip is."""
+
+        def still():
+            recent = [q for at, q, _ in self.arm.tracks if at > time.monotonic() - seconds]
+            return len(recent) > 20 * seconds and np.ptp(recent, axis=0).max() < 1e-4
+
+        self.arm.tracks.clear()
+        end = time.monotonic() + seconds
+        self.probe.until(lambda: time.monotonic() > end and still(), "the arm to be at rest")
+        self.arm.tracks.clear()
+        return self.arm.tip()
+
+    def until_moving(self):
+        start = self.arm.tip()
+        self.probe.until(lambda: np.linalg.norm(self.arm.tip() - start) > 0.005, "the arm to move")
+
+    def assert_still(self, seconds=0.4):
+        """Nothing moved, since the instruction and for a while from now."""
+        end = time.monotonic() + seconds
+        self.probe.until(lambda: time.monotonic() > end, "time to pass")
+        tracks = [q for _, q, _ in self.arm.tracks]
+        assert np.ptp(tracks, axis=0).max() < 1e-4
+
+    def diagnostics(self, key):
+        """Wait for the controller's figure of that name."""
+
+        def find():
+            for msg in reversed(self.probe.kept[topics.DIAGNOSTICS.name]):
+                for status in msg.status:
+                    if status.name.endswith("controller_node"):
+                        return {value.key: value.value for value in status.values}.get(key)
+            return None
+
+        self.probe.kept[topics.DIAGNOSTICS.name].clear()
+        return self.probe.until(find, f"diagnostics of {key}")
+
+    def end(self):
+        assert self.controller.end() == 0
+        for peer in list(self.peers.nodes):
+            self.peers.remove(peer)
+
+
+@pytest.fixture(scope="module")
+def bench(probe, peers, peer_kinds, start, interfaces, profile_file):
+    return Bench(probe, peers, peer_kinds, start, interfaces, profile_file)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bridge to MoveIt Servo, against a Servo that forgets nothing from the future."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from rclpy.time import Time
+
+from rt2_ros.msg import ControllerStatus
+
+TOLERANCE = 0.004  # m
+
+
+@pytest.fixture(params=["twist", "pose"])
+def servo(bench, request):
+    (servo,) = bench.begin(
+        "moveit_servo", peers=[(bench.kinds.Servo,)], servo_command=request.param
+    )
+    bench.until_free()
+    bench.instruct()
+    yield servo
+    bench.end()
+
+
+@pytest.fixture
+def twists(bench):
+    (servo,) = bench.begin("moveit_servo", peers=[(bench.kinds.Servo,)])
+    bench.until_free()
+    bench.instruct()
+    yield servo
+    bench.end()
+
+
+def linear(msg):
+    velocity = msg.twist.linear
+    return np.array([velocity.x, velocity.y, velocity.z])
+
+
+def test_the_tip_moves_by_the_delta_on_fresh_stamps_and_then_servo_hears_nothing(bench, servo):
+    wanted = {"twist": servo.types.TWIST, "pose": servo.types.POSE}
+    assert servo.type == wanted[bench.arm.profile.servo_command]
+    step = np.array([0.0, 0.05, -0.06])
+    start = bench.delta(step)
+    bench.until(lambda msg: msg.state == ControllerStatus.MOVING, "the arm to be moving")
+    end = bench.rest()
+    assert np.abs(end - (start + step)).max() < TOLERANCE
+    count = len(servo.commands)
+    for arrived, msg in servo.commands:
+        age = (arrived - Time.from_msg(msg.header.stamp).nanoseconds) * 1e-9
+        assert 0 <= age < servo.TIMEOUT and msg.header.frame_id == "panda_link0"
+    bench.assert_still()
+    assert len(servo.commands) == count > 20
+
+
+def test_servos_commands_go_on_between_decisions_and_end_in_zeros(bench, twists):
+    bench.delta((0.0, 0.06, 0.0))
+    bench.rest()
+    sent = [linear(msg) for _, msg in twists.commands]
+    assert not np.any(sent[-4:]) and np.abs(sent[len(sent) // 2]).max() > 0.05
+    assert max(np.linalg.norm(velocity) for velocity in sent) <= 0.5 + 1e-6
+    stamps = [Time.from_msg(msg.header.stamp).nanoseconds * 1e-9 for _, msg in twists.commands]
+    assert np.median(np.diff(stamps)) == pytest.approx(0.02, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["HALT_FOR_COLLISION", "HALT_FOR_SINGULARITY", "INVALID"])
+def test_a_halt_is_a_hold_and_the_next_decision_tries_again(bench, twists, name):
+    twists.halts = getattr(twists.Status, name)
+    bench.delta((0.0, 0.06, 0.0))
+    reason = bench.until(
+        lambda msg: msg.state == ControllerStatus.HOLDING and name in msg.reason, name
+    ).reason
+    assert reason.startswith(f"MoveIt Servo: {name}: by request")
+    bench.assert_still()
+    assert not np.any(linear(twists.commands[-1][1]))
+    twists.halts = None
+    bench.probe.until(
+        lambda: (
+            bench.delta((0.0, 0.04, 0.0)) is not None
+            and bench.probe.kept["controller_status"][-1].accepted > 1
+        ),
+        "a delta to be taken again",
+    )
+    bench.until_moving()
+
+
+def test_a_servo_that_falls_silent_is_a_fault_and_nothing_more_is_sent(bench, twists):
+    twists.speaks = False
+    bench.until_reason("no status of MoveIt Servo on", "or is paused")
+    count = len(twists.commands)
+    bench.delta((0.0, 0.06, 0.0))
+    bench.until(lambda msg: msg.refused == 1, "the delta to be refused")
+    bench.assert_still()
+    assert len(twists.commands) == count
+
+
+def test_a_servo_that_comes_back_is_told_the_type_again(bench, twists):
+    bench.peers.remove(twists)
+    bench.until_reason("no status of MoveIt Servo on")
+    servo = bench.peers.add(bench.kinds.Servo, bench.arm)
+    assert servo.type is None
+    bench.until_free()
+    assert servo.type == servo.types.TWIST
+    start = bench.delta((0.0, 0.04, 0.0))
+    assert np.abs(bench.rest() - (start + (0.0, 0.04, 0.0))).max() < TOLERANCE
+
+
+def test_a_killed_controller_leaves_an_arm_at_rest(bench, twists):
+    start = bench.delta((0.0, 0.09, 0.0))
+    bench.until_moving()
+    assert bench.controller.end(signal.SIGKILL) == -signal.SIGKILL
+    killed = bench.arm.tip()
+    end = bench.rest()
+    assert np.linalg.norm(end - killed) < 0.5 * (twists.TIMEOUT + 0.1)
+    assert np.linalg.norm(end - start) < 0.09
+    bench.controller = bench.restart("moveit_servo", bench._profile_file())
+    bench.assert_still()
+
+
+def test_a_controller_that_was_frozen_does_not_go_on(bench, twists):
+    bench.delta((0.0, 0.09, 0.0))
+    bench.until_moving()
+    os.kill(bench.controller._process.pid, signal.SIGSTOP)
+    frozen = bench.rest()
+    time.sleep(0.5)
+    os.kill(bench.controller._process.pid, signal.SIGCONT)
+    count = len(twists.commands)
+    bench.until(lambda msg: msg.state == ControllerStatus.HOLDING, "the controller to hold")
+    assert np.abs(bench.rest() - frozen).max() < 1e-3
+    assert not any(np.any(linear(msg)) for _, msg in twists.commands[count:])
