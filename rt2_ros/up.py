@@ -118,6 +118,17 @@ class Processes:
             self.check()
             time.sleep(period)
 
+    def restart(self, name: str) -> None:
+        """Start a node anew that has ended, or end it at once and do so."""
+        child = self.children[name]
+        _signal(child.process, signal.SIGKILL)
+        child.process.wait()
+        if child.reader is not None:
+            child.reader.join(1.0)
+        if child.process.stdout is not None:
+            child.process.stdout.close()
+        self._start(child.spec)
+
     def stop(self) -> None:
         """Ask all to end, wait, kill what is left."""
         for child in self.children.values():

@@ -6,7 +6,9 @@ from __future__ import annotations
 from rt2_ros.cli import dispatch
 
 BENCHES = {
+    "faults": ("rt2_ros.bench.faults", "what the arm does when things break"),
     "loop": ("rt2_ros.bench.loop", "latency, rates and load of the running graph"),
+    "eval": ("rt2_ros.bench.evaluation", "the evaluation's runner against one table in a loop"),
     "control": ("rt2_ros.bench.control", "hostile deltas, and how the arm follows"),
 }
 

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sits between the nodes of a running graph, spoils what they say, and records what the arm does.
+
+    processes = Processes(rig_graph("faults"))
+    with processes, FaultRig("faults", profile) as rig:
+        rig.tamper["deltas"] = lambda msg: [msg, msg]   # from now on each is heard twice
+        rig.sent, rig.states                            # what the arm is told, and does
+
+Joint states, pictures and deltas pass through here on their way (the nodes' topics are remapped in
+`rig_graph`), so that each can be lost, spoilt or repeated as if its sender had done it. What is
+recorded comes straight from the controller and from the simulator.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from rt2_ros.bench.judge import Sample, Sent
+from rt2_ros.bringup import Graph, NodeSpec, describe
+from rt2_ros.control.history import by_name
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus
+from rt2_ros.nodes import topics
+from rt2_ros.nodes.topics import Topic
+
+REPLY_S = 15.0  # for a service, or for a node to be there
+Tamper = Callable[[Any], Iterable[Any]]
+
+# What passes through here: name -> the topic as the nodes downstream know it.
+PICTURES = topics.camera_image("scene")
+RELAYED = {
+    "joint_states": (topics.JOINT_STATES_IN, topics.JOINT_STATES),
+    "pictures": (PICTURES, PICTURES),
+    "deltas": (topics.END_EFFECTOR_DELTA, topics.END_EFFECTOR_DELTA),
+}
+
+
+def upstream(topic: Topic) -> Topic:
+    """Return a relayed topic under the name that its sender is remapped to."""
+    return topic._replace(name=f"upstream/{topic.name}")
+
+
+def rig_graph(namespace: str, policy: str = "sweep") -> Graph:
+    """Return the graph of bring-up with what it says led through a FaultRig."""
+    senders = {
+        "simulator_node": (topics.JOINT_STATES, PICTURES),
+        "policy_node": (topics.END_EFFECTOR_DELTA,),
+    }
+
+    def lead(node: NodeSpec) -> NodeSpec:
+        ways = tuple((t.name, upstream(t).name) for t in senders.get(node.name, ()))
+        return replace(node, remappings=ways)
+
+    graph = describe(policy=policy, namespace=namespace)
+    return Graph(tuple(map(lead, graph.simulation)), tuple(map(lead, graph.robot)))
+
+
+class FaultRig:
+    """A node that relays and records in a thread of its own; methods are for one other thread.
+
+    tamper: for each of RELAYED, what is passed on for a message; absent: the message itself.
+    sent, states, gripper, statuses: recorded since `forget`, by the steady clock.
+    """
+
+    def __init__(self, namespace: str, profile: RobotProfile) -> None:
+        self.profile = profile
+        self.tamper: dict[str, Tamper] = {}
+        self.sent: list[Sent] = []
+        self.states: list[Sample] = []
+        self.gripper: list[float] = []
+        self.statuses: list[tuple[float, ControllerStatus]] = []
+        self.policy = PolicyStatus()
+        self.last_delta: EndEffectorDelta | None = None  # as the policy sent it
+        self._context = Context()
+        self._context.init(args=[])
+        self._clients: dict[str, Any] = {}
+        self._intruder: Publisher | None = None
+        self.node = Node(
+            "fault_rig", namespace=namespace, context=self._context, use_global_arguments=False
+        )
+        self.stranger = Node(  # a second publisher, when there is to be one
+            "stranger", namespace=namespace, context=self._context, use_global_arguments=False
+        )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        for node in (self.node, self.stranger):
+            self._executor.add_node(node)
+        self._out = {name: self.node.create_publisher(*out) for name, (_, out) in RELAYED.items()}
+        for name, (heard, _) in RELAYED.items():
+            self.node.create_subscription(*upstream(heard).to(self._relay(name)))
+        arm = topics.joint_trajectory(profile.arm_controller)
+        gripper = topics.joint_trajectory(profile.gripper_controller)
+        for topic, take in (
+            # Nothing that is sent may be missed here.
+            (arm._replace(qos=topics.QUEUE), self._take_sent),
+            (gripper._replace(qos=topics.QUEUE), lambda msg: self.gripper.append(time.monotonic())),
+            (topics.CONTROLLER_STATUS, self._take_status),
+            (topics.POLICY_STATUS, lambda msg: setattr(self, "policy", msg)),
+        ):
+            self.node.create_subscription(*topic.to(take))
+        self._instruction = self.node.create_publisher(*topics.INSTRUCTION)
+        self._thread = threading.Thread(target=self._spin, name="fault rig", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> FaultRig:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._executor.shutdown(timeout_sec=1.0)
+        self._context.try_shutdown()
+        self._thread.join(5.0)
+
+    # In the rig's thread
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+
+    def _relay(self, name: str) -> Callable[[Any], None]:
+        out = self._out[name]
+
+        def pass_on(msg: Any) -> None:
+            if name == "joint_states":
+                self._take_state(msg)
+            elif name == "deltas":
+                self.last_delta = msg
+            tamper = self.tamper.get(name)
+            for each in [msg] if tamper is None else tamper(msg):
+                out.publish(each)
+
+        return pass_on
+
+    def _take_state(self, msg: Any) -> None:
+        q = by_name(msg.name, msg.position, self.profile.arm_joints)
+        v = by_name(msg.name, msg.velocity, self.profile.arm_joints)
+        self.states.append(Sample(time.monotonic(), q, v))
+
+    def _take_sent(self, msg: JointTrajectory) -> None:
+        order = [list(msg.joint_names).index(joint) for joint in self.profile.arm_joints]
+        times = [Duration.from_msg(p.time_from_start).nanoseconds * 1e-9 for p in msg.points]
+        positions = np.array([p.positions for p in msg.points])[:, order]
+        velocities = np.array([p.velocities for p in msg.points])[:, order]
+        self.sent.append(Sent(time.monotonic(), np.array(times), positions, velocities))
+
+    def _take_status(self, msg: ControllerStatus) -> None:
+        self.statuses.append((time.monotonic(), msg))
+
+    # For the other thread
+
+    @property
+    def status(self) -> ControllerStatus:
+        """What the controller said last."""
+        return self.statuses[-1][1] if self.statuses else ControllerStatus()
+
+    def forget(self) -> None:
+        """Begin the records anew."""
+        newest = self.statuses[-1:]
+        self.sent, self.states, self.gripper, self.statuses = [], [], [], newest
+
+    def until(self, condition: Callable[[], object], what: str, timeout: float = REPLY_S) -> None:
+        """Wait for a condition; TimeoutError says what was waited for."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                raise TimeoutError(
+                    f"waited {timeout:g} s for {what}; the controller says: {self.status.reason}"
+                )
+            time.sleep(0.005)
+
+    def say(self, name: str, msg: Any) -> None:
+        """Publish as if it had come from where `name` comes from."""
+        self._out[name].publish(msg)
+
+    def intrude(self) -> Publisher:
+        """Return a publisher of deltas that is not the policy's, met by the controller."""
+        self._intruder = self.stranger.create_publisher(*topics.END_EFFECTOR_DELTA)
+        self.until(self._intruder.get_subscription_count, "the controller to meet a stranger")
+        return self._intruder
+
+    def retreat(self) -> None:
+        """Take that publisher away again."""
+        self.tamper.clear()
+        if self._intruder is not None:
+            self.stranger.destroy_publisher(self._intruder)
+            self._intruder = None
+
+    def speed(self) -> float:
+        """Return how fast the fastest joint was measured last, rad/s; 0 before the first."""
+        return float(np.abs(self.states[-1].velocity).max()) if self.states else 0.0
+
+    def instruct(self, text: str) -> None:
+        """Give an instruction until the policy says that it works on it; an empty text ends it."""
+        for _ in range(5):
+            self._instruction.publish(String(data=text))
+            try:
+                self.until(
+                    lambda: self.policy.instruction == text, f"the policy to take {text!r}", 3
+                )
+            except TimeoutError:
+                continue  # a node that has just started may not be listening yet
+            return
+        raise TimeoutError(f"the policy does not take {text!r}; it says: {self.policy.reason}")
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        """Call a service and return its answer."""
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = self.node.create_client(kind, name)
+        self.until(client.service_is_ready, f"the service {name}")
+        future = client.call_async(request)
+        self.until(future.done, f"an answer of {name}")
+        return future.result()
+
+    def arm(self) -> None:
+        """Arm the controller, whatever it was."""
+        reply = self.call(SetBool, "controller_node/arm", SetBool.Request(data=True))
+        if not reply.success:
+            raise RuntimeError(f"the controller cannot be armed: {reply.message}")
+
+    def reset(self) -> None:
+        """Lay the simulated table anew: the arm is at its start, at rest."""
+        reply = self.call(Trigger, "simulator_node/reset", Trigger.Request())
+        if not reply.success:
+            raise RuntimeError(f"the simulator cannot be reset: {reply.message}")
+
+    def set_parameter(self, node: str, name: str, value: Any) -> str:
+        """Set a parameter of a running node; return why it was refused, empty if it was not."""
+        request = SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()]
+        )
+        (result,) = self.call(SetParameters, f"{node}/set_parameters", request).results
+        return "" if result.successful else result.reason or "refused"
