@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 BOUND_S = 3.0  # to rest, on a machine that does other things as well
 QUIET_S = 0.8  # without motion, for the arm to be at rest
 STAY_S = 1.2  # after a fault is lifted, in which nothing may move by itself
+IN_MOTION = 4  # commands, after which the arm is under way
 MOVING = 0.15  # rad/s of the fastest joint: the arm is in full motion
 MOVED = 0.005  # rad; less is the servos' own
 READY_S = 60.0  # for the graph to start
@@ -58,8 +59,9 @@ class Outcome:
 class Bench:
     """The running graph, with the means to break it; one fault after another."""
 
-    def __init__(self, rig: FaultRig, processes: Processes, judge: Judge) -> None:
+    def __init__(self, rig: FaultRig, processes: Processes, judge: Judge, seed: int) -> None:
         self.rig, self._processes, self._judge = rig, processes, judge
+        self._rng = np.random.default_rng(seed)
         self._said = 0
         self._outcome = Outcome(FAULTS[0])
 
@@ -163,7 +165,9 @@ class Bench:
         rig.reset()
         rig.forget()
         rig.instruct(self.words())
-        rig.until(lambda: rig.speed() > MOVING, "the arm to move")
+        rig.until(lambda: len(rig.sent) >= IN_MOTION, "the arm to be moving")
+        time.sleep(self._rng.uniform(0.0, 0.2))  # so that faults strike at any phase of a step
+        rig.until(lambda: rig.speed() > MOVING, "the arm to be in full motion")
 
     def _wait_for_rest(self, struck: float) -> None:
         """Return when the joints have not moved for a while, or should long be at rest."""
@@ -183,7 +187,7 @@ def s_fast(state: Any) -> bool:
 
 @contextmanager
 def bench(
-    namespace: str = "faults", echo: Callable[[str, str], None] | None = None
+    namespace: str = "faults", seed: int = 0, echo: Callable[[str, str], None] | None = None
 ) -> Iterator[Bench]:
     """Start the graph, with what it says led through a FaultRig, until it is ready."""
     from rt2_ros.nodes.fault_rig import FaultRig, rig_graph
@@ -192,7 +196,7 @@ def bench(
     profile = RobotProfile.load(config_path("robots", "panda.yaml"))
     urdf = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
     with Processes(rig_graph(namespace), echo) as processes, FaultRig(namespace, profile) as rig:
-        running = Bench(rig, processes, Judge(profile, urdf))
+        running = Bench(rig, processes, Judge(profile, urdf), seed)
         end = time.monotonic() + READY_S
         while not (rig.states and rig.status.end_effector_pose.orientation.w and rig.policy.policy):
             processes.check()
@@ -300,6 +304,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("rt2 bench faults", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1, help="of each fault (default: 1)")
     parser.add_argument("--only", help="faults whose name holds this text")
+    parser.add_argument("--seed", type=int, default=0, help="of when they strike (default: 0)")
     parser.add_argument("--namespace", default="faults", help="of the graph (default: faults)")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--report", type=Path, help="Markdown file to write the table to")
@@ -312,7 +317,7 @@ def main(argv: list[str]) -> int:
 
     use_transport()
     outcomes = []
-    with bench(arguments.namespace) as running:
+    with bench(arguments.namespace, arguments.seed) as running:
         for fault in chosen * arguments.repeats:
             outcome = running.run(fault)
             outcomes.append(outcome)

@@ -208,7 +208,14 @@ class ControllerNode(BaseNode):
             self._send(self._arm.gripper_refused(reason))
 
     def _ask_bridge(self, arm: ArmController) -> None:
-        arm.blocked, arm.busy = self._bridge.problem(), self._bridge.busy()
+        arm.blocked = self._bridge.problem() or self._strangers()
+        arm.busy = self._bridge.busy()
+
+    def _strangers(self) -> str:
+        """Say so if not only one node publishes deltas: which is the policy cannot be told."""
+        name = self.resolve_topic_name(topics.END_EFFECTOR_DELTA.name)
+        count = self.count_publishers(name)
+        return f"{name} has {count} publishers: end all but the policy" if count > 1 else ""
 
     # What goes out
 
