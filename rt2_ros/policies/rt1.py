@@ -151,11 +151,11 @@ class RT1Policy:
         longest = max(map(len, windows))
         filled = [window + (longest - len(window)) * [window[-1]] for window in windows]
         past = torch.stack([torch.stack([seen.tokens for seen in window]) for window in filled])
-        state = None
+        states = None
         if model.config.state:
             raw = torch.stack([torch.stack([seen.state for seen in window]) for window in filled])
-            state = unit_state(self.action_space, raw.to(device))
-        logits = model.decide(past, state)
+            states = unit_state(self.action_space, raw.to(device))
+        logits = model.decide(past, states)
         ends = torch.tensor([len(window) - 1 for window in windows], device=device)
         newest = logits[torch.arange(len(windows), device=device), ends].float()
         newest[:, 0, 2:] = -torch.inf  # terminate is 0 or 1

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ class Run:
             batch_size=stage.batch_size, states=self.states, state_rows=stage.state_rows,
             seed=self.config.seed + 1000 * self.step + self.stage,
         )  # fmt: skip
-        batches = loader(mixture, self.config.workers)
+        batches: Iterator[Batch] = loader(mixture, self.config.workers)
         window: deque[Losses] = deque(maxlen=WINDOW)
         saved = time.monotonic()
         budget = stage.minutes * 60

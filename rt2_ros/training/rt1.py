@@ -1,13 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training RT-1, the baseline, on robot demonstrations alone: `rt2 train --config rt1-small`.
 
-The loss is the paper's cross-entropy over 256 bins for each of the eight dimensions, at every image
-of a window. A network of random weights needs help that the paper's, pretrained on ImageNet, does
-not; the aids are those that rt2-tiny has, on the same demonstrations, and a weight of 0 leaves each
-out: soft targets (neighbouring bins are nearly right), a first stage in which each cell of the
-picture says what it shows and where that thing's centre is, and two of TokenLearner's maps that are
-told to look at what is asked for.
-
 A stage ends when trainer and workers together have used its CPU-minutes: on a machine that is
 shared, wall time says little of what was spent.
 """
@@ -18,6 +11,7 @@ import json
 import os
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,24 +22,17 @@ from rich.console import Console
 from torch import nn
 
 from rt2_ros.actions import ActionSpace
-from rt2_ros.actions.bins import BINS
 from rt2_ros.data.episodes import Batch, EpisodeSource, Windows
 from rt2_ros.data.robot import SPACE
-from rt2_ros.data.samples import NOTHING
-from rt2_ros.data.split import ROBOT_NAMES
 from rt2_ros.models.rt1 import RT1, RT1Config
-from rt2_ros.models.rt1.model import unit_state
-from rt2_ros.models.tiny import sinusoids
 from rt2_ros.training import checkpoint, config
 from rt2_ros.training.data import loader
 from rt2_ros.training.engine import schedule, soften
-from rt2_ros.training.objective import SWITCH_WEIGHT, soft_targets
+from rt2_ros.training.rt1_objective import RT1Losses, RT1Objective
 
 SAVE_EVERY = 300.0  # s
 LOG_EVERY = 50  # steps
 WINDOW = 100  # steps that shown figures are averaged over
-SWITCHES = (0, 7)  # terminate and gripper: dimensions whose neighbouring bins are not nearly right
-LOOKING = 2  # maps of TokenLearner that are told where to look
 
 
 @dataclass(frozen=True)
@@ -109,100 +96,6 @@ class RT1TrainingConfig:
         return config.build(
             cls, {"name": path.stem, **raw, "stages": stages, "model": sizes}, str(path)
         )
-
-
-@dataclass
-class RT1Losses:
-    """One step's; `total` is what is minimised, the others are figures to show."""
-
-    total: torch.Tensor
-    error: float = 0.0  # bins between the likeliest and the expert's, over dx, dy, dz
-    last_error: float = 0.0  # the same at the windows' last images
-    switch_errors: float = 0.0  # share of wrong terminates and grippers
-    looks: float = 0.0  # share of pictures in which the first map's peak shows what is asked for
-    shown: float = 0.0  # share of cells with a thing that name it
-    parts: dict[str, float] = field(default_factory=dict)
-
-
-class RT1Objective(nn.Module):
-    """A model with the read-outs that only training needs."""
-
-    def __init__(self, model: RT1, space: ActionSpace) -> None:
-        super().__init__()
-        self.model, self.space = model, space
-        size = model.config.hidden
-        self.shows = nn.Linear(size, len(ROBOT_NAMES) + 1)
-        self.centre = nn.ModuleList(nn.Linear(size, size) for _ in "uv")
-        self.register_buffer("table", sinusoids(BINS, size))
-        weight = torch.ones(8)
-        weight[list(SWITCHES)] = SWITCH_WEIGHT
-        self.register_buffer("weight", weight)
-
-    def forward(self, batch: Batch, stage: RT1Stage, sigma: float) -> RT1Losses:
-        """Losses of one batch; sigma is the soft targets' width in bins."""
-        return self._act(batch, stage, sigma) if stage.acts else self._see(batch, sigma)
-
-    def _see(self, batch: Batch, sigma: float) -> RT1Losses:
-        """What each cell shows, and where the centre of that is."""
-        cells = self.model.features(batch.images.flatten(0, 1), None)
-        cells = nn.functional.layer_norm(cells, cells.shape[-1:])
-        shown = batch.shown.flatten(0, 1)
-        there = (shown != len(ROBOT_NAMES)) & (shown != NOTHING)
-        # Every cell with a thing, and one in eight without.
-        kept = there | ((shown != NOTHING) & (torch.rand(shown.shape, device=shown.device) < 0.125))
-        scores = self.shows(cells[kept])
-        named = nn.functional.cross_entropy(scores, shown[kept])
-        things, centres = cells[there], batch.centres.flatten(0, 1)[there]
-        placed = torch.stack(
-            [
-                _soft_loss(linear(things) @ self.table.T, centres[:, axis], sigma).mean()
-                for axis, linear in enumerate(self.centre)
-            ]
-        ).mean()
-        right = (scores.argmax(-1) == shown[kept])[there[kept]].float().mean()
-        parts = {"named": float(named.detach()), "placed": float(placed.detach())}
-        return RT1Losses(named + placed, shown=float(right), parts=parts)
-
-    def _act(self, batch: Batch, stage: RT1Stage, sigma: float) -> RT1Losses:
-        """What to do, at every image; and where to look."""
-        model, (count, length) = self.model, batch.images.shape[:2]
-        sentence = model.sentences(batch.texts).repeat_interleave(length, dim=0)
-        tokens, maps = model.look(batch.images.flatten(0, 1), sentence)
-        state = unit_state(self.space, batch.states) if model.config.state else None
-        logits = model.decide(tokens.unflatten(0, (count, length)), state)
-        told = batch.bins[..., 0] != NOTHING
-        bins, logits = batch.bins[told], logits[told].float()
-        loss = _soft_loss(logits, bins, sigma)
-        for dimension in SWITCHES:
-            loss[:, dimension] = nn.functional.cross_entropy(
-                logits[:, dimension], bins[:, dimension], reduction="none"
-            )
-        action = (loss * self.weight).sum() / (self.weight.sum() * len(bins))
-        named = batch.named.flatten(0, 1)
-        visible = named.any(-1)
-        chosen = maps[visible][:, :LOOKING].masked_fill(~named[visible][:, None], -torch.inf)
-        looking = -chosen.logsumexp(-1).mean()
-        total = action + stage.looking_weight * looking if stage.looking_weight else action
-        with torch.no_grad():
-            answer = logits.argmax(-1)
-            distance = (answer - bins)[:, 1:4].abs().float().mean(1)
-            last = torch.zeros_like(told)
-            last[:, -1] = True
-            wrong = (answer - bins)[:, list(SWITCHES)].abs() > BINS // 4
-            wrong[:, 0] = answer[:, 0] != bins[:, 0]
-            peak = maps[visible][:, 0].argmax(-1, keepdim=True)
-            looks = named[visible].gather(1, peak).float().mean()
-            at_last = distance[last[told]]
-        return RT1Losses(
-            total, float(distance.mean()), float(at_last.mean()) if len(at_last) else 0.0,
-            float(wrong.float().mean()), float(looks),
-            parts={"action": float(action.detach()), "looking": float(looking.detach())},
-        )  # fmt: skip
-
-
-def _soft_loss(logits: torch.Tensor, target: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Cross-entropy (...) of logits (..., 256) against soft targets around (...)."""
-    return -(soft_targets(target, sigma) * logits.float().log_softmax(-1)).sum(-1)
 
 
 def cpu_seconds() -> float:
@@ -294,7 +187,7 @@ class RT1Run:
         )  # fmt: skip
         self.objective.train()
         before = cpu_seconds()
-        batches = loader(windows, self.config.workers)
+        batches: Iterator[Batch] = loader(windows, self.config.workers)
         window: deque[RT1Losses] = deque(maxlen=WINDOW)
         saved, budget = time.monotonic(), stage.cpu_minutes * 60
         with (self.folder / "log.jsonl").open("a") as log:
@@ -322,7 +215,12 @@ class RT1Run:
         self.save()
 
     def _step(self, stage: RT1Stage, batch: Batch, sigma: float) -> RT1Losses:
-        losses = self.objective(_to(batch, self.device), stage, sigma)
+        batch, objective = _to(batch, self.device), self.objective
+        losses = (
+            objective.act(batch, sigma, stage.looking_weight)
+            if stage.acts
+            else objective.see(batch, sigma)
+        )
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
         norm = nn.utils.clip_grad_norm_(self.objective.parameters(), 1.0)

@@ -15,13 +15,8 @@ from rt2_ros.data.robot import SPACE
 from rt2_ros.data.samples import NOTHING
 from rt2_ros.models.rt1 import RT1, RT1Config
 from rt2_ros.policies import Observation, load_policy
-from rt2_ros.training.rt1 import (
-    RT1Objective,
-    RT1Run,
-    RT1Stage,
-    RT1TrainingConfig,
-    cpu_seconds,
-)
+from rt2_ros.training.rt1 import RT1Run, RT1Stage, RT1TrainingConfig, cpu_seconds
+from rt2_ros.training.rt1_objective import RT1Objective
 
 SIZES = RT1Config(
     image_size=32, history=2, period=0.25, width=0.25, depth=0.3, expand=2,
@@ -47,10 +42,10 @@ def batch():
     )  # fmt: skip
 
 
-def learn(objective, batch, stage, steps, rate=1e-2):
+def learn(objective, loss, steps=60, rate=1e-2):
     optimizer = torch.optim.AdamW(objective.parameters(), lr=rate)
     for _ in range(steps):
-        losses = objective(batch, stage, 1.0)
+        losses = loss()
         optimizer.zero_grad()
         losses.total.backward()
         optimizer.step()
@@ -63,16 +58,16 @@ def test_what_has_no_label_is_not_learned(batch):
     batch.named[1, 1] = False
     other = replace(batch, bins=batch.bins.clone(), images=batch.images.clone())
     other.images[1, 1] = 0  # the picture behind the window's end
-    before = objective(batch, STAGE, 1.0)
-    assert float(objective(other, STAGE, 1.0).total) == pytest.approx(float(before.total))
+    before = objective.act(batch, 1.0, 0.5)
+    assert float(objective.act(other, 1.0, 0.5).total) == pytest.approx(float(before.total))
     other.bins[1, 0, 1] = 0
-    assert float(objective(other, STAGE, 1.0).total) > float(before.total) + 1e-3
+    assert float(objective.act(other, 1.0, 0.5).total) > float(before.total) + 1e-3
 
 
 def test_a_batch_can_be_learned_by_heart(batch):
     torch.manual_seed(0)
     objective = RT1Objective(RT1(SIZES), SPACE)
-    losses = learn(objective, batch, STAGE, 60)
+    losses = learn(objective, lambda: objective.act(batch, 1.0, 0.5))
     assert losses.error < 1 and losses.switch_errors == 0.0 and losses.looks == 1.0
 
 
@@ -80,7 +75,7 @@ def test_seeing_names_cells_and_leaves_the_instruction_alone(batch):
     torch.manual_seed(0)
     objective = RT1Objective(RT1(SIZES), SPACE)
     film = objective.model.vision.films[0].both.weight
-    losses = learn(objective, batch, SEE, 60)
+    losses = learn(objective, lambda: objective.see(batch, 1.0))
     assert losses.shown == 1.0
     assert (film == 0).all()  # still the identity: no sentence was read
 
