@@ -7,6 +7,7 @@ from rt2_ros.cli import dispatch
 
 BENCHES = {
     "faults": ("rt2_ros.bench.faults", "what the arm does when things break"),
+    "policy": ("rt2_ros.bench.policy", "a decision's time, against generate and the machine"),
     "loop": ("rt2_ros.bench.loop", "latency, rates and load of the running graph"),
     "eval": ("rt2_ros.bench.evaluation", "the evaluation's runner against one table in a loop"),
     "control": ("rt2_ros.bench.control", "hostile deltas, and how the arm follows"),

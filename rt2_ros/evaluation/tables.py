@@ -126,7 +126,7 @@ class TableProcess:
         self._process.join(5.0)
 
 
-class _Table:
+class OneTable:
     """One table and the episode on it."""
 
     def __init__(self, image_size: int) -> None:
@@ -137,6 +137,7 @@ class _Table:
         self._size = image_size
 
     def begin(self, command: Begin) -> Reply:
+        """Lay the scene."""
         cell = command.cell
         self._disturb, self._random = cell.disturb, cell.random(command.seed, 1)
         self._scenario = cell.scenario(command.seed)
@@ -149,6 +150,7 @@ class _Table:
         return self._look(False)
 
     def act(self, command: Act) -> Reply:
+        """Take one step."""
         action = command.action
         self._note = command.note
         if action is not None:
@@ -205,7 +207,7 @@ class _Table:
 
 def _serve(connection: Connection, slots: int, image_size: int) -> None:
     """The process: answers until the caller hangs up."""
-    tables: list[_Table | None] = [None] * slots
+    tables: list[OneTable | None] = [None] * slots
     while True:
         try:
             commands = connection.recv()
@@ -216,7 +218,7 @@ def _serve(connection: Connection, slots: int, image_size: int) -> None:
             try:
                 table = tables[slot]
                 if table is None:
-                    table = tables[slot] = _Table(image_size)
+                    table = tables[slot] = OneTable(image_size)
                 begin = isinstance(command, Begin)
                 replies.append((slot, table.begin(command) if begin else table.act(command)))
             except Exception as error:  # whatever it is, other episodes go on

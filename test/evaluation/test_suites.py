@@ -93,7 +93,7 @@ def test_a_reasoning_task_has_one_right_answer_on_the_table():
 
 
 def test_test_seeds_and_training_seeds_are_apart():
-    assert 0 < len(split.TEST_SEEDS) and split.TEST_SEEDS.stop <= split.TRAIN_SEEDS.start
+    assert len(split.TEST_SEEDS) > 0 and split.TEST_SEEDS.stop <= split.TRAIN_SEEDS.start
 
 
 # Looks and typos.

@@ -95,3 +95,89 @@ def test_failures_have_reasons(tabletop, poses, reason):
 def test_a_task_for_what_is_not_there_cannot_be_judged(tabletop):
     with pytest.raises(KeyError, match="no 'unicorn' on the table"):
         Judge(Task("pick", "unicorn"), tabletop.reset(0))
+
+
+PLACING = {"apple": "red apple", "cup": "cup", "3": "keycap 3", "苹果": "red apple", "杯子": "cup"}
+
+
+@pytest.mark.parametrize(
+    ("instruction", "task"),
+    [
+        ("move the apple near the cup", Task("near", "red apple", "cup")),
+        ("Bring the apple to the cup.", Task("near", "red apple", "cup")),
+        ("please put an apple next to the cup", Task("near", "red apple", "cup")),
+        ("move the apple to 3", Task("near", "red apple", "keycap 3")),
+        ("put the apple on the cup", Task("on", "red apple", "cup")),
+        ("could you place the apple on top of the cup, please?", Task("on", "red apple", "cup")),
+        ("take the apple", Task("pick", "red apple")),
+        ("把苹果移到杯子旁边", Task("near", "red apple", "cup")),
+        ("请把苹果放在杯子上。", Task("on", "red apple", "cup")),
+        ("把苹果拿起来", Task("pick", "red apple")),
+    ],
+)
+def test_things_are_put_somewhere_in_many_words(instruction, task):
+    assert parse_task(instruction, PLACING.__getitem__) == task
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("near", "cup"), "target: '', expected a name for 'near'"),
+        (("pick", "cup", "apple"), "target: 'apple', expected none for 'pick'"),
+        (("on", "cup", "cup"), "target: 'cup', expected another thing"),
+    ],
+)
+def test_targets_that_make_no_sense_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Task(*arguments)
+
+
+def placed(tabletop, x, y, task=None, held=None, others=()):
+    """Verdict on thing 1 that was lifted, and then lies at (x, y); thing 2 lies at (0.6, -0.1)."""
+    task = task or Task("near", "thing 1", "thing 2")
+    rest = [LAYOUT[1], *others]
+    tabletop.pose([0.45, 0, 0.2], 0.08, [LAYOUT[0], *rest])
+    judge = Judge(task, tabletop.state())
+    tabletop.pose([0.6, 0.1, 0.15], 0.0, rest, held="thing 1")
+    judge.watch(tabletop.state())
+    if held:
+        tabletop.pose([x, y, 0.02], 0.0, rest, held="thing 1")
+    else:
+        tabletop.pose([0.45, 0.1, 0.2], 0.08, [("thing 1", (x, y, 0.025), 0.0), *rest])
+    judge.watch(tabletop.state())
+    return judge.verdict()
+
+
+def test_lying_beside_the_target_is_near_it(tabletop):
+    assert placed(tabletop, 0.6, 0.0).success  # 10 cm between centres
+    assert placed(tabletop, 0.52, -0.1).success
+
+
+def test_too_far_still_held_or_nearer_to_something_else_is_not_near(tabletop):
+    assert placed(tabletop, 0.6, 0.02).reason == "misplaced"  # 12 cm
+    held = placed(tabletop, 0.6, 0.0, held=True)
+    assert not held.success and held.reason == "timeout"
+    nearer = [("thing 3", (0.6, 0.08, 0.025), 0.0)]
+    assert placed(tabletop, 0.6, 0.0, others=nearer).reason == "misplaced"
+
+
+def test_what_lies_on_a_card_is_on_it_and_what_lies_beside_it_is_not(tabletop):
+    task = Task("on", "thing 1", "thing 2")
+    card = ("thing 2", (0.6, -0.1, 0.004), 0.0, "card")
+    start = [LAYOUT[0], card]
+    tabletop.pose([0.45, 0, 0.2], 0.08, start)
+    for x, y, z, success in ((0.6, -0.1, 0.033, True), (0.6, -0.04, 0.025, False),
+                             (0.61, -0.12, 0.033, True), (0.6, -0.1, 0.20, False)):  # fmt: skip
+        judge = Judge(task, tabletop.state())
+        tabletop.pose([0.45, 0, 0.2], 0.08, [("thing 1", (x, y, z), 0.0), card])
+        judge.watch(tabletop.state())
+        assert judge.verdict().success is success, (x, y, z)
+
+
+def test_a_policy_that_keeps_running_into_limits_is_told_apart(tabletop):
+    tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT)
+    judge = Judge(TASK, tabletop.state())
+    for limited in (True, True, False):
+        tabletop.pose([0.55, 0, 0.2], 0.08, LAYOUT)
+        judge.watch(tabletop.state(), limited)
+    assert judge.verdict().reason == "limit hit"
