@@ -147,8 +147,8 @@ def _shapes(model: pin.Model, xml: str) -> pin.GeometryModel:
         )
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"robot_description: a collision mesh cannot be read ({error}); source the workspace "
-            "that has it, or set self_collision: false to go without"
+            f"robot_description: a collision mesh cannot be read ({' '.join(str(error).split())}); "
+            "source the workspace that has it, or set self_collision: false to go without"
         ) from None
     for shape in shapes.geometryObjects:
         if isinstance(shape.geometry, coal.BVHModelBase):

@@ -94,7 +94,7 @@ class RobotProfile:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "gripper_action":
+            if field.name in ("gripper_joint", "gripper_controller", "gripper_action"):
                 _require(isinstance(value, str), field.name, value, "a text")
             elif field.type == "str":
                 _require(isinstance(value, str) and value, field.name, value, "a non-empty text")
@@ -139,6 +139,9 @@ class RobotProfile:
             self.gripper_action,
             f"{'a name' if by_action else 'empty'}, as gripper_command is {self.gripper_command}",
         )
+        for key in ("gripper_joint", "gripper_controller"):
+            named = getattr(self, key) != "" or self.gripper_command == "none"
+            _require(named, key, "", f"a name, as gripper_command is {self.gripper_command}")
         deadband = self.gripper_deadband
         _require(0 < deadband < 1, "gripper_deadband", deadband, "in 0..1")
         _require(
@@ -220,6 +223,8 @@ class RobotProfile:
                 f"at most {theirs:g} rad/s, the URDF's",
             )
         arm.narrow(self.joint_lower, self.joint_upper)
+        if not self.gripper_joint:
+            return arm
         gripper = Kinematics(urdf, [self.gripper_joint], self.base_frame, self.base_frame)
         for key in ("gripper_open", "gripper_closed"):
             low, high, value = gripper.lower[0], gripper.upper[0], getattr(self, key)

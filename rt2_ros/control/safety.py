@@ -124,7 +124,7 @@ class SafetyFilter:
         if gripper != delta.gripper:
             text = f"gripper {delta.gripper:.2f} cut to {gripper:.0f}"
             changes.append(Change("gripper", text))
-        if (
+        if self._profile.gripper_command != "none" and (
             situation.gripper is None
             or abs(gripper - situation.gripper) > self._profile.gripper_deadband
         ):

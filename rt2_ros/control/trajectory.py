@@ -116,7 +116,8 @@ class Chunk:
         """Return times (k,) and positions, velocities, accelerations (k, n): `count` of them evenly
         spread, both ends among them, and all the inner points.
         """
-        times = np.unique([*np.linspace(0.0, self.duration, count), *self.times])
+        times = np.sort([*np.linspace(0.0, self.duration, count), *self.times])
+        times = times[np.diff(times, append=np.inf) > _GRID / 100]  # a point on the grid once
         return times, *self.at(times)
 
     def at(self, times: Array) -> tuple[Array, Array, Array]:

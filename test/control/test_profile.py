@@ -45,6 +45,18 @@ def test_closedness_runs_from_open_to_closed(profile):
         ("table_height", 0.2, "workspace_min z: 0.012, expected above table_height, 0.2"),
         ("gripper_closed", 0.04, "gripper_open: 0.04, expected different from gripper_closed"),
         ("speed", 1.0, "speed: not a key of a robot profile"),
+        ("bridge", "magic", "bridge: 'magic', expected one of joint_trajectory, moveit_servo"),
+        ("servo_command", "joint", "servo_command: 'joint', expected one of twist, pose"),
+        ("gripper_action", "cmd", "gripper_action: 'cmd', expected empty, as gripper_command is"),
+        ("gripper_command", "parallel_gripper", "gripper_action: '', expected a name, as"),
+        ("keep_out", [[0, 0, 0]], "keep_out: .*, expected a list of boxes"),
+        ("keep_out", [[[0, 0, 0], [1, 0, 1]]], "keep_out: .*, expected a list of boxes"),
+        ("self_collision", 1, "self_collision: 1, expected true or false"),
+        ("singularity_slow", 40, "singularity_slow: 40.0, expected in 1 .. singularity_stop, 30"),
+        ("min_confidence", 1.5, "min_confidence: 1.5, expected in 0..1"),
+        ("ensemble_horizon", 1.5, "ensemble_horizon: 1.5, expected a whole number"),
+        ("ensemble_horizon", 0, "ensemble_horizon: 0, expected 1 or more"),
+        ("smoothing_time", -0.1, "smoothing_time: -0.1, expected 0 or more"),
     ],
 )
 def test_errors_name_key_value_and_expected(data, tmp_path, key, value, message):
@@ -93,3 +105,34 @@ def test_a_joint_of_the_arm_that_the_urdf_lacks_is_named(profile, urdf):
     names = ("panda_joint1x", *profile.arm_joints[1:])
     with pytest.raises(ValueError, match="joint 'panda_joint1x': not in the URDF"):
         dataclasses.replace(profile, arm_joints=names).kinematics(urdf)
+
+
+ROBOTS = ("fr3", "gen3", "iiwa14", "panda", "template", "xarm7")
+
+
+def test_these_robots_are_there():
+    assert {p.stem for p in config_path("robots").glob("*.yaml")} >= set(ROBOTS)
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_each_profile_is_valid_and_sees_to_it_that_a_person_can_stop_it(robot):
+    profile = RobotProfile.load(config_path("robots", f"{robot}.yaml"))
+    assert profile.name == robot
+    assert len(profile.arm_joints) == 7
+    # An arm at full tip speed comes to rest in 10 cm.
+    assert profile.max_linear_speed**2 / (2 * profile.max_linear_acceleration) < 0.1
+    assert profile.time_to_live <= 1.0
+
+
+def test_the_template_explains_every_key():
+    lines = config_path("robots", "template.yaml").read_text().splitlines()
+    keys = [line for line in lines if line and not line.startswith("#")]
+    assert [line for line in keys if "#" not in line] == []
+    assert len(keys) == len(dataclasses.fields(RobotProfile))
+
+
+def test_a_robot_without_a_gripper_needs_no_gripper_joint(profile, urdf):
+    changes = {"gripper_command": "none", "gripper_joint": "", "gripper_controller": ""}
+    dataclasses.replace(profile, **changes).kinematics(urdf)
+    with pytest.raises(ValueError, match="gripper_joint: '', expected a name, as gripper_command"):
+        dataclasses.replace(profile, gripper_joint="")
