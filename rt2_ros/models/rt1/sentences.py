@@ -10,11 +10,14 @@ about words that no demonstration used; learned words know those of the demonstr
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+
+KNOWN = 4096  # sentences whose vectors are kept: the same ones come again and again
 
 
 class Words(nn.Module):
@@ -62,15 +65,16 @@ class Frozen(nn.Module):
             )
         object.__setattr__(self, "encoder", encoder)  # no part of the model's weights
         self.register_buffer("anchor", torch.zeros(0), persistent=False)  # knows the device
+        self._known = lru_cache(maxsize=KNOWN)(self._embed)
 
-    @torch.no_grad()
     def forward(self, texts: list[str]) -> torch.Tensor:
         """(len(texts), size), each of length 1."""
-        inputs = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        states = self.encoder(**inputs).last_hidden_state
-        mask = inputs["attention_mask"][..., None]
-        mean = (states * mask).sum(1) / mask.sum(1)
-        return nn.functional.normalize(mean, dim=-1).to(self.anchor.device)
+        return torch.stack([self._known(text) for text in texts]).to(self.anchor.device)
+
+    @torch.no_grad()
+    def _embed(self, text: str) -> torch.Tensor:
+        inputs = self.tokenizer(text, truncation=True, return_tensors="pt")
+        return nn.functional.normalize(self.encoder(**inputs).last_hidden_state[0].mean(0), dim=-1)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Nothing: config.json says which encoder it was."""
