@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -47,7 +48,7 @@ def run(wanted: list[Episode], player: PolicyPlayer) -> int:
             return sum(record.success for record in records.records)
 
 
-def measure(policy: str, count: int, repeats: int, seed: int) -> dict[str, object]:
+def measure(policy: str, count: int, repeats: int, seed: int) -> dict[str, Any]:
     """Episodes per minute of both (medians), their ratio, and successes, which must be alike."""
     from rt2_ros.policies import load_policy
 
@@ -95,7 +96,7 @@ def main(argv: list[str]) -> int:
         )
     console = Console()
     console.print(table)
-    low, high = figures["speedup_range"]  # type: ignore[misc]
+    low, high = figures["speedup_range"]
     console.print(f"{figures['speedup_vs_loop']:.2f} times as many ({low:.2f} to {high:.2f})")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -154,7 +154,8 @@ def build_table() -> int:
     """Write `pictographs.tsv` from the system's Unicode data; returns the number of rows."""
     english, chinese = _annotations("en"), _annotations("zh")
     group = subgroup = ""
-    rows, seen = [], set()
+    rows: list[dict[str, str]] = []
+    seen: set[str] = set()
     for line in (UNICODE / "emoji" / "emoji-test.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("# group:"):
             group = line.split(":", 1)[1].strip()

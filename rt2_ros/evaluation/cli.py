@@ -180,8 +180,8 @@ def _publish(args: argparse.Namespace, runs: Sequence[RunFolder]) -> None:
     console.print(f"report: {page}")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        figures = [_figures(run) for run in runs]
-        whole = figures[0] if len(figures) == 1 else {"runs": figures}
+        each = [_figures(run) for run in runs]
+        whole = each[0] if len(each) == 1 else {"runs": each}
         args.json.write_text(json.dumps(whole, indent=1) + "\n")
     if args.results:
         update_results(RESULTS, runs)

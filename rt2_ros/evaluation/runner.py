@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from rt2_ros.data.split import TEST_SEEDS
 from rt2_ros.evaluation.records import EpisodeRecord
@@ -203,7 +203,7 @@ class _Stage:
     def end(self, playing: _Playing, reply: Ended | Crashed) -> None:
         """Write the record."""
         episode = playing.episode
-        common = {
+        common: dict[str, Any] = {
             "policy": self._player.name,
             "suite": episode.cell.suite, "cell": episode.cell.name, "seed": episode.seed,
             "latency_ms": tuple(playing.latency_ms), "confidence": tuple(playing.confidence),

@@ -115,7 +115,10 @@ class Case:
         while True:
             layout = random_layout(random, names, kinds, APART if cards else 0.0)
             centres = [np.asarray(placement.position)[:2] for placement in layout]
-            if self.task != "near" or free_place(*centres[:2], centres[2:])[1] >= CLEARANCE:
+            if self.task != "near":
+                break
+            _, clearance = free_place(centres[0], centres[1], centres[2:])
+            if clearance >= CLEARANCE:
                 break
         phrase = str(random.choice(self.phrases))
         words = {"object": thing, "target": self.target, "other": blocks[0] if blocks else ""}
