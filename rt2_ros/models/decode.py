@@ -81,6 +81,7 @@ class Decoder:
     """Decodes with one model; what it prepares for that is kept."""
 
     def __init__(self, model: PreTrainedModel) -> None:
+        self.forwards = 0  # of the model, so far
         self._model, self._head = model, Head(model)
         self._lean = None if misfit(model) else LeanWeights(model)
         # A sliding window forgets for good what a wrong guess has pushed out.
@@ -118,15 +119,18 @@ class Decoder:
                 )
                 for prompt in batch
             ]
-            _decode(rows, forward, self._head, smoothing)
+            self.forwards += _decode(rows, forward, self._head, smoothing)
             stages.mark("decode")
             latency = stages.seconds()
             answers += [Answer(row.steps, latency) for row in rows]
         return answers
 
 
-def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing) -> None:
+def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing) -> int:
+    """Write every row to its end; how many forwards that took."""
+    forwards = 0
     while any(row.open for row in rows):
+        forwards += 1
         reading = [row.read() for row in rows]
         hidden = forward(reading)
         places = [
@@ -138,6 +142,7 @@ def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing
         for (row, _, _), step in zip(places, chosen, strict=True):
             row.take(step)
         forward.forget([row.settle() for row in rows])
+    return forwards
 
 
 class _Row:

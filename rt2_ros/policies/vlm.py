@@ -29,9 +29,9 @@ from rt2_ros.actions import (
     choose_vocabulary,
     question_prompt,
 )
-from rt2_ros.models.constrain import Smoothing, Step
+from rt2_ros.models.constrain import Smoothing, Step, generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
-from rt2_ros.models.prepare import Preparation
+from rt2_ros.models.prepare import Preparation, by_processor
 from rt2_ros.paths import find_folder
 from rt2_ros.policies.base import Decision, Observation
 from rt2_ros.policies.memory import AnswerMemory
@@ -64,7 +64,7 @@ class VlmPolicy:
                 f"policy {name}: prefix_attention is {prefix_attention!r}; expected full or causal"
             )
         self.name, self.action_space = name, space
-        self._model, self._causal = model, prefix_attention == "causal"
+        self.model, self._processor, self._causal = model, processor, prefix_attention == "causal"
         words = choose_vocabulary(processor.tokenizer, vocabulary, vocabulary_ids)
         image_token = getattr(processor, "image_token_id", None)
         forbidden = [] if image_token is None else [image_token]
@@ -139,6 +139,26 @@ class VlmPolicy:
             decisions[index] = self._decision(answer, prepare)
         return [decisions[index] for index in range(len(observations))]
 
+    @property
+    def forwards(self) -> int:
+        """How many times the model has computed so far."""
+        return self._decode.forwards
+
+    def infer_by_generate(self, observation: Observation) -> Decision:
+        """What `infer` is held to: the processor, and the model's own `generate`, masked."""
+        begun = time.perf_counter()
+        inputs = self._to_model(
+            by_processor(self._processor, observation.image, self._prompt(observation))
+        )
+        prepared = time.perf_counter()
+        steps = generate(self.model, inputs, self._grammar, smoothing=self._smoothing)
+        generated = time.perf_counter() - prepared
+        return self._decision(Answer(steps, {"generate": generated}), prepared - begun)
+
+    def prompt_length(self, observation: Observation) -> int:
+        """Tokens that the model reads before it answers, those of the image included."""
+        return self._inputs(observation.image, self._prompt(observation))["input_ids"].shape[1]
+
     def _prompt(self, observation: Observation) -> str:
         """The question to the model; ValueError where it cannot be asked."""
         if not self.action_space.has_state:
@@ -168,10 +188,12 @@ class VlmPolicy:
         return self._words.text(self._decode([Prompt(inputs)], self._answers)[0].tokens)
 
     def _inputs(self, image: NDArray[np.uint8], prompt: str) -> dict[str, torch.Tensor]:
-        inputs = self._prepare(image, prompt)
+        return self._to_model(self._prepare(image, prompt))
+
+    def _to_model(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if self._causal:
             inputs.pop("token_type_ids", None)
-        model = self._model
+        model = self.model
         return {
             key: value.to(model.device, model.dtype if value.is_floating_point() else None)
             for key, value in inputs.items()

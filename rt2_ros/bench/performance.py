@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of `rt2 bench policy`: tables in the terminal, docs/performance.md and its plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rt2_ros.bench.shapes import SHAPES
+
+Rows = list[tuple[str, ...]]
+
+
+def decision_rows(result: dict[str, Any]) -> Rows:
+    """How long a decision takes, by way of deciding."""
+    forwards = result["forwards"]
+    rows: Rows = []
+    for name, key, count, speedup in (
+        ("Hugging Face `generate`", "generate_ms", "", 1.0),
+        ("rt2_ros", "ours_ms", f"{forwards['ours']}", result["speedup_vs_generate"]),
+        ("rt2_ros, without guesses", "no_guesses_ms", f"{forwards['no_guesses']}",
+         result["speedup_no_guesses"]),
+    ):  # fmt: skip
+        figure = result[key]
+        rows.append((name, f"{figure['p50']:.1f} ms", f"{figure['p99']:.1f} ms", count,
+                     f"{speedup:.2f}"))  # fmt: skip
+    floor = sum(result["floor"].values())
+    rows.append(("floor of this machine", f"{floor:.1f} ms", "", "", ""))
+    return rows
+
+
+def stage_rows(result: dict[str, Any]) -> Rows:
+    """Where the time goes, beside the floor."""
+    return [
+        (
+            name,
+            f"{took:.2f} ms",
+            f"{result['floor'][name]:.2f} ms" if name in result["floor"] else "",
+        )
+        for name, took in result["stages"].items()
+    ]
+
+
+def batch_rows(batch: dict[str, float]) -> Rows:
+    """Decisions per second by batch size."""
+    first = batch["1"]
+    return [
+        (size, f"{ms:.1f} ms", f"{1e3 / ms:.1f}", f"{first / ms:.2f}") for size, ms in batch.items()
+    ]
+
+
+def floor_rows(result: dict[str, Any]) -> Rows:
+    """The floor of each shape on each accelerator."""
+    rows = []
+    for key, machines in result["accelerators"].items():
+        for machine, figure in machines.items():
+            plain, guessed = figure["floor_ms"], figure["floor_guessed_ms"]
+            rows.append((SHAPES[key].name, machine, f"{plain:.1f} ms", f"{1e3 / plain:.1f} Hz",
+                         f"{1e3 / guessed:.1f} Hz"))  # fmt: skip
+    return rows
+
+
+def gpu_rows(gpu: dict[str, Any]) -> Rows:
+    """What the GPU took for each shape."""
+    return [
+        (f["name"], f"{f['generate_ms']:.1f} ms", f"{f['ours_ms']:.1f} ms",
+         f"{f['floor_ratio']:.2f}", f"{f['batch']['1'] / f['batch']['8']:.1f}",
+         f"{f['peak_memory_mb']:.0f} MB", "yes" if f["same_tokens"] else "NO")
+        for f in gpu.values()
+    ]  # fmt: skip
+
+
+DECISION = ("way", "median", "p99", "forwards", "times faster")
+STAGE = ("stage", "median", "floor")
+BATCH = ("robots", "per decision", "decisions per second", "of one alone")
+FLOOR = ("shape, bf16", "accelerator", "floor", "at most", "at most, 3 forwards")
+GPU = (
+    "shape, bf16",
+    "generate",
+    "rt2_ros",
+    "of the floor",
+    "batch 8",
+    "peak memory",
+    "same tokens",
+)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the tables."""
+    console = Console(highlight=False)
+    for title, head, rows in _tables(result):
+        table = Table(*head, title=title)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(f"peak memory of this process: {result['peak_memory_mb']:.0f} MB")
+
+
+def _tables(result: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+    yield "One decision", DECISION, decision_rows(result)
+    yield "Where the time goes", STAGE, stage_rows(result)
+    yield "Several robots at once", BATCH, batch_rows(result["batch"])
+    for kind, unit, title in (
+        ("image", "px", "Picture size"),
+        ("prompt", "tokens", "Prompt length"),
+    ):
+        if kind in result["costs"]:
+            rows = [(f"{n} {unit}", f"{ms:.1f} ms") for n, ms in result["costs"][kind].items()]
+            yield title, (title.lower(), "per decision"), rows
+    if "gpu" in result:
+        yield "Larger shapes on this GPU", GPU, gpu_rows(result["gpu"])
+    yield "Larger shapes: the floor by vendors' figures", FLOOR, floor_rows(result)
+
+
+def write(result: dict[str, Any], folder: Path) -> None:
+    """FOLDER/performance.md and FOLDER/performance.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    same = "the same tokens" if result["same_tokens"] else "DIFFERENT TOKENS"
+    machine = result["machine"]
+    parts = [
+        "# Performance",
+        "Written by `rt2 bench policy --docs docs`; never by hand.",
+        f"{result['policy']} in {result['dtype']} on {result['device']}, {result['threads']} "
+        f"threads, {result['repeats']} decisions of one episode, the ways of deciding in turn: "
+        f"{same}. Measured on this machine: {machine['gb_per_s']:.1f} GB/s reading as many bytes "
+        f"as the language model has, {machine['gflop_per_s']:.0f} GFLOP/s multiplying. Peak memory "
+        f"of the whole measurement: {result['peak_memory_mb']:.0f} MB.",
+        "![Roofline](performance.png)",
+    ]
+    for title, head, rows in _tables(result):
+        lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(r) for r in rows)]
+        parts += [f"## {title}", "\n".join(f"| {line} |" for line in lines)]
+    if "gpu" not in result:
+        parts.append("The larger shapes were not measured: this machine has no GPU.")
+    else:
+        notes = [f"{f['name']}: {f['note']}." for f in result["gpu"].values() if f["note"]]
+        parts += notes
+    (folder / "performance.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    plot(result, folder / "performance.png")
+
+
+def plot(result: dict[str, Any], file: Path) -> None:
+    """Stages against their floor, and decisions per second against the size of a batch."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (stages, batch) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    names = [name for name in result["stages"] if name in result["floor"]]
+    places = range(len(names))
+    stages.bar([p - 0.2 for p in places], [result["stages"][n] for n in names], 0.4, label="taken")
+    stages.bar([p + 0.2 for p in places], [result["floor"][n] for n in names], 0.4, label="floor")
+    stages.set_xticks(list(places), names)
+    stages.set_ylabel("ms")
+    stages.set_title("One decision and the roofline")
+    stages.legend()
+    sizes = [int(size) for size in result["batch"]]
+    batch.plot(sizes, [1e3 / ms for ms in result["batch"].values()], "o-", label="measured")
+    floor = sum(result["floor"].values())
+    batch.axhline(1e3 / floor, linestyle="--", label="floor, one robot")
+    batch.set_xscale("log", base=2)
+    batch.set_xticks(sizes, [str(size) for size in sizes])
+    batch.set_ylim(bottom=0)
+    batch.set_xlabel("robots at once")
+    batch.set_ylabel("decisions per second")
+    batch.set_title("Throughput")
+    batch.legend()
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2 bench policy`: a decision's time against Hugging Face `generate`, and against the machine.
+
+    rt2 bench policy --json out/policy.json
+    rt2 bench policy --docs docs                        # docs/performance.md and its plot
+    rt2 bench policy --bandwidth 1792 --tflops 209      # the floor on an accelerator of your own
+
+The policy acts on a simulated table once; then each picture of that episode is decided upon in turn
+by (a) the model's own `generate` with the grammar as a logits processor, (b) the policy, (c) the
+policy without its past answers as guesses. They take turns, so that whatever else the machine does
+strikes all three; medians are given, and the median of the ratios. The floor is what this machine's
+memory and multiplications would need at least (`rt2_ros.bench.roofline`).
+
+Where there is a GPU, the larger shapes are measured there with random weights; without one their
+floor is printed for accelerators that are known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rt2_ros.bench import performance, shapes
+from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured
+from rt2_ros.policies import Observation, load_policy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from rt2_ros.policies.vlm import VlmPolicy
+
+BATCHES = (1, 2, 4, 8, 16)
+IMAGE_SIDES = (96, 144, 192, 288, 384)  # px, of the default model's kind
+PROMPTS = (16, 32, 64, 128, 256)  # tokens
+WARM_UP = 3
+LATER_READ = 4.0  # tokens that a forward after the first reads, about: choices and guesses
+
+
+def main(argv: list[str]) -> int:
+    """Measure, print, write; 1 where the policy does not write what `generate` writes."""
+    args = _parser().parse_args(argv)
+    if args.repeats < 4:
+        raise ValueError(f"--repeats is {args.repeats}; expected 4 or more")
+    machines = dict(MACHINES)
+    if args.bandwidth or args.tflops:
+        if not (args.bandwidth and args.tflops):
+            raise ValueError("--bandwidth and --tflops go together")
+        machines = {"given": Machine("given", args.bandwidth * 1e9, args.tflops * 1e12)}
+    torch.set_num_threads(args.threads or torch.get_num_threads())
+    policy: Any = load_policy(args.policy, threads=torch.get_num_threads())
+    if not hasattr(policy, "infer_by_generate"):
+        raise ValueError(f"policy {policy.name}: type vlm is measured; this one has no generate")
+    result = measure(policy, args.repeats, args.seed)
+    result["accelerators"] = floors(machines)
+    if torch.cuda.is_available():
+        result["gpu"] = {
+            name: measure_shape(name, args.repeats, args.seed) for name in shapes.SHAPES
+        }
+    performance.show(result)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if args.docs:
+        performance.write(result, args.docs)
+    if not result["same_tokens"]:
+        print("rt2 bench policy: the policy and generate wrote different answers", file=sys.stderr)
+    return 0 if result["same_tokens"] else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("rt2 bench policy", description="Measure decisions.")
+    parser.add_argument("--policy", default="rt2-tiny", help="name, YAML file or checkpoint folder")
+    parser.add_argument("--repeats", type=int, default=40, help="of each figure (default: 40)")
+    parser.add_argument("--seed", type=int, default=0, help="of the table (default: 0)")
+    parser.add_argument("--threads", type=int, help="(default: one for each core)")
+    parser.add_argument("--bandwidth", type=float, help="of an accelerator's memory, GB/s")
+    parser.add_argument("--tflops", type=float, help="dense bf16 rate of that accelerator, TFLOP/s")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--docs", type=Path, help="folder for performance.md and performance.png")
+    return parser
+
+
+def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
+    """Everything about one policy on this machine; seconds become ms in the result."""
+    seen = episode(policy, repeats + WARM_UP, seed)
+    fresh = (f"fresh {n}" for n in count())
+    forwards: dict[str, list[int]] = {"ours": [], "no_guesses": []}
+    stages: list[dict[str, float]] = []
+    texts: list[tuple[str, ...]] = []
+
+    def counted(name: str, observation: Observation) -> str:
+        before = policy.forwards
+        decision = policy.infer(observation)
+        forwards[name].append(policy.forwards - before)
+        if name == "ours":
+            stages.append(dict(decision.latency))
+        return decision.text
+
+    ways: dict[str, Callable[[Observation], str]] = {
+        "generate": lambda o: policy.infer_by_generate(o).text,
+        "ours": lambda o: counted("ours", o),
+        "no_guesses": lambda o: counted("no_guesses", replace(o, episode=next(fresh))),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for observation in seen:
+        written = []
+        for name, way in ways.items():
+            begun = time.perf_counter()
+            written.append(way(observation))
+            seconds[name].append(time.perf_counter() - begun)
+        texts.append(tuple(written))
+    taken = {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
+    mean = {name: float(np.mean(values[WARM_UP:])) for name, values in forwards.items()}
+    floor, machine = _floor(policy, seen[0], mean["ours"])
+    names = ("prepare", "vision", "prefill", "decode")
+    ours = float(np.median(taken["ours"]))
+    return {
+        "policy": policy.name,
+        "device": str(policy.model.device),
+        "dtype": str(policy.model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "repeats": repeats,
+        "seed": seed,
+        "same_tokens": all(len(set(written)) == 1 for written in texts),
+        "generate_ms": _percentiles(taken["generate"]),
+        "ours_ms": _percentiles(taken["ours"]),
+        "no_guesses_ms": _percentiles(taken["no_guesses"]),
+        "speedup_vs_generate": _round(np.median(taken["generate"] / taken["ours"])),
+        "speedup_no_guesses": _round(np.median(taken["generate"] / taken["no_guesses"])),
+        "forwards": {name: _round(value) for name, value in mean.items()},
+        "stages": {n: _ms(np.median([s[n] for s in stages[WARM_UP:]])) for n in names},
+        "floor": {name: _ms(value) for name, value in floor.items()},
+        "floor_ratio": _round(ours / sum(floor.values())),
+        "machine": {"gb_per_s": machine.bandwidth / 1e9, "gflop_per_s": machine.rate / 1e9},
+        "batch": batches(policy, seen, max(4, repeats // 4)),
+        "costs": costs(max(4, repeats // 4), seed) if policy.model.device.type == "cpu" else {},
+        "peak_memory_mb": _round(peak_memory(policy.model.device)),
+    }
+
+
+def episode(policy: VlmPolicy, length: int, seed: int) -> list[Observation]:
+    """What the policy sees of simulated tables on which it acts itself."""
+    from rt2_ros.data.images import square
+    from rt2_ros.data.split import ROBOT_NAMES
+    from rt2_ros.sim.env import TabletopEnv
+    from rt2_ros.sim.tabletop import Tabletop
+
+    env = TabletopEnv(Tabletop(ROBOT_NAMES))
+    seen: list[Observation] = []
+    for table in count(seed):
+        now, over = env.reset(table), False
+        while not over:
+            assert now.image is not None
+            image = square(now.image, policy.image_size)
+            seen.append(Observation({"scene": image}, now.instruction, now.state, 0, str(table)))
+            if len(seen) == length:
+                return seen
+            now, over = env.step(policy.infer(seen[-1]).action)
+    raise AssertionError("tables do not end")
+
+
+def _floor(
+    policy: VlmPolicy, observation: Observation, forwards: float
+) -> tuple[dict[str, float], Machine]:
+    model = policy.model
+    vision = model.config.vision_config
+    patches = (vision.image_size // vision.patch_size) ** 2
+    work = Work.of(model, patches=patches, tokens=policy.prompt_length(observation))
+    machine = measured(work.item * work.text, model.device, model.dtype)
+    return work.floor(machine, forwards, LATER_READ), machine
+
+
+def batches(policy: VlmPolicy, seen: Sequence[Observation], repeats: int) -> dict[str, float]:
+    """Milliseconds per decision where so many robots, each elsewhere in its episode, are
+    served together.
+    """
+    taken: dict[int, list[float]] = {size: [] for size in BATCHES}
+    for step in range(repeats + 1):
+        for size in BATCHES:
+            robots = [
+                replace(seen[(step + 3 * robot) % len(seen)], episode=f"{size} robot {robot}")
+                for robot in range(size)
+            ]
+            begun = time.perf_counter()
+            policy.infer_batch(robots)
+            taken[size].append((time.perf_counter() - begun) / size)
+    return {str(size): _ms(np.median(values[1:])) for size, values in taken.items()}
+
+
+def costs(repeats: int, seed: int) -> dict[str, dict[str, float]]:
+    """Milliseconds against image side and prompt length, for models of the default one's kind."""
+    cases = {("image", side): (side, 24) for side in IMAGE_SIDES}
+    cases |= {("prompt", tokens): (192, tokens) for tokens in PROMPTS}
+    runs = {}
+    for case, (side, tokens) in cases.items():
+        shape = shapes.tiny(side)
+        model = shape.build("cpu", torch.float32)
+        runs[case] = shapes.decider(model, shape.inputs(model, tokens, seed))
+    taken: dict[tuple[str, int], list[float]] = {case: [] for case in runs}
+    for _ in range(repeats + 1):
+        for case, run in runs.items():
+            begun = time.perf_counter()
+            run()
+            taken[case].append(time.perf_counter() - begun)
+    result: dict[str, dict[str, float]] = {"image": {}, "prompt": {}}
+    for (kind, size), values in taken.items():
+        result[kind][str(size)] = _ms(np.median(values[1:]))
+    return result
+
+
+def floors(machines: dict[str, Machine]) -> dict[str, Any]:
+    """The least time of a decision for each shape on each machine, without and with guesses."""
+    table: dict[str, Any] = {}
+    for key, shape in shapes.SHAPES.items():
+        work = _shape_work(shape.build("meta"), shape)
+        table[key] = {
+            machine.name: {
+                "floor_ms": _ms(sum(work.floor(machine, shapes.CHOICES).values())),
+                "floor_guessed_ms": _ms(sum(work.floor(machine, 3, LATER_READ).values())),
+            }
+            for machine in machines.values()
+        }
+    return table
+
+
+def _shape_work(model: PreTrainedModel, shape: shapes.Shape) -> Work:
+    return Work.of(model, patches=shape.patches, tokens=shape.image_tokens + shapes.PROMPT)
+
+
+def measure_shape(name: str, repeats: int, seed: int) -> dict[str, Any]:
+    """A shape of random weights on the GPU: generate, ours, the floor, batches and memory."""
+    shape = shapes.SHAPES[name]
+    model = shape.build("cuda")
+    torch.cuda.reset_peak_memory_stats()
+    inputs = shape.inputs(model, shapes.PROMPT, seed)
+    ways = {"generate": shapes.generator(model, inputs), "ours": shapes.decider(model, inputs)}
+    for size in BATCHES:
+        ways[f"batch {size}"] = shapes.decider(model, inputs, size)
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    answers: dict[str, list[int]] = {}
+    for _ in range(repeats + WARM_UP):
+        for way, run in ways.items():
+            begun = time.perf_counter()
+            answers[way] = run()
+            torch.cuda.synchronize()
+            taken[way].append(time.perf_counter() - begun)
+    median = {way: float(np.median(values[WARM_UP:])) for way, values in taken.items()}
+    work = _shape_work(model, shape)
+    machine = measured(work.item * work.text, model.device, model.dtype)
+    floor = sum(work.floor(machine, shapes.CHOICES).values())
+    return {
+        "name": shape.name,
+        "note": shape.note,
+        "same_tokens": answers["generate"] == answers["ours"],
+        "generate_ms": _ms(median["generate"]),
+        "ours_ms": _ms(median["ours"]),
+        "speedup_vs_generate": _round(median["generate"] / median["ours"]),
+        "floor_ms": _ms(floor),
+        "floor_ratio": _round(median["ours"] / floor),
+        "batch": {str(n): _ms(median[f"batch {n}"] / n) for n in BATCHES},
+        "peak_memory_mb": _round(torch.cuda.max_memory_allocated() / 2**20),
+    }
+
+
+def peak_memory(device: torch.device) -> float:
+    """MB that this process has held at most: on the GPU, or of main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _percentiles(seconds: np.ndarray) -> dict[str, float]:
+    return {"p50": _ms(np.median(seconds)), "p99": _ms(np.percentile(seconds, 99))}
+
+
+def _ms(seconds: Any) -> float:
+    return round(1e3 * float(seconds), 3)
+
+
+def _round(value: Any) -> float:
+    return round(float(value), 2)
