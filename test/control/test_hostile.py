@@ -44,7 +44,7 @@ def judge():
 
 @pytest.fixture(scope="module")
 def go(judge, start):
-    """Return a function that makes a trajectory from start to a tip moved by (3,) m and (3,) rad."""
+    """Return a function that makes a trajectory: the tip moved by (3,) m and (3,) rad."""
 
     def go(translation, rotation=(0, 0, 0), duration=1.0, q=start):
         goal = judge.kinematics.forward(q).compose_delta(translation, rotation)
