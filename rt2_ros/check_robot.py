@@ -240,7 +240,8 @@ def _controller(facts: Facts, profile: RobotProfile) -> Check:
         return Check(
             "controller", f"frame '{msg.header.frame_id}'", f"expected {profile.base_frame}"
         )
-    if not msg.end_effector_pose.orientation.w and not msg.end_effector_pose.orientation.x:
+    tip = msg.end_effector_pose.position
+    if not any((tip.x, tip.y, tip.z)):
         return Check("controller", "not ready", msg.reason or "see its log")
     return Check("controller", "disarmed" if msg.state == DISARMED else "ARMED: the arm may move")
 

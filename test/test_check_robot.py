@@ -37,13 +37,13 @@ def picture():
     return SimpleNamespace(width=640, height=480, encoding="rgb8")
 
 
-def controller(state=0, frame="panda_link0", w=1.0, reason="not armed"):
-    orientation = SimpleNamespace(w=w, x=0.0)
+def controller(state=0, frame="panda_link0", x=0.4, reason="not armed"):
+    tip = SimpleNamespace(x=x, y=0.0, z=0.0)
     return SimpleNamespace(
         header=SimpleNamespace(frame_id=frame),
         state=state,
         reason=reason,
-        end_effector_pose=SimpleNamespace(orientation=orientation),
+        end_effector_pose=SimpleNamespace(position=tip),
     )
 
 
@@ -217,7 +217,7 @@ def silent(facts, name):
             "expected panda_link0",
         ),
         (
-            lambda f: setattr(f.controller, "newest", controller(w=0.0, reason="no URDF yet")),
+            lambda f: setattr(f.controller, "newest", controller(x=0.0, reason="no URDF yet")),
             "controller",
             "no URDF yet",
         ),

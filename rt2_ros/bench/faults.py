@@ -30,6 +30,7 @@ from rt2_ros.control.profile import RobotProfile
 from rt2_ros.paths import config_path
 
 if TYPE_CHECKING:
+    from rt2_ros.msg import ControllerStatus
     from rt2_ros.nodes.fault_rig import FaultRig
     from rt2_ros.up import Processes
 
@@ -93,10 +94,7 @@ class Bench:
         )
         if node == "controller_node":
             self.rig.until(
-                lambda: (
-                    self.rig.statuses[-1][0] > before
-                    and self.rig.status.end_effector_pose.orientation.w
-                ),
+                lambda: self.rig.statuses[-1][0] > before and knows_the_arm(self.rig.status),
                 "the controller to know where the arm is",
             )
 
@@ -174,15 +172,18 @@ class Bench:
         while time.monotonic() < struck + BOUND_S + QUIET_S:
             states = self.rig.states
             since = max(struck, time.monotonic() - QUIET_S)
-            moving = [s for s in states[-200:] if s.time > since and s_fast(s)]
+            moving = [
+                s for s in states[-200:] if s.time > since and np.abs(s.velocity).max() > STILL
+            ]
             if not moving and time.monotonic() - struck > QUIET_S:
                 return
             time.sleep(0.02)
 
 
-def s_fast(state: Any) -> bool:
-    """Whether the joints move."""
-    return bool(np.abs(state.velocity).max() > STILL)
+def knows_the_arm(status: ControllerStatus) -> bool:
+    """Whether the controller has a URDF and joint states: the tip is somewhere."""
+    tip = status.end_effector_pose.position
+    return any((tip.x, tip.y, tip.z))
 
 
 @contextmanager
@@ -198,7 +199,7 @@ def bench(
     with Processes(rig_graph(namespace), echo) as processes, FaultRig(namespace, profile) as rig:
         running = Bench(rig, processes, Judge(profile, urdf), seed)
         end = time.monotonic() + READY_S
-        while not (rig.states and rig.status.end_effector_pose.orientation.w and rig.policy.policy):
+        while not (rig.states and knows_the_arm(rig.status) and rig.policy.policy):
             processes.check()
             if time.monotonic() > end:
                 raise TimeoutError(f"waited {READY_S:g} s for the graph: {rig.status.reason}")
