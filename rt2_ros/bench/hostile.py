@@ -176,7 +176,8 @@ def random_states(judge: Judge, rng: np.random.Generator, count: int) -> list[Ar
     tilted, the elbow anywhere; some anywhere within the joint limits.
     """
     profile, kinematics = judge.profile, judge.kinematics
-    limits, states = profile.limits(), []
+    limits = profile.limits()
+    states: list[Array] = []
     low, high = np.array(profile.workspace_min) - 0.02, np.array(profile.workspace_max) + 0.02
     down = np.diag([1.0, -1.0, -1.0])
     while len(states) < count:

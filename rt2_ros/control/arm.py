@@ -18,51 +18,25 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
 from rt2_ros.control.collision import Collisions
+from rt2_ros.control.command import Command, State
 from rt2_ros.control.execution import Execution
 from rt2_ros.control.history import JointHistory, NotInHistory, by_name
 from rt2_ros.control.kinematics import Kinematics
+from rt2_ros.control.mandate import Mandate
 from rt2_ros.control.plans import plan_problem
 from rt2_ros.control.pose import Pose
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import Delta, SafetyFilter, Situation, Verdict
 from rt2_ros.control.trajectory import Chunk
-from rt2_ros.control.watch import ClockWatch, ProgressWatch
+from rt2_ros.control.watch import ClockWatch
 
 NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 _PAUSE = 2.0  # s without ticks or joint states, after which a person says whether to go on
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
-
-
-class State(IntEnum):
-    """As in ControllerStatus.msg."""
-
-    DISARMED = 0
-    ARMED = 1
-    MOVING = 2
-    HOLDING = 3
-    STOPPED = 4
-
-
-@dataclass(frozen=True)
-class Command:
-    """What to send: `chunk` to the arm, `gripper` (position of the gripper joint) to the gripper.
-
-    None leaves the one or the other alone. reason: why, for the log. For bridges that do more than
-    pass a chunk on: brake, it only brings the arm to rest, where that is does not matter;
-    joint_goal, it is the joints at its end that count, not the tip's pose there.
-    """
-
-    chunk: Chunk | None = None
-    gripper: float | None = None
-    reason: str = ""
-    brake: bool = False
-    joint_goal: bool = False
 
 
 class ArmController:
@@ -102,7 +76,7 @@ class ArmController:
         self.blocked = self.busy = ""
         self._safety = SafetyFilter(profile, kinematics, collisions)
         self._execution = Execution(profile, kinematics, self._safety)
-        self._clock_watch, self._progress = ClockWatch(), ProgressWatch(profile.no_progress_time)
+        self._clock_watch, self._mandate = ClockWatch(), Mandate(profile.no_progress_time)
         self._clock = clock
         self._joint_state_time = self._tick_time = -np.inf
         self._gripper: float | None = None  # closedness commanded last
@@ -110,22 +84,16 @@ class ArmController:
         self._expiry_time = -np.inf
         self._accept_times: deque[float] = deque(maxlen=20)
         self._homing = False
-        self._heard = False  # somebody gave an instruction in this controller's life
-        self._instruction: tuple[int, str] | None = None  # as the policy's status says
-        self._live = False  # deltas for it are taken
-        self._asking = False  # unless a person must say something first
-        self._trusted_time = -np.inf  # until then the policy's confidence is not asked for
-        self._step, self._stamp_ns = -1, 0
 
     @property
     def instruction_id(self) -> int:
         """The current instruction's number, 0 if there is none."""
-        return self._instruction[0] if self._instruction else 0
+        return self._mandate.number
 
     @property
     def needs_help(self) -> bool:
         """Whether it holds until a person gives a new instruction, or arms it to resume."""
-        return self._asking
+        return self._mandate.asking
 
     @property
     def refused(self) -> int:
@@ -148,8 +116,8 @@ class ArmController:
         """
         if self.state in (State.DISARMED, State.STOPPED):
             self.state, self.reason = State.ARMED, "armed: waiting for an instruction"
-            self._live = False
-        elif self._asking:
+            self._mandate.end()
+        else:
             self.resume()
 
     def resume(self) -> None:
@@ -157,12 +125,9 @@ class ArmController:
 
         For the profile's no_progress_time, decisions of little confidence are taken as well.
         """
-        if self._asking:
-            self._asking = False
+        if self._mandate.asking:
+            self._mandate.resume(self._clock())
             self.reason = "resumed: waiting for the next decision"
-            now = self._clock()
-            self._progress.begin(now)
-            self._trusted_time = now + self.profile.no_progress_time
 
     def disarm(self, reason: str = "disarmed") -> Command | None:
         """Brake and take no more deltas."""
@@ -186,7 +151,7 @@ class ArmController:
         if now - self._joint_state_time > self.profile.joint_state_timeout:
             raise ValueError("no joint states")
         chunk = self._execution.home(now, self.history, direct)
-        self._end_live()
+        self._mandate.end()
         self.state, self.reason = State.MOVING, "moving home"
         self._homing = True
         self._expiry_time = now + chunk.duration
@@ -217,6 +182,7 @@ class ArmController:
         try:
             if 0 < stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
                 self.history.clear()
+                self._joint_state_time = -np.inf
                 return self.disarm("the clock of the joint states went back")
         except NotInHistory:
             pass
@@ -237,7 +203,7 @@ class ArmController:
     def on_instruction(self, text: str) -> Command | None:
         """Hear what a person says; an empty text ends the current instruction at once."""
         if text.strip():
-            self._heard = True
+            self._mandate.hear()
             return None
         return self._end_instruction(State.ARMED, "empty instruction")
 
@@ -247,22 +213,15 @@ class ArmController:
         A new one drops what is under way. One that is older than this controller, or was given
         while it was not armed, is known but not obeyed: it must be given again.
         """
-        instruction = (instruction_id, text) if instruction_id and text.strip() else None
-        first = self._instruction is None and not self._heard
-        if instruction == self._instruction:
-            self._heard = True
-            return None
-        self._heard = True
-        self._instruction = instruction
-        if instruction is None:
-            return self._end_instruction(State.ARMED, "no instruction")
         armed = self.state not in (State.DISARMED, State.STOPPED)
-        self._end_live()
-        self._live = armed and not first
-        self._step, self._stamp_ns = -1, 0
+        what = self._mandate.follow(instruction_id, text, armed)
+        if what == "same":
+            return None
+        if what == "none":
+            return self._end_instruction(State.ARMED, "no instruction")
         if not armed:
             return None
-        if first:
+        if what == "old":
             return self._brake(
                 State.HOLDING, "the instruction is older than this controller: repeat it"
             )
@@ -271,20 +230,20 @@ class ArmController:
     def on_delta(self, delta: Delta, now_ns: int) -> Command | None:
         """Judge a delta and, if all is well, say how to move; `verdict` tells what came of it."""
         now = self._clock()
-        if self._live and not self._progress.running:
-            self._progress.begin(now)
+        if self._mandate.live and not self._mandate.progress.running:
+            self._mandate.progress.begin(now)
         self.verdict = self._judge(delta, now_ns)
         if not self.verdict.accepted:
             self.refusals[self.verdict.code] += 1
             if self.verdict.code == "confidence":
                 return self._ask(self.verdict.reason)
-            if self.state == State.HOLDING and self._live:
+            if self.state == State.HOLDING and self._mandate.live:
                 self.reason = self.verdict.reason
             return None
         self.accepted += 1
         self.changes.update(change.code for change in self.verdict.changes)
         self._accept_times.append(now)
-        self._step, self._stamp_ns = delta.step, delta.stamp_ns
+        self._mandate.take(delta)
         if delta.terminate:
             return self._end_instruction(State.HOLDING, "done: the policy says terminate")
         self._expiry_time = now + self.profile.time_to_live - (now_ns - delta.stamp_ns) * 1e-9
@@ -308,13 +267,14 @@ class ArmController:
         if clock_problem:
             return self.disarm(clock_problem)
         silence = now - self._joint_state_time
-        if self._live and not self._asking and np.isfinite(silence + gap):
+        mandate = self._mandate
+        if mandate.live and not mandate.asking and np.isfinite(silence + gap):
             if gap > _PAUSE:
                 return self._ask(f"the controller stood still for {gap:.1f} s")
             if silence > _PAUSE:
                 return self._ask(f"no joint states for {_PAUSE:g} s")
-            if self._progress.running and not self._progress.look(now, self.pose()):
-                return self._ask(f"no progress for {self._progress.patience:g} s")
+            if mandate.progress.running and not mandate.progress.look(now, self.pose()):
+                return self._ask(f"no progress for {mandate.progress.patience:g} s")
         return self._tick_moving(now, silence) if self.state == State.MOVING else None
 
     def _tick_moving(self, now: float, silence: float) -> Command | None:
@@ -333,12 +293,12 @@ class ArmController:
         return None if chunk is None else Command(chunk=chunk, reason=self.reason)
 
     def _judge(self, delta: Delta, now_ns: int) -> Verdict:
-        now = self._clock()
+        now, mandate = self._clock(), self._mandate
         if self.state in (State.DISARMED, State.STOPPED):
             return Verdict.refused(self.state.name.lower(), f"the arm is {self.state.name.lower()}")
-        if not self._live:
+        if not mandate.live:
             return Verdict.refused("instruction", "no instruction to act on")
-        if self._asking:
+        if mandate.asking:
             return Verdict.refused("help", self.reason)
         if self.blocked or self.busy:
             return Verdict.refused("bridge", self.blocked or self.busy)
@@ -352,10 +312,10 @@ class ArmController:
             )
         gripper = self.gripper_closedness if self._gripper is None else self._gripper
         situation = Situation(
-            *(now_ns, self.instruction_id, self._step, self._stamp_ns),
+            *(now_ns, mandate.number, mandate.step, mandate.stamp_ns),
             *self._execution.motion(now, self.history),
             gripper,
-            trusted=now < self._trusted_time,
+            trusted=mandate.is_trusted(now),
         )
         return self._safety.check(delta, situation, self.history)
 
@@ -365,7 +325,7 @@ class ArmController:
         self._gripper = closedness
         now = self._clock()
         self._settled_time = now + self.profile.gripper_settle
-        self._progress.begin(now)
+        self._mandate.progress.begin(now)
         return Command(
             chunk=brake.chunk if brake else None,
             gripper=self.profile.gripper_position(closedness),
@@ -375,24 +335,19 @@ class ArmController:
 
     def _ask(self, problem: str) -> Command | None:
         """Hold, and go on only when a person has said something."""
-        self._asking = True
+        self._mandate.asking = True
         words = f"{NEEDS_HELP}{problem}; give an instruction, or arm to resume"
         return self._brake(State.HOLDING, words)
 
     def _end(self, state: State, reason: str) -> Command | None:
-        self._end_live()
+        self._mandate.end()
         return self._brake(state, reason)
 
     def _end_instruction(self, state: State, reason: str) -> Command | None:
-        self._end_live()
+        self._mandate.end()
         if self.state in (State.DISARMED, State.STOPPED):
             return None
         return self._brake(state, reason)
-
-    def _end_live(self) -> None:
-        self._live = self._asking = False
-        self._trusted_time = -np.inf
-        self._progress.end()
 
     def _brake(self, state: State, reason: str) -> Command | None:
         """Change state; return the trajectory to rest if one is under way."""

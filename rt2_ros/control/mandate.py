@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On whose word the arm acts: the current instruction, and whether its deltas are taken.
+
+>>> mandate = Mandate(patience=8.0)
+>>> mandate.follow(0, "", armed=True)   # the policy is seen idle first
+'none'
+>>> mandate.follow(1, "pick up the apple", armed=True), mandate.live
+('new', True)
+>>> mandate.follow(1, "pick up the apple", armed=True)
+'same'
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rt2_ros.control.safety import Delta
+from rt2_ros.control.watch import ProgressWatch
+
+
+class Mandate:
+    """Follows the instruction from its beginning to its end.
+
+    number: of the current instruction, 0 if there is none. live: its deltas are taken, unless
+    `asking`: a person must say something first. step, stamp_ns: of the delta taken last. progress:
+    the watch on it. patience: s that may pass without progress, and for which a person's "go on"
+    holds.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.live = self.asking = False
+        self.step, self.stamp_ns = -1, 0
+        self.progress = ProgressWatch(patience)
+        self._heard = False  # somebody gave an instruction in this controller's life
+        self._instruction: tuple[int, str] | None = None  # as the policy's status says
+        self._trusted_time = -np.inf
+
+    @property
+    def number(self) -> int:
+        """The current instruction's number, 0 if there is none."""
+        return self._instruction[0] if self._instruction else 0
+
+    def hear(self) -> None:
+        """Note that somebody gives an instruction now."""
+        self._heard = True
+
+    def follow(self, number: int, text: str, armed: bool) -> str:
+        """Take the policy's word on what it works on; return how that stands to what was.
+
+        "same"; "none", it is idle; "old", it began before this controller did; "new". Only a new
+        one that is given while the arm is armed is live.
+        """
+        instruction = (number, text) if number and text.strip() else None
+        first = self._instruction is None and not self._heard
+        self._heard = True
+        if instruction == self._instruction:
+            return "same"
+        self._instruction = instruction
+        self.end()
+        if instruction is None:
+            return "none"
+        self.live = armed and not first
+        self.step, self.stamp_ns = -1, 0
+        return "old" if first else "new"
+
+    def take(self, delta: Delta) -> None:
+        """Note a delta that was accepted: only later ones may follow."""
+        self.step, self.stamp_ns = delta.step, delta.stamp_ns
+
+    def end(self) -> None:
+        """Take no more deltas of this instruction."""
+        self.live = self.asking = False
+        self._trusted_time = -np.inf
+        self.progress.end()
+
+    def resume(self, now: float) -> None:
+        """A person says: go on."""
+        self.asking = False
+        self.progress.begin(now)
+        self._trusted_time = now + self.progress.patience
+
+    def is_trusted(self, now: float) -> bool:
+        """Whether a person has said so lately that confidence is not asked for."""
+        return now < self._trusted_time
