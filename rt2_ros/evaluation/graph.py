@@ -95,7 +95,7 @@ class _Watcher:
         person, cell = self._person, episode.cell
         scenario: Scenario = cell.scenario(episode.seed)
         names = [placement.name for placement in scenario.layout]
-        scene = person.reset_table(episode.seed, names, f"{cell.suite}:{cell.name}")
+        scene = person.reset_table(episode.seed, names, f"{cell.source}:{cell.name}")
         laid_ns = stamp_ns(scene.header.stamp)
         person.until(
             lambda: min(self._seen_ns, stamp_ns(person.controller.header.stamp)) > laid_ns,

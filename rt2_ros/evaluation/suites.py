@@ -135,12 +135,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the results' table; its cases are taken in turn by the seed."""
+    """One cell of the results' table; its cases are taken in turn by the seed.
+
+    source: the file that it was read from.
+    """
 
     suite: str
     name: str
     cases: tuple[Case, ...]
     disturb: Disturbance
+    source: str = ""
 
     @property
     def title(self) -> str:
@@ -245,7 +249,7 @@ def _cell(path: Path, entry: Any) -> Cell:
         _case(where if len(variants) == 1 else f"{where}, case {number}", {**rest, **variant})
         for number, variant in enumerate(variants, 1)
     )
-    return Cell(path.stem, name, cases, disturb)
+    return Cell(path.stem, name, cases, disturb, str(path.absolute()))
 
 
 def _case(where: str, entry: dict[str, Any]) -> Case:
