@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every fault of rt2_ros/bench/fault_list.py on the real graph, with the simulator as judge.
+
+One graph for all of them. Times are generous, for machines that do other things as well; of what is
+unsafe nothing is let pass.
+"""
+
+import time
+
+import numpy as np
+import pytest
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from rt2_ros.bench.fault_list import FAULTS, HOLDS, Fault
+from rt2_ros.bench.faults import BOUND_S, IN_MOTION, bench
+from rt2_ros.nodes import topics
+
+
+@pytest.fixture(scope="module")
+def running():
+    lines = []
+    with bench("test_faults", echo=lambda node, line: lines.append(f"{node} {line}")) as running:
+        yield running
+    assert not [line for line in lines if "Traceback" in line], lines
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
+def test_nothing_unsafe_comes_of_a_fault(running, fault):
+    outcome = running.run(fault)
+    assert outcome.unsafe == []
+    assert outcome.failed == []
+    assert outcome.commands >= IN_MOTION
+    if fault.expect == HOLDS:
+        assert 0.01 < outcome.time_to_hold < BOUND_S  # it was moving, and it stopped
+
+
+def trajectory(running, way):
+    """A trajectory of somebody else's: joint 1 by `way` from where it is, in 0.4 s."""
+    profile = running.rig.profile
+    target = running.rig.states[-1].position + np.array([way, 0, 0, 0, 0, 0, 0])
+    point = JointTrajectoryPoint(positions=target.tolist(), velocities=[0.0] * 7)
+    point.time_from_start.nanosec = 400_000_000
+    return JointTrajectory(joint_names=list(profile.arm_joints), points=[point])
+
+
+def test_the_bench_sees_an_arm_that_does_not_stay(running):
+    """Somebody else moves the arm at rest, gently: within every limit, and yet unsafe."""
+    arm = topics.joint_trajectory(running.rig.profile.arm_controller)
+    other = running.rig.stranger.create_publisher(*arm)
+    running.rig.until(lambda: other.get_subscription_count() >= 2, "the arm")
+
+    def move(b):
+        time.sleep(0.5)
+        other.publish(trajectory(b, -0.2 if b.rig.states[-1].position[0] > 0 else 0.2))
+
+    stop = next(fault for fault in FAULTS if fault.name == "pictures stop")
+    outcome = running.run(Fault("moved by hand", stop.strike, move, stays=True))
+    running.rig.stranger.destroy_publisher(other)
+    assert [words[:8] for words in outcome.unsafe] == ["moved by"]
