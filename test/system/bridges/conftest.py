@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rclpy.time import Time
 from std_srvs.srv import SetBool
 
 from rt2_ros.control.profile import RobotProfile
-from rt2_ros.msg import Observation, PolicyStatus
+from rt2_ros.msg import Observation
 from rt2_ros.nodes import topics
 from rt2_ros.paths import config_path
 
@@ -93,7 +94,7 @@ class Bench:
     def __init__(self, probe, peers, kinds, start, interfaces, profile_file):
         self.probe, self.peers, self.kinds = probe, peers, kinds
         self._start, self._interfaces, self._profile_file = start, interfaces, profile_file
-        self.id, self.step = 0, 0
+        self.id, self.step, self._since = 0, 0, 0
         probe.keep(topics.CONTROLLER_STATUS, topics.JOINT_STATES, topics.DIAGNOSTICS)
 
     def begin(self, bridge, armed=True, peers=(), **keys):
@@ -110,7 +111,7 @@ class Bench:
                 filter(None, (self._interfaces, os.environ.get("PYTHONPATH", "")))
             )
         }
-        self.probe.kept[topics.CONTROLLER_STATUS.name].clear()
+        self._since = self.probe.now().nanoseconds  # what an earlier one said does not count
         controller = self._start(
             "controller_node", env=env, bridge=bridge, robot=path, start_armed=armed
         )
@@ -119,10 +120,13 @@ class Bench:
 
     def until(self, condition, what):
         """Wait for a controller status; return it."""
-        self.probe.until(
-            lambda: (msg := self.probe.last(topics.CONTROLLER_STATUS)) and condition(msg), what
-        )
-        return self.probe.last(topics.CONTROLLER_STATUS)
+
+        def found():
+            msg = self.probe.last(topics.CONTROLLER_STATUS)
+            new = msg is not None and Time.from_msg(msg.header.stamp).nanoseconds > self._since
+            return msg if new and condition(msg) else None
+
+        return self.probe.until(found, what)
 
     def until_reason(self, *texts):
         """Wait for a status whose reason says all this; return the reason."""
@@ -130,16 +134,16 @@ class Bench:
 
     def until_free(self):
         """Wait until the bridge has nothing to complain of."""
-        self.probe.kept[topics.CONTROLLER_STATUS.name].clear()
+        self._since = self.probe.now().nanoseconds
         self.until(lambda msg: ";" not in msg.reason, "the bridge to be ready")
 
     def instruct(self):
         """Arm, and give a new instruction, as the policy tells it."""
         self.probe.call(SetBool, "controller_node/arm", SetBool.Request(data=True))
-        if self.id == 0:
-            self.probe.publish(topics.POLICY_STATUS, PolicyStatus(state=PolicyStatus.IDLE))
-        self.id, self.step = self.id + 1, 0
-        self.probe.instruct(self.id)
+        self.step = 0
+        for _ in range(2):  # the first that a controller hears of may be older than it
+            self.id += 1
+            self.probe.instruct(self.id)
         self.arm.tracks.clear()
         self.arm.received.clear()
 
@@ -151,6 +155,21 @@ class Bench:
         self.probe.delta(self.id, self.step, translation, gripper, observation=seen)
         self.step += 1
         return tip
+
+    def until_taken(self, *args, **kwargs):
+        """Publish such deltas until one is accepted."""
+        for _ in range(20):
+            before = self.until(lambda msg: msg.instruction_id == self.id, "a status")
+            self.delta(*args, **kwargs)
+            after = self.until(
+                lambda msg, before=before: (
+                    (msg.accepted, msg.refused) != (before.accepted, before.refused)
+                ),
+                "a verdict",
+            )
+            if after.accepted > before.accepted:
+                return
+        raise AssertionError(f"no delta was accepted: {after.reason}")
 
     def rest(self, seconds=0.3):
         """Wait until the arm has not moved for a while; return where its tip is."""

@@ -76,13 +76,7 @@ def test_a_halt_is_a_hold_and_the_next_decision_tries_again(bench, twists, name)
     bench.assert_still()
     assert not np.any(linear(twists.commands[-1][1]))
     twists.halts = None
-    bench.probe.until(
-        lambda: (
-            bench.delta((0.0, 0.04, 0.0)) is not None
-            and bench.probe.kept["controller_status"][-1].accepted > 1
-        ),
-        "a delta to be taken again",
-    )
+    bench.until_taken((0.0, 0.04, 0.0))
     bench.until_moving()
 
 

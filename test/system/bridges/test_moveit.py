@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bridge to MoveIt, against a move_group that does not hear a cancel while it executes."""
+
+import numpy as np
+import pytest
+from std_srvs.srv import Trigger
+
+from rt2_ros.msg import ControllerStatus
+
+STEP = np.array([0.0, 0.06, -0.05])
+TOLERANCE = 0.002  # m
+
+
+@pytest.fixture
+def moveit(bench):
+    (moveit,) = bench.begin("moveit", peers=[(bench.kinds.MoveGroup,)])
+    bench.until_free()
+    bench.instruct()
+    yield moveit
+    bench.end()
+
+
+def until_executing(bench, moveit):
+    bench.probe.until(lambda: moveit.executed == 1, "the plan to be executed")
+
+
+def test_a_delta_is_planned_judged_and_executed_and_others_are_refused_meanwhile(bench, moveit):
+    start = bench.delta(STEP)
+    until_executing(bench, moveit)
+    bench.delta((0.0, -0.05, 0.0))
+    status = bench.until(lambda msg: msg.refused == 1, "the second delta to be refused")
+    assert status.state == ControllerStatus.MOVING
+    end = bench.rest()
+    assert np.abs(end - (start + STEP)).max() < TOLERANCE
+    bench.until(lambda msg: msg.state == ControllerStatus.HOLDING, "the goal to be over")
+    assert len(moveit.requests) == moveit.executed == 1 and moveit.events == []
+    request = moveit.requests[0].request
+    assert request.group_name == "panda_arm" and 0 < request.max_velocity_scaling_factor < 1
+    assert bench.arm.received == []  # all motion was MoveIt's
+    bench.until_taken(-STEP)
+
+
+def test_a_plan_that_fails_is_a_hold(bench, moveit):
+    moveit.fails = moveit.codes.PLANNING_FAILED
+    bench.delta(STEP)
+    status = bench.until(lambda msg: "PLANNING_FAILED" in msg.reason, "the failure")
+    assert status.state == ControllerStatus.HOLDING
+    bench.assert_still()
+    assert moveit.executed == 0
+
+
+def test_a_plan_beyond_the_limits_is_not_executed(bench, moveit):
+    moveit.takes = 0.05
+    bench.delta(STEP)
+    reason = bench.until_reason("the plan is refused: panda_joint")
+    assert "at most" in reason
+    bench.assert_still()
+    assert moveit.executed == 0
+
+
+def test_a_stop_ends_the_execution_short_of_the_goal(bench, moveit):
+    start = bench.delta((0.0, 0.1, 0.0))
+    until_executing(bench, moveit)
+    bench.until_moving()
+    assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
+    stopped = bench.arm.tip()
+    end = bench.rest()
+    assert np.linalg.norm(end - stopped) < 0.01 and np.linalg.norm(end - start) < 0.09
+    bench.probe.until(lambda: moveit.events == ["stop"], "the event")
+    (brake,) = bench.arm.received
+    assert not np.any(brake.points[-1].velocities)
+    bench.assert_still()
+
+
+def test_a_stop_while_planning_moves_nothing(bench, moveit):
+    moveit.thinks = 0.6
+    bench.delta(STEP)
+    bench.probe.until(lambda: moveit.requests, "the request")
+    assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
+    bench.assert_still(seconds=1.0)
+    assert moveit.executed == 0
+
+
+def test_home_is_a_goal_for_the_joints(bench, moveit):
+    away = np.array(bench.arm.profile.home) + 0.2
+    bench.arm.place(away)
+    bench.rest()
+    reply = bench.probe.call(Trigger, "controller_node/home", Trigger.Request())
+    assert reply.success, reply.message
+    until_executing(bench, moveit)
+    bench.until(lambda msg: msg.reason == "at home", "the arm to be home")
+    assert np.abs(bench.arm.q - bench.arm.profile.home).max() < 1e-6
+    (request,) = moveit.requests
+    assert len(request.request.goal_constraints[0].joint_constraints) == 7
+    assert request.request.goal_constraints[0].position_constraints == []
+
+
+def test_without_move_group_nothing_moves(bench, moveit):
+    bench.peers.remove(moveit)
+    bench.until_reason(f"no action server /{bench.probe.namespace}/move_action")
+    bench.delta(STEP)
+    bench.until(lambda msg: msg.refused == 1, "the delta to be refused")
+    bench.assert_still()
