@@ -62,11 +62,15 @@ def test_the_tip_is_kept_in_its_box_at_its_speed_and_out_of_keep_out_boxes():
     away = Sent(0.0, np.array([1.0, 2.0]), np.stack([low, low]), np.zeros((2, 7)))
     (words,) = JUDGE.commands([away])
     assert words.startswith("the tip ") and words.endswith("mm outside the workspace")
-    # 1.2 rad/s at half a metre from the axis: each joint may, the tip may not.
-    turning = np.array([[1.2, 0, 0, 0, 0, 0, 0]])
+    # 1.69 rad/s at 0.307 m from the axis: the joint may, the tip may not.
+    turning = np.array([[1.69, 0, 0, 0, 0, 0, 0]])
     fast = Sent(0.0, np.array([0.1]), HOME[None], turning)
     found = JUDGE.commands([fast])
-    assert any(words.startswith("linear speed 0.") for words in found)
+    assert found == [
+        "a trajectory ends at 1.69 rad/s",
+        "linear speed 0.519, at most 0.5",
+        "angular speed 1.690, at most 1.5",
+    ]
     here = tuple(PROFILE.kinematics(URDF).forward(HOME).position)
     box = (tuple(x - 0.01 for x in here), tuple(x + 0.01 for x in here))
     judge = Judge(replace(PROFILE, keep_out=(box,)), URDF)
