@@ -63,6 +63,13 @@ class ControllerNode(BaseNode):
             fixed_while_active=True,
         ),
         Parameter(
+            "moveit_params",
+            "",
+            "Parameter file of a MoveItCpp node, with which the moveit bridge plans by moveit_py; "
+            "empty: by move_group.",
+            fixed_while_active=True,
+        ),
+        Parameter(
             "start_armed",
             False,
             "Armed from the start, for simulated arms; otherwise a person calls ~/arm.",

@@ -16,7 +16,9 @@ import numpy as np
 from geometry_msgs.msg import Point as PointMsg
 from geometry_msgs.msg import Pose as PoseMsg
 from geometry_msgs.msg import Quaternion
+from rclpy.duration import Duration
 from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory
 
 from rt2_ros.control.pose import Pose
 from rt2_ros.control.trajectory import Chunk
@@ -81,6 +83,18 @@ def constraints_msg(goal: Goal, base_frame: str, tip_frame: str) -> Any:
             )
         ],
     )
+
+
+def points_of(trajectory: JointTrajectory) -> Points:
+    """Return a message's points."""
+    return [
+        (
+            Duration.from_msg(point.time_from_start).nanoseconds * 1e-9,
+            list(point.positions),
+            list(point.velocities),
+        )
+        for point in trajectory.points
+    ]
 
 
 def chunk_of(names: Sequence[str], points: Points, joints: Sequence[str]) -> Chunk:

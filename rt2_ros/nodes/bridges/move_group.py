@@ -16,12 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.action import ActionClient
-from rclpy.duration import Duration
 
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.base import BaseNode
 from rt2_ros.nodes.bridges.base import POLL_PERIOD, interfaces
-from rt2_ros.nodes.bridges.goals import Goal, Points, constraints_msg
+from rt2_ros.nodes.bridges.goals import Goal, Points, constraints_msg, points_of
 
 PLAN, EXECUTE = "move_action", "execute_trajectory"
 ATTEMPTS, PLANNING_TIME = 3, 2.0  # s for all of them
@@ -46,7 +45,8 @@ class MoveGroup:
         self._plan_kind, self._execute_kind = action.MoveGroup, action.ExecuteTrajectory
         codes = msg.MoveItErrorCodes
         self._success = codes.SUCCESS
-        self._codes = {getattr(codes, name): name for name in dir(codes) if name.isupper()}
+        named = {name: getattr(codes, name) for name in dir(codes) if name.isupper()}
+        self._codes = {code: name for name, code in named.items() if isinstance(code, int)}
         self._clients = {}
         for name, kind in ((PLAN, self._plan_kind), (EXECUTE, self._execute_kind)):
             self._clients[name] = ActionClient(node, kind, name)
@@ -104,15 +104,7 @@ class MoveGroup:
         trajectory = self._plan.joint_trajectory
         for point in trajectory.points:
             point.accelerations = []
-        points: Points = [
-            (
-                Duration.from_msg(point.time_from_start).nanoseconds * 1e-9,
-                list(point.positions),
-                list(point.velocities),
-            )
-            for point in trajectory.points
-        ]
-        self._planned(list(trajectory.joint_names), points, "")
+        self._planned(list(trajectory.joint_names), points_of(trajectory), "")
 
     def _begin(
         self, name: str, request: Any, done: Callable[[Any], None], failed: Callable[[str], None]

@@ -29,6 +29,7 @@ from rt2_ros.nodes.bridges.controllers import Controllers
 from rt2_ros.nodes.bridges.goals import Goal, Points, chunk_of
 from rt2_ros.nodes.bridges.gripper import make_gripper
 from rt2_ros.nodes.bridges.move_group import MoveGroup
+from rt2_ros.nodes.bridges.moveit_py import MoveItPy, importable
 
 BRAKE_STATE_AGE = 0.1  # s, the oldest joint state from which a brake is planned
 
@@ -43,7 +44,7 @@ class MoveItBridge(Bridge):
     def start(self) -> None:
         """Make the planner; ImportError names the package that is missing."""
         profile = self.profile
-        self._planner = MoveGroup(self.node, profile, self._planned, self._ended)
+        self._planner = self._make_planner()
         self._brake_out = self.node.publish(topics.joint_trajectory(profile.arm_controller))
         self._event_out = self.node.publish(topics.TRAJECTORY_EXECUTION_EVENT)
         self._gripper = make_gripper(self.node, profile, self.gripper_refused)
@@ -52,6 +53,16 @@ class MoveItBridge(Bridge):
         self._trouble = Trouble()
         self._goals = self._reached = self._failed = 0
         self._last = "no goal yet"
+
+    def _make_planner(self) -> MoveGroup | MoveItPy:
+        params, here = self.node.value("moveit_params"), importable()
+        if params and here:
+            self.node.get_logger().info("MoveIt by moveit_py")
+            answers = (self._planned, self._ended)
+            return MoveItPy(self.node, self.profile, params, *answers)
+        why = "moveit_py is not installed" if params else "moveit_params is not given"
+        self.node.get_logger().info(f"MoveIt by move_group, as {why}")
+        return MoveGroup(self.node, self.profile, self._planned, self._ended)
 
     def send(self, command: Command) -> None:
         """Begin with a goal; a brake is none, and while busy nothing else is begun."""

@@ -102,7 +102,7 @@ class Bench:
         path = self._profile_file(**keys)
         self.arm = self.peers.add(self.kinds.Arm, RobotProfile.load(path), URDF)
         made = [self.peers.add(kind, self.arm, *rest) for kind, *rest in peers]
-        self.controller = self.restart(bridge, path, armed)
+        self.restart(bridge, path, armed)
         return made
 
     def restart(self, bridge, path, armed=True):
@@ -112,16 +112,16 @@ class Bench:
             )
         }
         self._since = self.probe.now().nanoseconds  # what an earlier one said does not count
-        controller = self._start(
+        self.controller = self._start(
             "controller_node", env=env, bridge=bridge, robot=path, start_armed=armed
         )
         self.until(lambda msg: msg.end_effector_pose.position.x > 0, "the controller to see joints")
-        return controller
 
     def until(self, condition, what):
         """Wait for a controller status; return it."""
 
         def found():
+            assert self.controller.running, self.controller.text
             msg = self.probe.last(topics.CONTROLLER_STATUS)
             new = msg is not None and Time.from_msg(msg.header.stamp).nanoseconds > self._since
             return msg if new and condition(msg) else None
