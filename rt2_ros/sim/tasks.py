@@ -137,7 +137,7 @@ class Judge:
 
     wrong object: another one was taken. dropped: it was taken, and is neither held nor where it
     should be. misplaced: it was let go of, lying, at the wrong place. missed grasp: the fingers
-    closed, low, on nothing. limit hit: most steps were cut or refused by the safety filter.
+    closed, low, on nothing. limit hit: most steps ran into a limit of the controller's.
     """
 
     FAILURES = (
@@ -158,7 +158,7 @@ class Judge:
     def watch(self, state: TabletopState, limited: bool = False) -> bool:
         """Take the state after a step; whether the task is fulfilled in it.
 
-        limited: the step was cut or refused by the safety filter.
+        limited: the step ran into a limit (workspace, joints, collision, time-to-live).
         """
         self._state = state
         self._steps += 1
