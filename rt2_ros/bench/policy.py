@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -56,8 +57,8 @@ def main(argv: list[str]) -> int:
         if not (args.bandwidth and args.tflops):
             raise ValueError("--bandwidth and --tflops go together")
         machines = {"given": Machine("given", args.bandwidth * 1e9, args.tflops * 1e12)}
-    torch.set_num_threads(args.threads or torch.get_num_threads())
-    policy: Any = load_policy(args.policy, threads=torch.get_num_threads())
+    policy: Any = load_policy(args.policy)
+    torch.set_num_threads(args.threads or os.cpu_count() or 1)  # whatever it asks for in a graph
     if not hasattr(policy, "infer_by_generate"):
         raise ValueError(f"policy {policy.name}: type vlm is measured; this one has no generate")
     result = measure(policy, args.repeats, args.seed)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+
+from rt2_ros.bench import policy
+
+
+def test_it_measures_the_default_model_and_writes_figures_and_a_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(policy, "BATCHES", (1, 8))
+    monkeypatch.setattr(policy, "IMAGE_SIDES", (96, 192))
+    monkeypatch.setattr(policy, "PROMPTS", (16,))
+    file = tmp_path / "policy.json"
+    arguments = ["--repeats", "4", "--threads", "1", "--json", str(file), "--docs", str(tmp_path)]
+    assert policy.main(arguments) == 0
+    found = json.loads(file.read_text())
+    assert found["same_tokens"] is True
+    assert found["stages"].keys() == {"prepare", "vision", "prefill", "decode"}
+    assert found["floor"].keys() == {"vision", "prefill", "decode"}
+    assert found["floor_ratio"] == pytest.approx(
+        found["ours_ms"]["p50"] / sum(found["floor"].values()), abs=0.02
+    )
+    assert found["forwards"]["ours"] < found["forwards"]["no_guesses"]
+    assert found["speedup_vs_generate"] > 0
+    assert found["batch"].keys() == {"1", "8"}
+    assert found["costs"]["image"].keys() == {"96", "192"}
+    page = (tmp_path / "performance.md").read_text()
+    assert "the same tokens" in page and "this machine has no GPU" in page
+    assert f"| rt2_ros | {found['ours_ms']['p50']:.1f} ms |" in page
+    assert (tmp_path / "performance.png").read_bytes().startswith(b"\x89PNG")
+    assert "OpenVLA 7B" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--repeats", "3"], "--repeats is 3; expected 4 or more"),
+        (["--bandwidth", "100"], "--bandwidth and --tflops go together"),
+        (["--policy", "hold"], "type vlm is measured"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        policy.main(arguments)
+
+
+def test_floors_of_a_machine_that_is_given():
+    machine = policy.Machine("given", 2e12, 1e15)
+    found = policy.floors({"given": machine})["paligemma-3b"]["given"]
+    # By hand: vision 0.41 + 0.21, prefill 1.98 + 1.17, and seven times 1.98 to read the rest.
+    assert found["floor_ms"] == pytest.approx(17.7, abs=0.1)
+    assert found["floor_guessed_ms"] == pytest.approx(3.77 + 2 * 2.0, abs=0.1)

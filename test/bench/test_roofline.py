@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+
+from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured
+from rt2_ros.bench.shapes import SHAPES
+
+WORK = Work(vision=100, text=1000, head=10, patches=4, tokens=8, layers=2, width=5, item=2)
+# Reads 100 parameters a second, multiplies a thousand times a second.
+SLOW = Machine("slow", 200.0, 1000.0)
+
+
+def test_the_floor_is_reading_the_weights_and_multiplying():
+    floor = WORK.floor(SLOW, forwards=3, read=2)
+    assert floor == pytest.approx(
+        {
+            "vision": 1.0 + 0.8,  # 100 / 100/s; 2 * 100 * 4 FLOP
+            "prefill": 10.1 + 16.0 + 1.28,  # 1010; 2 * 1000 * 8; 2 * 4 * 5 * 8^2 / 2
+            "decode": 2 * (10.1 + 2 * (2.02 + 0.32)),  # two more; 2 * 1010 and 2 * 4 * 5 * 8
+        }
+    )
+    assert WORK.floor(SLOW, forwards=1)["decode"] == 0
+
+
+def test_a_machine_without_bandwidth_is_refused():
+    with pytest.raises(ValueError, match="bandwidth: 0"):
+        Machine("none", 0, 1e12)
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"), [("paligemma-3b", 2.92), ("qwen2.5-vl-3b", 3.75), ("openvla-7b", 7.17)]
+)
+def test_shapes_have_their_size_and_allocate_nothing(name, billions):
+    shape = SHAPES[name]
+    model = shape.build("meta")
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    work = Work.of(model, patches=shape.patches, tokens=shape.image_tokens + 40)
+    embedding = model.get_input_embeddings().weight.numel()
+    assert (work.vision + work.text + embedding) / 1e9 == pytest.approx(billions, abs=0.15)
+    assert work.item == 2
+    # A decision of eight forwards is nearly all reading: twice the bandwidth, half the time.
+    orin = MACHINES["orin"]
+    once = sum(work.floor(orin, 8).values())
+    twice = sum(work.floor(Machine("twice", 2 * orin.bandwidth, orin.rate), 8).values())
+    assert 0.5 < twice / once < 0.6
+
+
+def test_this_machine_has_a_bandwidth_and_a_rate():
+    machine = measured(1 << 20, torch.device("cpu"), torch.float32, repeats=3)
+    assert machine.bandwidth > 1e8
+    assert machine.rate > 1e8
