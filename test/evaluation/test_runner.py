@@ -166,7 +166,7 @@ def test_a_slow_policy_is_late_and_the_arm_still_arrives_or_holds(tmp_path):
     records = played(tmp_path / "run", ExpertPlayer(), wanted)
     assert records["robustness", "delay-0.5s", 0].success
     late = records["robustness", "delay-1s", 0]  # beyond the controller's time-to-live
-    assert late.failure == "limit hit" and late.held == late.steps and late.path_length < 0.01
+    assert late.failure == "never moved" and late.held == late.steps and late.path_length < 0.01
 
 
 def test_only_test_seeds_are_played():
