@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A live graph as it was seen: plain data that `nodes.inspector` fills in and `check_robot` judges.
+"""A live graph as it was seen: plain data that `nodes.inspector` fills in and `checks` judges.
 
 Stream("/scene/image_raw", "sensor_msgs/msg/Image", arrivals=[0.0, 0.1, 0.2]).rate    # 10 Hz
 """

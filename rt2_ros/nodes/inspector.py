@@ -5,7 +5,7 @@
     facts.cameras["scene"].rate         # 29.8 Hz
     facts.joint_states.ages             # s from each stamp to its arrival here
 
-`rt2 check-robot` judges these facts. This node only subscribes and asks for parameters: it offers
+`rt2_ros.checks` judges these facts. This node only subscribes and asks for parameters: it offers
 no topic of the graph and calls no service that changes anything.
 """
 

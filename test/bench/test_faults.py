@@ -6,7 +6,8 @@ import json
 import pytest
 
 from rt2_ros.bench.fault_list import FAULTS, HOLDS, LIMITS, Fault
-from rt2_ros.bench.faults import Outcome, figures, main, report, show, summary
+from rt2_ros.bench.fault_report import Outcome, figures, report, show, summary
+from rt2_ros.bench.faults import main
 
 ONE = next(fault for fault in FAULTS if fault.expect == HOLDS)
 

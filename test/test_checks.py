@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What check-robot makes of what was seen: one thing wrong, one line that says so."""
+"""What is made of a graph as it was seen: one thing wrong, one line that says so."""
 
 from collections import Counter
 from dataclasses import replace
@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rt2_ros.check_robot import Check, checks, show
+from rt2_ros.check_robot import show
+from rt2_ros.checks import Check, checks
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.facts import Endpoint, Facts, Stream
 from rt2_ros.paths import config_path
