@@ -35,7 +35,10 @@ from rt2_ros.control.trajectory import Chunk
 from rt2_ros.paths import config_path
 
 KEEP_OUT = (((0.42, 0.14, 0.0), (0.52, 0.24, 0.15)),)  # a box on the table that the arm must avoid
-NASTY = (1e308, -1e308, 5e-324, np.nan, np.inf, -np.inf, 1e9, -3.0)
+SPOILT = (
+    *("number", "huge", "gripper", "unsure", "no confidence", "stale", "future", "unstamped"),
+    *("foreign", "frame", "replayed"),
+)
 LOOP_SHARE = 0.06  # of the cases
 LOOP_EVENTS = 50
 NOW_NS = 50_000_000_000
@@ -141,34 +144,56 @@ class Judge:
         return faults
 
     def _contact_faults(self, q: Array) -> list[str]:
-        contact = self.collisions.check(np.vstack((q[:1], q[1::2], q[-1:])))
+        contact = self.collisions.check(np.vstack((q[:1], q[1::3], q[-1:])))
         return [f"{contact} touch"] if contact else []
 
 
-def hostile_fields(rng: np.random.Generator) -> dict[str, Any]:
-    """Return fields of a delta: mostly finite and too large, often reversed, sometimes absurd.
+def hostile(rng: np.random.Generator, good: Delta) -> tuple[Delta, bool]:
+    """Return what becomes of a good delta, and whether it may be accepted at all.
 
-    age: s of its image, below 0 for one of the future.
+    Seven of ten ask for motion: half of them calm, others far too large or back where the arm came
+    from, some with the gripper. The rest are spoilt: old, of the future, of somebody else, unsure,
+    or no numbers.
     """
-    kind, luck = rng.random(), rng.random(5)
-    values = rng.normal(size=6) * (0.05 if kind < 0.4 else 1.0)
-    if kind > 0.7:  # all the way, in a corner's direction
+    values = rng.normal(size=6)
+    kind, turns, fingers = rng.random(3)
+    if kind < 0.35:
+        values *= 0.05
+    elif kind < 0.6:  # all the way, in a corner's direction
         values = np.sign(values) * 0.3
-    if kind > 0.95:
-        values[rng.integers(6)] = rng.choice(NASTY)
-    return {
-        "translation": tuple(values[:3]),
-        "rotation": tuple(values[3:] if luck[0] < 0.5 else np.zeros(3)),
-        "gripper": pick((0.94, 0.0), (0.97, 1.0), (0.99, -7.0), (1.0, np.nan), luck=luck[1]),
-        "terminate": bool(luck[2] < 0.005),
-        "confidence": pick((0.97, 1.0), (0.99, 0.05), (1.0, np.nan), luck=luck[3]),
-        "age": pick((0.4, 0.0), (0.7, 0.2), (0.9, 0.3), (0.95, 0.9), (1.0, -0.1), luck=luck[4]),
+    delta = dataclasses.replace(
+        good,
+        translation=tuple(values[:3]),
+        rotation=tuple(values[3:] if turns < 0.5 else np.zeros(3)),
+        gripper=0.0 if fingers < 0.95 else 1.0 if fingers < 0.97 else -7.0,
+        stamp_ns=good.stamp_ns - int(rng.integers(0, 350_000_000)),
+        terminate=bool(rng.random() < 0.005),
+    )
+    if kind < 0.7:
+        return delta, True
+    spoil = SPOILT[rng.integers(len(SPOILT))]
+    if spoil == "number":
+        values[rng.integers(6)] = rng.choice([np.nan, np.inf, -np.inf])
+        return dataclasses.replace(
+            delta, translation=tuple(values[:3]), rotation=tuple(values[3:])
+        ), False
+    if spoil == "huge":
+        values[rng.integers(6)] = rng.choice([1e308, -1e308, 1e9, 5e-324])
+        return dataclasses.replace(
+            delta, translation=tuple(values[:3]), rotation=tuple(values[3:])
+        ), True
+    changes: dict[str, Any] = {
+        "gripper": {"gripper": np.nan},
+        "unsure": {"confidence": 0.05},
+        "no confidence": {"confidence": np.nan},
+        "stale": {"stamp_ns": good.stamp_ns - 900_000_000},
+        "future": {"stamp_ns": good.stamp_ns + 100_000_000},
+        "unstamped": {"stamp_ns": 0},
+        "foreign": {"instruction_id": good.instruction_id + 1},
+        "frame": {"frame_id": "camera"},
+        "replayed": {"step": -1},
     }
-
-
-def pick(*steps: tuple[float, float], luck: float) -> float:
-    """Return the value of the first (cumulative probability, value) that a number 0..1 is below."""
-    return next(value for share, value in steps if luck < share)
+    return dataclasses.replace(delta, **changes[spoil]), False
 
 
 def random_states(judge: Judge, rng: np.random.Generator, count: int) -> list[Array]:
@@ -215,12 +240,14 @@ def judge_states(profile: RobotProfile, urdf: str, cases: int, seed: int) -> Rep
         history.add(NOW_NS - 1_500_000_000, profile.arm_joints, list(q))
         for ms in (400, 300, 200, 100, 0):
             history.add(NOW_NS - ms * 1_000_000, profile.arm_joints, list(q - velocity * ms / 1e4))
-        fields = hostile_fields(rng)
-        stamp = NOW_NS - round(fields.pop("age") * 1e9)
-        delta = Delta(stamp, profile.base_frame, int(rng.random() > 0.02), 8, **fields)
+        still = (0.0, 0.0, 0.0)
+        good = Delta(NOW_NS, profile.base_frame, 1, 8, still, still, 0.0)
+        delta, sound = hostile(rng, good)
         verdict = safety.check(delta, Situation(NOW_NS, 1, 7, 0, q, velocity, 0.0), history)
         judge.report.cases += 1
         judge.report.accepted += verdict.accepted
+        if verdict.accepted and not sound:
+            judge.report.violations.append(f"state {seed}/{case}: accepted {delta}")
         if not verdict.accepted and (verdict.chunk or verdict.gripper is not None):
             judge.report.violations.append(f"state {seed}/{case}: refused, yet it would move")
         if verdict.chunk is not None:
@@ -258,20 +285,15 @@ class _Loop:
         periods, weights = [0.01, 0.03, 0.1, 0.2, 0.3, 0.9], [0.15, 0.3, 0.3, 0.15, 0.07, 0.03]
         for _ in range(deltas):
             idle = rig.arm.instruction_id == 0 or rig.arm.state not in (State.MOVING, State.HOLDING)
-            if idle or rng.random() < 0.03:
+            if idle or rng.random() < (0.5 if rig.arm.needs_help else 0.03):
                 self._start_over()
-            fields = hostile_fields(rng)
-            stamp = rig.now_ns - round(fields.pop("age") * 1e9)
-            foreign = int(rng.random() < 0.02)
+            delta, sound = hostile(rng, rig.delta())
             before = rig.arm.accepted
-            rig.move(
-                *fields.pop("translation"),
-                **fields,
-                stamp_ns=stamp,
-                instruction_id=rig.arm.instruction_id + foreign,
-            )
+            rig.send(delta)
             report.cases += 1
             report.accepted += rig.arm.accepted - before
+            if rig.arm.accepted > before and not sound:
+                report.violations.append(f"{where}: accepted {delta}")
             self._look(where)
             rig.run(float(rng.choice(periods, p=weights)))
             self._look(where)

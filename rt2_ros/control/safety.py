@@ -27,7 +27,7 @@ from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.trajectory import Chunk, NoTrajectory, plan_chunk
 
 _SHARES = (1.0, 0.5, 0.25)  # of the way to the target, tried until one can be done
-_WORTH_SAYING = 1e-4  # m; smaller corrections are rounding
+_WORTH_SAYING = 1e-4  # m or rad; smaller corrections are rounding
 
 
 @dataclass(frozen=True)
@@ -243,5 +243,6 @@ def _capped(
     length = largest * shape  # not norm(array), whose squares overflow
     if length <= cap * (1 + 1e-9):
         return array
-    changes.append(Change(what, f"{what} {length:.3g} {unit} cut to {cap:.3g} {unit}"))
+    if length > cap + _WORTH_SAYING:
+        changes.append(Change(what, f"{what} {length:.3g} {unit} cut to {cap:.3g} {unit}"))
     return direction * (cap / shape)

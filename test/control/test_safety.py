@@ -120,6 +120,12 @@ def test_large_steps_are_scaled_with_their_direction_kept(check, kinematics, sta
     )
 
 
+def test_rounding_is_cut_without_a_word(check, kinematics, start):
+    verdict = check(translation=(0.0, 0.10001, 0.0))
+    assert verdict.changes == ()
+    assert_allclose(kinematics.forward(start).delta_to(verdict.target)[0], [0, 0.1, 0], atol=1e-9)
+
+
 def test_enormous_steps_do_not_overflow(check, kinematics, start):
     verdict = check(translation=(1e308, 1e308, 0.0))
     translation, _ = kinematics.forward(start).delta_to(verdict.target)

@@ -22,7 +22,8 @@ URDF = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
         (
             node,
             {"robot": "pandora"},
-            "configure: robot 'pandora': no {config}/robots/pandora.yaml; there are: panda",
+            "configure: robot 'pandora': no {config}/robots/pandora.yaml; there are: fr3, "
+            "gen3, iiwa14, panda, template, xarm7",
         )
         for node in ("camera_node", "controller_node", "simulator_node")
     ]
