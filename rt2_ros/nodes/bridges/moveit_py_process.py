@@ -90,10 +90,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--socket", type=int, required=True, help="file descriptor")
     options = parser.parse_args(argv)
     planner = Planner(options)
-    with socket.socket(fileno=options.socket) as line, line.makefile("rw") as stream:
+    stream = socket.socket(fileno=options.socket).makefile("rw")
+    try:
         print(json.dumps({"ready": True}), file=stream, flush=True)
         for text in stream:
             print(json.dumps(planner.answer(json.loads(text))), file=stream, flush=True)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the controller has gone while we were at it
     sys.stderr.flush()
     os._exit(0)
 

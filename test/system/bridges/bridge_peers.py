@@ -69,6 +69,12 @@ class Peers:
 class Peer(Node):
     def __init__(self, peers, name):
         super().__init__(name, namespace=peers.namespace, context=peers.context)
+        self.actions = []
+
+    def destroy_node(self):
+        for server in self.actions:
+            server.destroy()
+        super().destroy_node()
 
     def now_ns(self):
         return self.get_clock().now().nanoseconds
@@ -218,7 +224,7 @@ class Servo(Peer):
 class MoveGroup(Peer):
     """move_group's two actions; executing, it hears of no cancel, only of the event `stop`."""
 
-    DURATION = 1.5  # s that a plan takes
+    DURATION = 2.0  # s that a plan takes
 
     def __init__(self, peers, arm):
         from moveit_msgs.action import ExecuteTrajectory
@@ -234,10 +240,12 @@ class MoveGroup(Peer):
         self._waiting = []  # (steady time, future)
         never = lambda handle: CancelResponse.REJECT  # noqa: E731
         yes = lambda handle: CancelResponse.ACCEPT  # noqa: E731
-        ActionServer(self, Plan, "move_action", self._plan, cancel_callback=yes)
-        ActionServer(
-            self, ExecuteTrajectory, "execute_trajectory", self._execute, cancel_callback=never
-        )
+        self.actions = [
+            ActionServer(self, Plan, "move_action", self._plan, cancel_callback=yes),
+            ActionServer(
+                self, ExecuteTrajectory, "execute_trajectory", self._execute, cancel_callback=never
+            ),
+        ]
         self.create_subscription(String, "trajectory_execution_event", self._take_event, 10)
         self.create_timer(PERIOD, self._wake)
 
@@ -323,7 +331,8 @@ class Gripper(Peer):
         super().__init__(peers, "gripper")
         self.arm, self.kind, self.outcome, self.goals = arm, kind, "reached", []
         name = f"{arm.profile.gripper_controller}/{arm.profile.gripper_action}"
-        ActionServer(self, kind, name, self._execute, goal_callback=self._judge)
+        server = ActionServer(self, kind, name, self._execute, goal_callback=self._judge)
+        self.actions = [server]
 
     def _judge(self, goal):
         self.goals.append(goal)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.time import Time
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.msg import Observation
@@ -97,15 +97,19 @@ class Bench:
         self.id, self.step, self._since = 0, 0, 0
         probe.keep(topics.CONTROLLER_STATUS, topics.JOINT_STATES, topics.DIAGNOSTICS)
 
-    def begin(self, bridge, armed=True, peers=(), **keys):
-        """Start arm, peers and controller; returns when the controller has its URDF."""
+    def begin(self, bridge, armed=True, peers=(), parameters=None, **keys):
+        """Start arm, peers and controller; returns when the controller has its URDF.
+
+        keys: of the robot's profile.
+        """
         path = self._profile_file(**keys)
         self.arm = self.peers.add(self.kinds.Arm, RobotProfile.load(path), URDF)
         made = [self.peers.add(kind, self.arm, *rest) for kind, *rest in peers]
-        self.restart(bridge, path, armed)
+        self.restart(bridge, path, armed, **(parameters or {}))
+        self.probe.client(Trigger, "controller_node/stop")  # a stop must not wait for discovery
         return made
 
-    def restart(self, bridge, path, armed=True):
+    def restart(self, bridge, path, armed=True, **parameters):
         env = os.environ | {
             "PYTHONPATH": os.pathsep.join(
                 filter(None, (self._interfaces, os.environ.get("PYTHONPATH", "")))
@@ -113,7 +117,7 @@ class Bench:
         }
         self._since = self.probe.now().nanoseconds  # what an earlier one said does not count
         self.controller = self._start(
-            "controller_node", env=env, bridge=bridge, robot=path, start_armed=armed
+            "controller_node", env=env, bridge=bridge, robot=path, start_armed=armed, **parameters
         )
         self.until(lambda msg: msg.end_effector_pose.position.x > 0, "the controller to see joints")
 

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A look-alike of moveit.planning: straight plans in joint space for the Panda, really executed.
+
+It has the calls of moveit_py (Jazzy) that moveit_py_process makes, with their names and types, and
+two of its habits: planning holds the interpreter, and `execute` blocks until the arm is there or
+`trajectory_execution_event` says stop. The parameter file's one key is how long a plan takes, in s.
+"""
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import rclpy
+import yaml
+from moveit_msgs.msg import RobotTrajectory
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from rt2_ros.control.history import by_name
+from rt2_ros.control.pose import Pose
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.nodes import topics
+from rt2_ros.paths import config_path
+
+PROFILE = RobotProfile.load(config_path("robots", "panda.yaml"))
+
+
+class PlanRequestParameters:
+    def __init__(self, moveit, namespace):
+        self.max_velocity_scaling_factor = self.max_acceleration_scaling_factor = 1.0
+
+
+class Trajectory:
+    def __init__(self, msg):
+        self.msg = msg
+
+    def get_robot_trajectory_msg(self):
+        return self.msg
+
+    def set_robot_trajectory_msg(self, state, msg):
+        assert state == "current"
+        self.msg = msg
+
+
+class Plan(SimpleNamespace):
+    def __bool__(self):
+        return self.trajectory is not None
+
+
+class Status(SimpleNamespace):
+    def __bool__(self):
+        return self.status == "SUCCEEDED"
+
+
+class MoveItPy:
+    def __init__(
+        self, node_name, name_space, launch_params_filepaths, provide_planning_service=True
+    ):
+        (path,) = launch_params_filepaths
+        self.takes = float(yaml.safe_load(Path(path).read_text())["takes"])
+        rclpy.init(args=[])
+        self.node = rclpy.create_node(node_name, namespace=name_space)
+        urdf = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
+        self.kinematics = PROFILE.kinematics(urdf)
+        self.q, self.stopped = None, threading.Event()
+        self.node.create_subscription(*topics.JOINT_STATES_IN.to(self._take_joints))
+        self.node.create_subscription(String, "trajectory_execution_event", self._take_event, 10)
+        self.out = self.node.create_publisher(*topics.joint_trajectory(PROFILE.arm_controller))
+        executor = SingleThreadedExecutor()
+        executor.add_node(self.node)
+        threading.Thread(target=executor.spin, daemon=True).start()
+
+    def _take_joints(self, msg):
+        self.q = by_name(msg.name, msg.position, PROFILE.arm_joints)
+
+    def _take_event(self, msg):
+        if msg.data == "stop":
+            self.stopped.set()
+
+    def get_planning_component(self, group):
+        assert group == PROFILE.move_group
+        return PlanningComponent(self)
+
+    def execute(self, trajectory, controllers):
+        assert controllers == []
+        self.stopped.clear()
+        msg = trajectory.msg.joint_trajectory
+        msg.points = msg.points[1:]
+        self.out.publish(msg)
+        stopped = self.stopped.wait(self.takes)
+        return Status(status="PREEMPTED" if stopped else "SUCCEEDED")
+
+
+class PlanningComponent:
+    def __init__(self, moveit):
+        self.moveit, self.start, self.constraints = moveit, None, None
+
+    def set_start_state_to_current_state(self):
+        self.start = "current"
+
+    def get_start_state(self):
+        return self.start
+
+    def set_goal_state(self, motion_plan_constraints):
+        (self.constraints,) = motion_plan_constraints
+
+    def plan(self, single_plan_parameters):
+        assert 0 < single_plan_parameters.max_velocity_scaling_factor < 1
+        moveit, goal = self.moveit, self.constraints
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:  # as moveit_py does, with the interpreter's lock held
+            sum(range(1000))
+        start = moveit.q
+        if goal.joint_constraints:
+            names = [constraint.joint_name for constraint in goal.joint_constraints]
+            values = [constraint.position for constraint in goal.joint_constraints]
+            target = by_name(names, values, PROFILE.arm_joints)
+        else:
+            p = goal.position_constraints[0].constraint_region.primitive_poses[0].position
+            o = goal.orientation_constraints[0].orientation
+            if p.y > 0.2:  # somewhere MoveIt finds no way to
+                return Plan(trajectory=None, error_code=SimpleNamespace(val=-1))
+            pose = Pose.from_quaternion([p.x, p.y, p.z], [o.x, o.y, o.z, o.w])
+            target = moveit.kinematics.inverse(pose, start)
+        way, msg = target - start, JointTrajectory(joint_names=list(PROFILE.arm_joints))
+        for s in np.linspace(0.0, 1.0, 16):
+            msg.points.append(
+                JointTrajectoryPoint(
+                    positions=(start + way * s * s * (3 - 2 * s)).tolist(),
+                    velocities=(way * 6 * s * (1 - s) / moveit.takes).tolist(),
+                    accelerations=(way * (6 - 12 * s) / moveit.takes**2).tolist(),
+                    time_from_start=Duration(nanoseconds=round(s * moveit.takes * 1e9)).to_msg(),
+                )
+            )
+        return Plan(trajectory=Trajectory(RobotTrajectory(joint_trajectory=msg)))

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bridge to MoveIt by moveit_py in its own process, against a look-alike of the package."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from std_srvs.srv import Trigger
+
+from rt2_ros.msg import ControllerStatus
+
+LOOK_ALIKE = Path(__file__).parents[2] / "interfaces" / "moveit_py"
+STEP = np.array([0.0, 0.05, -0.04])
+
+
+@pytest.fixture
+def moveit(bench, tmp_path, monkeypatch):
+    params = tmp_path / "moveit_py.yaml"
+    params.write_text("takes: 2.0\n")
+    monkeypatch.setenv("PYTHONPATH", str(LOOK_ALIKE))
+    bench.begin("moveit", parameters={"moveit_params": params})
+    bench.until_free()
+    bench.instruct()
+    (process,) = psutil.Process(bench.controller._process.pid).children()
+    yield process
+    bench.end()
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_a_delta_is_planned_and_executed_in_the_other_process(bench, moveit):
+    start = bench.delta(STEP)
+    bench.until(lambda msg: msg.state == ControllerStatus.MOVING, "the goal")
+    bench.delta((0.0, -0.05, 0.0))
+    bench.until(lambda msg: msg.refused == 1, "the second delta to be refused")
+    assert np.abs(bench.rest(1.0) - (start + STEP)).max() < 2e-3
+    (msg,) = bench.arm.received
+    assert not any(len(point.accelerations) for point in msg.points)
+    bench.until_taken((0.0, 0.1, 0.0))
+    bench.until(lambda msg: msg.state == ControllerStatus.MOVING, "the next goal")
+
+
+def test_a_stop_ends_the_motion(bench, moveit):
+    start = bench.delta((0.0, 0.1, 0.0))
+    bench.until_moving()
+    assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
+    assert np.linalg.norm(bench.rest() - start) < 0.09
+    bench.assert_still()
+
+
+def test_a_process_that_dies_blocks_and_the_arm_rests(bench, moveit):
+    start = bench.delta((0.0, 0.1, 0.0))
+    bench.until_moving()
+    os.kill(moveit.pid, 9)
+    bench.until_reason("moveit_py has ended with status -9")
+    assert np.linalg.norm(bench.rest() - start) < 0.09
+    bench.delta(STEP)
+    bench.until(lambda msg: msg.refused == 1, "the delta to be refused")
+    bench.assert_still()
