@@ -61,11 +61,13 @@ class Frame:
     """One square RGB picture, what is asked of it, and what is where in it.
 
     image is None where questions need no picture: what to do in a state that words tell.
+    origin: where it was read, file and place in it, for messages; "" for what was made up.
     """
 
     image: NDArray[np.uint8] | None
     queries: tuple[Query, ...]
     things: tuple[Thing, ...]
+    origin: str = ""
 
 
 def coordinate(pixel: float, size: int) -> int:
