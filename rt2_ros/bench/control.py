@@ -38,7 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ensemble": {"smoothing_time": 0.0, "ensemble_horizon": 3},
     "both": {"smoothing_time": 0.1, "ensemble_horizon": 3},
 }
-FOLLOW_S, SETTLE_S = 12.0, 2.0
+SETTLE_S = 2.0  # of following that do not count
 NOISE_M, NOISE_RAD = 0.004, 0.02  # of the policy's idea of where the ideal tip is
 AHEAD_S = 0.3  # a policy aims so far ahead of its picture
 LARGEST_LAG_S = 0.8
@@ -51,7 +51,7 @@ def ideal(seconds: float) -> Pose:
     return CENTRE.compose_delta([x, y, z], [0.0, 0.0, 0.3 * np.sin(0.5 * seconds)])
 
 
-def follow(rig: Rig, seed: int, seconds: float = FOLLOW_S) -> dict[str, float]:
+def follow(rig: Rig, seed: int, seconds: float) -> dict[str, float]:
     """Let a noisy, late, irregular policy lead the rig's arm along the ideal; return how it went.
 
     lag_ms; tracking_mm, root of the mean square with that lag taken out; jerk, mean square of the
@@ -91,24 +91,28 @@ def follow(rig: Rig, seed: int, seconds: float = FOLLOW_S) -> dict[str, float]:
 
 def _lag_and_error(path: Array) -> tuple[float, float]:
     """Return the lag in s with which a path (m, 3) fits the ideal best, and the error in m then."""
-    skip = round(SETTLE_S / PERIOD)
+    skip, most = round(SETTLE_S / PERIOD), round(LARGEST_LAG_S / PERIOD)
+    steps = range(skip + 1 - most, len(path) + 1)  # path[i] is of the end of period i
+    wanted = np.array([ideal(step * PERIOD).position for step in steps])
+    settled = path[skip:]
     errors = []
-    for lag in range(round(LARGEST_LAG_S / PERIOD)):
-        times = (np.arange(skip, len(path)) + 1 - lag) * PERIOD
-        wanted = np.array([ideal(t).position for t in times])
-        errors.append(float(np.sqrt(((path[skip:] - wanted) ** 2).sum(axis=1).mean())))
+    for lag in range(most):
+        late = wanted[most - lag : most - lag + len(settled)]
+        errors.append(float(np.sqrt(((settled - late) ** 2).sum(axis=1).mean())))
     best = int(np.argmin(errors))
     return best * PERIOD, errors[best]
 
 
-def execution(profile: RobotProfile, urdf: str, seed: int) -> dict[str, dict[str, float]]:
+def execution(
+    profile: RobotProfile, urdf: str, seconds: float, seed: int
+) -> dict[str, dict[str, float]]:
     """Follow the ideal with each of the OPTIONS."""
     kinematics, collisions = profile.kinematics(urdf), profile.collisions(urdf)
     start = kinematics.inverse(ideal(0.0), profile.home)
     result = {}
     for name, options in OPTIONS.items():
         rig = Rig(dataclasses.replace(profile, **options), kinematics, collisions, q=start)
-        result[name] = {key: round(value, 2) for key, value in follow(rig, seed).items()}
+        result[name] = {key: round(value, 2) for key, value in follow(rig, seed, seconds).items()}
     return result
 
 
@@ -158,7 +162,7 @@ def run(cases: int, seconds: float, seed: int = 0) -> dict[str, Any]:
         "longest_braking_s": round(report.rest, 3),
         "examples": report.violations[:10],
         **jitter(robot, urdf, seconds),
-        "execution": execution(robot, urdf, seed),
+        "execution": execution(robot, urdf, seconds, seed),
     }
 
 
@@ -190,14 +194,16 @@ def main(argv: list[str]) -> int:
     """Measure, print; exit status 1 if a limit was broken."""
     parser = argparse.ArgumentParser("rt2 bench control", description="Measure the controller.")
     parser.add_argument("--cases", type=int, default=10_000, help="hostile deltas (default: 10000)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of jitter (default: 5)")
+    parser.add_argument(
+        "--seconds", type=float, default=12.0, help="of jitter and of each following (default: 12)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the cases (default: 0)")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args(argv)
-    for name in ("cases", "seconds"):
+    for name, least in (("cases", 0), ("seconds", SETTLE_S)):
         value = getattr(arguments, name)
-        if value <= 0:
-            raise ValueError(f"--{name} is {value}; expected more than 0")
+        if value <= least:
+            raise ValueError(f"--{name} is {value}; expected more than {least:g}")
     result = run(arguments.cases, arguments.seconds, arguments.seed)
     show(result)
     if arguments.json:
