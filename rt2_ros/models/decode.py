@@ -21,6 +21,7 @@ What it saves:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -34,7 +35,9 @@ from transformers.cache_utils import DynamicLayer
 from rt2_ros.actions import TokenGrammar
 from rt2_ros.models.constrain import NO_SMOOTHING, Smoothing, Step
 from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Stages
-from rt2_ros.models.lean import LeanForward, LeanWeights, misfit
+from rt2_ros.models.lean import LeanForward, lean_weights
+
+MOST = 64  # sequences in one batch
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,12 @@ class Decoder:
     def __init__(self, model: PreTrainedModel) -> None:
         self.forwards = 0  # of the model, so far
         self._model, self._head = model, Head(model)
-        self._lean = None if misfit(model) else LeanWeights(model)
+        self._lean = lean_weights(model)
+        text = model.config.get_text_config()
+        self._both_ways = bool(getattr(text, "use_bidirectional_attention", False))
+        self._most = MOST if model.config.model_type in FIRST_POSITION else 1
         # A sliding window forgets for good what a wrong guess has pushed out.
-        layers = DynamicCache(config=model.config.get_text_config()).layers
+        layers = DynamicCache(config=text).layers
         self._guesses = all(type(layer) is DynamicLayer for layer in layers)
 
     @torch.inference_mode()
@@ -97,33 +103,50 @@ class Decoder:
         smoothing: Smoothing = NO_SMOOTHING,
     ) -> list[Answer]:
         """The grammar's answer to each prompt; ValueError for a `begin` that it does not allow."""
-        if self._model.config.model_type in FIRST_POSITION:
-            batches = [prompts] if prompts else []
-        else:
-            batches = [[each] for each in prompts]
-        answers = []
-        for batch in batches:
-            stages = Stages(self._model.device)
-            inputs = [prompt.inputs for prompt in batch]
-            forward: Forward = (
-                LeanForward(self._lean, inputs, stages)
-                if self._lean
-                else CachedForward(self._model, inputs, stages)
-            )
-            rows = [
-                _Row(
-                    grammar,
-                    prompt if self._guesses else replace(prompt, guesses=()),
-                    self._head,
-                    max_tokens,
+        if not self._guesses:
+            prompts = [replace(prompt, guesses=()) for prompt in prompts]
+        answers: list[Answer] = []
+        while len(answers) < len(prompts):
+            batch = prompts[len(answers) : len(answers) + self._most]
+            try:
+                answers += self._batch(batch, grammar, max_tokens, smoothing)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise RuntimeError(
+                        f"{self._model.device} has too little memory for one sequence"
+                    ) from error
+                self._most = (len(batch) + 1) // 2
+                warnings.warn(
+                    f"{self._model.device} has too little memory for {len(batch)} sequences at "
+                    f"once: {self._most} from now on, which takes longer",
+                    stacklevel=2,
                 )
-                for prompt in batch
-            ]
-            self.forwards += _decode(rows, forward, self._head, smoothing)
-            stages.mark("decode")
-            latency = stages.seconds()
-            answers += [Answer(row.steps, latency) for row in rows]
         return answers
+
+    def _batch(
+        self,
+        prompts: Sequence[Prompt],
+        grammar: TokenGrammar,
+        max_tokens: int,
+        smoothing: Smoothing,
+    ) -> list[Answer]:
+        stages = Stages(self._model.device)
+        inputs = [prompt.inputs for prompt in prompts]
+        if self._both_ways and not all("token_type_ids" in each for each in inputs):
+            raise ValueError(
+                "inputs: no token_type_ids, but this model's prompt attends both ways "
+                "(use_bidirectional_attention), which an answer must not"
+            )
+        forward: Forward = (
+            LeanForward(self._lean, inputs, stages)
+            if self._lean
+            else CachedForward(self._model, inputs, stages)
+        )
+        rows = [_Row(grammar, prompt, self._head, max_tokens) for prompt in prompts]
+        self.forwards += _decode(rows, forward, self._head, smoothing)
+        stages.mark("decode")
+        latency = stages.seconds()
+        return [Answer(row.steps, latency) for row in rows]
 
 
 def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing) -> int:

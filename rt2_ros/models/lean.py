@@ -14,6 +14,7 @@ layer works on the positions that are asked for only.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -48,12 +49,45 @@ def misfit(model: PreTrainedModel) -> str:
     return ""
 
 
+@torch.inference_mode()
+def lean_weights(model: PreTrainedModel) -> LeanWeights | None:
+    """A model's weights for `LeanForward`, None where it does not fit or computes something else.
+
+    The latter is found out by computing both: another version of the model's own code may differ.
+    """
+    if misfit(model):
+        return None
+    weights, config = LeanWeights(model), model.config
+    side = config.vision_config.image_size
+    noise = torch.Generator().manual_seed(0)
+    image = [config.image_token_id] * (side // config.vision_config.patch_size) ** 2
+    given = {
+        "input_ids": torch.tensor([[*image, *range(4, 12)]]),
+        "pixel_values": torch.randn(1, 3, side, side, generator=noise),
+    }
+    if getattr(config.get_text_config(), "use_bidirectional_attention", False):
+        given["token_type_ids"] = torch.zeros_like(given["input_ids"])
+    expected = model.base_model(**given).last_hidden_state[:, -1]
+    found = LeanForward(weights, [given], Stages(model.device))([[]])[:, -1]
+    if torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        return weights
+    warnings.warn(
+        "the lean forward differs from this version of PaliGemma by "
+        f"{float((found - expected).abs().max()):g}: decisions take the slower way",
+        stacklevel=2,
+    )
+    return None
+
+
 class Linear:
     """y = x W^T + b, packed for oneDNN where many rows come at once."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self.weight, self.bias = weight.detach().contiguous(), bias
-        pack = torch.backends.mkldnn.is_available()
+        # Not in every build of torch, and no promise of it; plain products do without.
+        pack = torch.backends.mkldnn.is_available() and hasattr(
+            torch.ops.mkldnn, "_linear_pointwise"
+        )
         self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, 192) if pack else None
 
     def __call__(self, x: torch.Tensor, *, gelu: bool = False) -> torch.Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from rt2_ros.policies.base import Decision, Observation
 from rt2_ros.policies.memory import AnswerMemory
 
 SPACE_FILE = "action_space.json"
+DTYPES = ("float32", "bfloat16", "float16")
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 
 KEYS = ("checkpoint", "device", "dtype", "plan", "max_plan_tokens", "vocabulary", "vocabulary_ids",
@@ -93,9 +95,17 @@ class VlmPolicy:
         settings = dict(config)
         path = _resolve(str(settings.pop("checkpoint")))
         device = settings.pop("device", None) or ("cuda" if torch.cuda.is_available() else "cpu")
+        if reason := _missing(device):
+            raise ValueError(f"policy {name}: device is {device!r}; {reason}")
         dtype = settings.pop("dtype", None) or ("bfloat16" if device != "cpu" else "float32")
-        if not isinstance(getattr(torch, dtype, None), torch.dtype):
-            raise ValueError(f"policy {name}: dtype is {dtype!r}; expected e.g. float32, bfloat16")
+        if dtype not in DTYPES:
+            raise ValueError(f"policy {name}: dtype is {dtype!r}; expected {', '.join(DTYPES)}")
+        if dtype == "bfloat16" and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
+            warnings.warn(
+                f"policy {name}: this GPU has no bfloat16; float16 instead, which has less range",
+                stacklevel=2,
+            )
+            dtype = "float16"
         threads = settings.pop("threads", None)
         if threads:
             torch.set_num_threads(int(threads))
@@ -218,6 +228,19 @@ class VlmPolicy:
             total = probabilities[places[ids[places] == same]].sum()
             logs.append(np.log(np.clip(total, 1e-9, 1.0)))
         return float(np.exp(np.mean(logs))) if logs else 0.0
+
+
+def _missing(device: str) -> str:
+    """Why this machine has no such device, "" if it has."""
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return ""
+    if kind != "cuda" or (index and not index.isdigit()):
+        return "expected cpu, cuda or cuda:N"
+    if not torch.cuda.is_available():
+        return "this machine has no GPU that torch can use; expected cpu"
+    count = torch.cuda.device_count()
+    return "" if int(index or 0) < count else f"this machine has {count}, counted from 0"
 
 
 def _image_size(processor: ProcessorMixin) -> int:

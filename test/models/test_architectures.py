@@ -183,3 +183,11 @@ def test_a_small_paligemma_is_computed_lean_and_as_well_without(numbers, monkeyp
     assert len(reads) == 19
     assert general.tokens == lean.tokens
     assert lean.latency.keys() == general.latency.keys() == {"vision", "prefill", "decode"}
+
+
+def test_a_prompt_without_what_says_how_it_attends_is_refused(numbers):
+    kind = paligemma()
+    given = kind.inputs(0, [20, 30])
+    del given["token_type_ids"]
+    with pytest.raises(ValueError, match="no token_type_ids"):
+        Decoder(kind.model)([Prompt(given)], numbers(range(10, 260), 2, 20))

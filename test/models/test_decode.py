@@ -9,7 +9,7 @@ from rt2_ros.actions import AnswerGrammar, Grammar, action_prompt, choose_vocabu
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models.constrain import Smoothing, generate
 from rt2_ros.models.decode import Decoder, Prompt
-from rt2_ros.models.lean import LeanForward
+from rt2_ros.models.lean import LeanForward, LeanWeights
 from rt2_ros.models.tiny import build_model, build_processor
 
 INSTRUCTIONS = ("pick up the apple", "stop", "put the red apple beside the yellow banana, please")
@@ -143,3 +143,45 @@ def test_an_answer_goes_on_from_where_it_is_told_to_begin(parts, numbers):
 def test_no_sequences_make_no_answers(parts):
     model, _, words = parts
     assert Decoder(model)([], Grammar(words, SPACE)) == []
+
+
+def test_too_little_memory_makes_smaller_batches_and_one_warning(parts, numbers, monkeypatch):
+    model, processor, words = parts
+    given = [inputs(processor, n, "causal", text) for n, text in enumerate(INSTRUCTIONS)]
+    prompts, grammar = [Prompt(each) for each in given], language(words, numbers)
+    expected = [answer.tokens for answer in Decoder(model)(prompts, grammar)]
+    room = [2]
+
+    class Small(LeanForward):
+        """Has room for some sequences only, which shows in the middle of an answer."""
+
+        def __call__(self, read):
+            if len(read) > room[0] and max(map(len, read)) == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(read)
+
+    monkeypatch.setattr("rt2_ros.models.decode.LeanForward", Small)
+    decode = Decoder(model)
+    with pytest.warns(UserWarning, match="3 sequences at once: 2 from now on") as warned:
+        assert [answer.tokens for answer in decode(prompts, grammar)] == expected
+    assert len(warned) == 1
+    assert [answer.tokens for answer in decode(prompts, grammar)] == expected  # and none now
+    room[0] = 0
+    with pytest.raises(RuntimeError, match="cpu has too little memory for one sequence"):
+        decode(prompts[:1], grammar)
+
+
+def test_a_model_that_computes_something_else_is_not_computed_lean(parts, numbers, monkeypatch):
+    model, processor, words = parts
+    given, grammar = inputs(processor, 0), language(words, numbers)
+    expected = tokens(generate(model, given, grammar))
+    right = LeanWeights.reserve
+
+    def spoil(self, batch, length):
+        right(self, batch, length)
+        self.text_norm = self.text_norm * 1.1
+
+    monkeypatch.setattr(LeanWeights, "reserve", spoil)
+    with pytest.warns(UserWarning, match="differs from this version of PaliGemma"):
+        decode = Decoder(model)
+    assert decode([Prompt(given)], grammar)[0].tokens == expected

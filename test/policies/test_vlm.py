@@ -136,7 +136,11 @@ def test_an_empty_instruction_is_an_invalid_decision(tiny):
     [
         ({"plann": "none"}, "unknown key 'plann'"),
         ({"plan": "sometimes"}, "plan: 'sometimes'"),
-        ({"dtype": "float31"}, "dtype is 'float31'"),
+        ({"dtype": "float31"}, "dtype is 'float31'; expected float32, bfloat16, float16"),
+        ({"dtype": "int8"}, "dtype is 'int8'"),
+        ({"device": "tpu"}, "device is 'tpu'; expected cpu, cuda or cuda:N"),
+        ({"device": "cuda:x"}, "device is 'cuda:x'; expected cpu, cuda or cuda:N"),
+        ({"device": "cuda:99"}, "device is 'cuda:99'; this machine has"),
         ({"prefix_attention": "none"}, "prefix_attention is 'none'"),
         ({"vocabulary": "words"}, "'words'"),
     ],

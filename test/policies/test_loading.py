@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint is in memory once: read in place where its numbers are kept as they are."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rt2_ros.data.robot import SPACE
+from rt2_ros.models.tiny import build_model, build_processor
+
+MEASURE = """
+import json, sys
+import numpy as np
+from rt2_ros.policies import Observation, load_policy
+
+def peak():  # MB that this process has held at most
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+seen = Observation({"scene": np.zeros((192, 192, 3), np.uint8)}, "pick up the apple", np.zeros(4))
+load_policy("rt2-tiny").infer(seen)  # what is there without any large checkpoint
+before = peak()
+decision = load_policy(sys.argv[1], dtype="bfloat16", plan="none").infer(seen)
+print(json.dumps({"grown": peak() - before, "reason": decision.reason, "before": before}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_large_checkpoint_takes_little_more_than_its_weights(tmp_path):
+    processor = build_processor()
+    model = build_model(processor, hidden=768, vision_layers=8, text_layers=8)
+    model.to(torch.bfloat16).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    SPACE.save(tmp_path / "action_space.json")
+    weights = (tmp_path / "model.safetensors").stat().st_size / 2**20
+    assert weights > 230
+    del model
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, timeout=200
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["reason"] == ""
+    assert found["grown"] < 1.2 * weights
+    assert found["before"] < 600  # the default model and everything that it needs
