@@ -26,25 +26,32 @@ class ClockWatch:
     """Compares the clock that stamps images with the controller's own steady one."""
 
     def __init__(self) -> None:
-        self._last: tuple[int, float] | None = None
+        self._changed: tuple[int, float] | None = None  # what it showed last, and since when
+        self._steady = 0.0
         self._still = 0.0
 
     def look(self, now_ns: int, steady: float) -> str:
         """Return what is wrong with the clock, "" if nothing is; to be asked at the control rate.
 
-        now_ns: 0 while there is no simulated time yet. steady: s.
+        now_ns: 0 while there is no simulated time yet. steady: s. A simulated clock is heard of
+        late where the machine is busy: how far it may go on is counted from when it last did.
         """
-        last, self._last = self._last, (now_ns, steady)
-        if last is None or last[0] <= 0:
+        since, self._steady = self._steady, steady
+        if self._changed is None or self._changed[0] <= 0:
+            self._changed = now_ns, steady
             return ""
-        passed, gap = (now_ns - last[0]) * 1e-9, steady - last[1]
-        self._still = self._still + min(gap, _GAP) if passed == 0 else 0.0
+        passed, gap = (now_ns - self._changed[0]) * 1e-9, steady - self._changed[1]
+        if passed == 0:
+            self._still += min(steady - since, _GAP)
+            if self._still > _STILL:
+                return f"the clock stands still for more than {_STILL:g} s"
+            return ""
+        self._still = 0.0
+        self._changed = now_ns, steady
         if passed < -_BACK:
             return f"the clock went back by {-passed:.1f} s"
         if passed > _FORWARD + 2 * gap:
             return f"the clock went forward by {passed - gap:.1f} s"
-        if self._still > _STILL:
-            return f"the clock stands still for more than {_STILL:g} s"
         return ""
 
 
