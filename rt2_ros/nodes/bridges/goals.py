@@ -44,6 +44,20 @@ class Goal:
             raise ValueError(f"Goal: pose {self.pose}, joints {self.joints}; expected one of them")
 
 
+def goal_json(goal: Goal) -> dict[str, Any]:
+    """Return a goal as JSON holds it."""
+    if goal.pose is None:
+        return {"joints": dict(goal.joints)}
+    return {"pose": [*goal.pose.position.tolist(), *goal.pose.quaternion().tolist()]}
+
+
+def goal_of(data: dict[str, Any]) -> Goal:
+    """Return the goal that `goal_json` has written."""
+    if "joints" in data:
+        return Goal(joints=tuple(data["joints"].items()))
+    return Goal(pose=Pose.from_quaternion(data["pose"][:3], data["pose"][3:]))
+
+
 def constraints_msg(goal: Goal, base_frame: str, tip_frame: str) -> Any:
     """Return the goal as moveit_msgs/Constraints."""
     msg = interfaces("moveit_msgs", "msg")

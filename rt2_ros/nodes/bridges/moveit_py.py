@@ -23,9 +23,8 @@ from typing import Any
 
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.base import BaseNode
-from rt2_ros.nodes.bridges.goals import Goal, Points
+from rt2_ros.nodes.bridges.goals import Goal, Points, goal_json
 from rt2_ros.nodes.bridges.move_group import SCALING
-from rt2_ros.nodes.bridges.moveit_py_process import goal_json
 
 READ_PERIOD = 0.02  # s between looks at what the process has said
 

@@ -20,22 +20,7 @@ import socket
 import sys
 from typing import Any
 
-from rt2_ros.control.pose import Pose
-from rt2_ros.nodes.bridges.goals import Goal, constraints_msg, points_of
-
-
-def goal_json(goal: Goal) -> dict[str, Any]:
-    """Return a goal as JSON holds it."""
-    if goal.pose is None:
-        return {"joints": dict(goal.joints)}
-    return {"pose": [*goal.pose.position.tolist(), *goal.pose.quaternion().tolist()]}
-
-
-def goal_of(data: dict[str, Any]) -> Goal:
-    """Return the goal that `goal_json` has written."""
-    if "joints" in data:
-        return Goal(joints=tuple(data["joints"].items()))
-    return Goal(pose=Pose.from_quaternion(data["pose"][:3], data["pose"][3:]))
+from rt2_ros.nodes.bridges.goals import Goal, constraints_msg, goal_of, points_of
 
 
 class Planner:

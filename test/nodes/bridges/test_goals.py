@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans as MoveIt gives them become chunks, or are refused by name; goals are one of two kinds."""
 
+import json
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from rt2_ros.control.pose import Pose
 from rt2_ros.nodes.bridges.base import Trouble, interfaces, trajectory_msg
-from rt2_ros.nodes.bridges.goals import Goal, chunk_of
+from rt2_ros.nodes.bridges.goals import Goal, chunk_of, goal_json, goal_of
 
 POINTS = [(0.0, [1.0, 2.0], [0.0, 0.0]), (0.5, [1.5, 2.5], [0.3, 0.4]), (1.0, [2.0, 3.0], [0, 0])]
 
@@ -73,3 +74,19 @@ def test_a_trajectory_message_starts_when_it_arrives():
         ([1.0], [2.0]),
         ([3.0], [0.0]),
     ]
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        Goal(joints=(("b", 0.25), ("a", -1.5))),
+        Goal(pose=Pose(np.array([0.4, -0.1, 0.3]), np.diag([1.0, -1.0, -1.0]))),
+    ],
+    ids=["joints", "pose"],
+)
+def test_a_goal_survives_the_line_to_the_other_process(goal):
+    again = goal_of(json.loads(json.dumps(goal_json(goal))))
+    assert again.joints == goal.joints
+    if goal.pose is not None:
+        assert again.pose.position.tolist() == goal.pose.position.tolist()
+        assert np.abs(again.pose.rotation - goal.pose.rotation).max() < 1e-12

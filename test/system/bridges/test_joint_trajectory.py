@@ -187,7 +187,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(bench, begin):
         lambda: "dry run: the tip would go to (" in bench.controller.text, "the log to say it"
     )
     bench.assert_still()
-    bench.delta(gripper=1.0)
+    bench.until_taken(gripper=1.0)
     bench.probe.until(
         lambda: "dry run: the gripper would go to 0" in bench.controller.text, "the log"
     )

@@ -73,6 +73,8 @@ class MoveItPy:
         executor = SingleThreadedExecutor()
         executor.add_node(self.node)
         threading.Thread(target=executor.spin, daemon=True).start()
+        while self.q is None:  # its state monitor waits as well
+            time.sleep(0.01)
 
     def _take_joints(self, msg):
         self.q = by_name(msg.name, msg.position, PROFILE.arm_joints)
