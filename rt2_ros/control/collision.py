@@ -35,12 +35,16 @@ class Collisions:
 
     Shapes are checked in pairs: links of the arm among each other and with those fixed to its base,
     except neighbours; every moving link with the table (a half space at `table_height`) and with
-    each keep-out box. Meshes count as their convex hulls. A pair that overlaps with the arm at home
-    is taken to be meant so and left out. Not safe to share between threads.
+    each keep-out box. Meshes count as their convex hulls. Links that overlap with the arm at home
+    are drawn so and left out, and so is the first one on its table. Not safe to share between
+    threads.
     """
 
     def __init__(self, urdf: str, profile: RobotProfile, margins: bool = True) -> None:
-        """Read the URDF (XML text); ValueError if a mesh cannot be read or there is no shape.
+        """Read the URDF (XML text).
+
+        ValueError if a mesh cannot be read, there is no shape, or the arm at home touches the table
+        or a keep-out box.
 
         margins: False takes only what touches for too near.
         """
@@ -114,12 +118,14 @@ class Collisions:
         margins = []
         floor = (profile.workspace_min[2] - profile.table_height) / 2
         for pair, distance in zip(pairs, distances, strict=True):
+            link, other = (self._shapes.geometryObjects[i] for i in (pair.first, pair.second))
             if distance <= 0:
+                if other.parentFrame == 0 and link.parentJoint > 1:
+                    raise ValueError(f"home: {self._name(link)} touches {other.name}")
                 continue
             self._shapes.addCollisionPair(pair)
             margin = min(profile.collision_margin, distance / 2)
-            on_table = self._shapes.geometryObjects[pair.second].name == _TABLE
-            margins.append(min(margin, floor) if on_table else margin)
+            margins.append(min(margin, floor) if other.name == _TABLE else margin)
         return np.array(margins)
 
     def _names(self, index: int) -> tuple[str, str]:

@@ -110,9 +110,17 @@ def test_a_keep_out_box_is_for_every_link(bars):
     assert collisions.check(way([0, 0], [-0.5, 2.2])) == "two and keep_out 0"
 
 
-def test_pairs_that_overlap_at_home_are_left_out(bars):
-    low = {"workspace_min": (-2, -2, 0.0), "table_height": -0.04}
-    assert bars(**low).pairs == [("foot", "two")]
+def test_a_home_that_touches_the_table_or_a_keep_out_box_is_refused(bars):
+    with pytest.raises(ValueError, match="home: two touches table"):
+        bars(workspace_min=(-2, -2, 0.0), table_height=-0.04)
+    with pytest.raises(ValueError, match="home: two touches keep_out 0"):
+        bars(keep_out=(((1.5, -0.1, -0.1), (1.6, 0.1, 0.1)),))
+
+
+def test_links_that_are_drawn_into_each_other_are_left_out(bars):
+    """A bar "two" that is so long that it lies in the foot's post from the start."""
+    long = '<box size="4.0 0.1 0.1"/>'
+    assert bars(long).pairs == [("one", "table"), ("two", "table")]
 
 
 def test_pairs_that_are_near_at_home_get_half_that_as_margin(bars):
