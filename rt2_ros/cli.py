@@ -24,6 +24,7 @@ COMMANDS = {
     "ask": ("rt2_ros.ask", "ask the running model, or one about a picture file, a question"),
     "check-robot": ("rt2_ros.check_robot", "what is missing before the arm may move"),
     "bench": ("rt2_ros.bench", "measure"),
+    "demos": ("rt2_ros.data.demos", "record the expert as a LeRobot dataset"),
     "train": ("rt2_ros.training.cli", "co-fine-tune a model"),
     "eval": ("rt2_ros.evaluation.cli", "measure success on simulated tables"),
 }

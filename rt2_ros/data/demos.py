@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2 demos --episodes 200`: record the expert on simulated tables, as a LeRobot dataset.
+
+Each episode lays a table from a training seed, asks for something with the demonstrations' words
+and lets the expert act through the same controller as on the ROS graph. What physics calls a
+success is kept. The same command goes on where it was stopped; the dataset on disk is whole at any
+time.
+
+A row is what was seen and what was done then:
+
+    observation.state            x, y, z of the fingertips in m, closedness 0..1
+    observation.joint_positions  of the arm in rad, of the fingers in m
+    observation.images.scene     mp4, one picture each 0.25 s
+    action                       dx dy dz in m, rotation vector drx dry drz in rad, both in the base
+                                 frame, from where the hand was in the picture; gripper 1 = closed
+    next.done                    whether the action was to terminate
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from rt2_ros.actions.space import ACTION_NAMES, FILE_NAME, STATE_NAMES
+from rt2_ros.data import split
+from rt2_ros.data.images import square
+from rt2_ros.data.lerobot import layout
+from rt2_ros.data.lerobot.reader import Episodes
+from rt2_ros.data.lerobot.writer import Episode, EpisodeWriter
+from rt2_ros.data.robot import SIZE, SPACE, request
+
+if TYPE_CHECKING:  # the simulator is imported in the processes that use it
+    from rt2_ros.sim.env import Scenario, TabletopEnv
+
+CAMERA = layout.camera_key("scene")
+STEP_PERIOD = 0.25  # s
+TASKS = ("pick", "near", "on")
+PLACING = {
+    "near": ("move the {} near the {}", "put the {} next to the {}", "把{}放到{}旁边"),
+    "on": ("put the {} on the {}", "move the {} onto the {}", "把{}放到{}上"),
+}
+SEED = "seed"  # column of the episodes' table
+APART = 0.16  # m at least between a thing and where it is to be put
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is recorded. size: of the pictures, px; seed: added to the first training seed."""
+
+    size: int = SIZE
+    seed: int = 0
+    tasks: tuple[str, ...] = ("pick",)
+    validation: int = 0  # episodes
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size % 2:
+            raise ValueError(f"size is {self.size}; expected an even number of at least 32 px")
+        if not 0 <= self.seed < len(split.TRAIN_SEEDS) // 2:
+            raise ValueError(f"seed is {self.seed}; expected 0..{len(split.TRAIN_SEEDS) // 2 - 1}")
+        unknown = sorted(set(self.tasks) - set(TASKS))
+        if unknown or not self.tasks:
+            raise ValueError(f"tasks are {self.tasks}; expected some of {', '.join(TASKS)}")
+
+
+def features(size: int) -> dict[str, dict[str, Any]]:
+    """The columns that are recorded, as info.json describes them."""
+    from rt2_ros.sim.model import ARM_JOINTS, FINGER_JOINTS
+
+    joints = [*ARM_JOINTS, *FINGER_JOINTS]
+    return {
+        layout.STATE: {"dtype": "float32", "shape": [4], "names": list(STATE_NAMES)},
+        layout.JOINTS: {"dtype": "float32", "shape": [len(joints)], "names": joints},
+        CAMERA: {
+            "dtype": "video", "shape": [size, size, 3], "names": ["height", "width", "channels"],
+        },
+        layout.ACTION: {"dtype": "float32", "shape": [7], "names": list(ACTION_NAMES[1:])},
+        layout.DONE: {"dtype": "bool", "shape": [1], "names": None},
+    }  # fmt: skip
+
+
+def scenario(seed: int, tasks: Sequence[str]) -> Scenario:
+    """The table of a seed: robot objects only, in the demonstrations' words."""
+    from rt2_ros.sim.env import Scenario
+    from rt2_ros.sim.scene import COUNTS, Appearance, random_layout, random_start
+    from rt2_ros.sim.tasks import Task
+
+    random = np.random.default_rng([seed, 1])
+    kind = str(random.choice(list(tasks)))
+    count = int(random.integers(COUNTS[0], COUNTS[1] + 1))
+    names = [str(name) for name in random.permutation(split.ROBOT_NAMES)[:count]]
+    kinds = ["block"] * count
+    if kind == "pick":
+        task, text = Task(kind, names[0]), request(random, names[0])[0]
+    else:
+        kinds[1] = "card"
+        task, text = Task(kind, names[0], names[1]), _placing(random, kind, *names[:2])
+    return Scenario(
+        seed, task, text,
+        random_layout(random, names, kinds, 0.0 if kind == "pick" else APART),
+        random_start(random),
+        Appearance.random(random, float(random.choice([0.0, 0.15, 0.5]))),
+    )  # fmt: skip
+
+
+def _placing(random: np.random.Generator, kind: str, name: str, target: str) -> str:
+    from rt2_ros.data.pictographs import by_name
+
+    phrase = str(random.choice(PLACING[kind]))
+    if phrase.isascii():
+        return phrase.format(*(split.SHORT_NAMES.get(n, n) for n in (name, target)))
+    return phrase.format(by_name(name).name_zh, by_name(target).name_zh)
+
+
+@cache
+def _env() -> TabletopEnv:
+    """The table of this process."""
+    from rt2_ros.sim.env import TabletopEnv
+    from rt2_ros.sim.tabletop import Tabletop
+
+    return TabletopEnv(Tabletop(), step_period=STEP_PERIOD)
+
+
+def record_episode(seed: int, recording: Recording) -> Episode | None:
+    """Play a seed's episode; None where the expert did not succeed."""
+    from rt2_ros.sim.expert import expert
+
+    env = _env()
+    observation, done = env.begin(scenario(seed, recording.tasks)), False
+    rows: dict[str, list[Any]] = {name: [] for name in features(recording.size)}
+    while not done:
+        assert observation.image is not None  # the environment renders
+        action = expert(observation.truth, env.task)
+        vector = action.vector()
+        for name, value in (
+            (layout.STATE, observation.state), (layout.JOINTS, observation.truth.joints),
+            (CAMERA, square(observation.image, recording.size)),
+            (layout.ACTION, vector[1:]), (layout.DONE, [action.terminate]),
+        ):  # fmt: skip
+            rows[name].append(value)
+        observation, done = env.step(action)
+    if not (env.success() and rows[layout.DONE][-1][0]):
+        return None
+    types: dict[str, type] = {CAMERA: np.uint8, layout.DONE: np.bool_}
+    columns: dict[str, NDArray[Any]] = {
+        name: np.asarray(values, types.get(name, np.float32)) for name, values in rows.items()
+    }
+    return Episode(env.instruction, columns, {SEED: seed})
+
+
+def _episodes(
+    seeds: Iterator[int], recording: Recording, processes: int
+) -> Generator[tuple[int, Episode | None], None, None]:
+    """Seeds in order with their episodes, played ahead by several processes."""
+    context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        waiting: deque[tuple[int, Future[Episode | None]]] = deque()
+        try:
+            while True:
+                while len(waiting) < 3 * processes:
+                    seed = next(seeds)
+                    waiting.append((seed, pool.submit(record_episode, seed, recording)))
+                seed, future = waiting.popleft()
+                yield seed, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def record(
+    folder: Path, episodes: int, recording: Recording, processes: int, *, per_file: int = 50,
+    console: Console | None = None,
+) -> int:  # fmt: skip
+    """Record until the folder holds `episodes`; returns how many seeds the expert failed.
+
+    Raises:
+        ValueError: the folder was recorded otherwise.
+    """
+    if processes < 1:
+        raise ValueError(f"processes is {processes}; expected at least 1")
+    seed = _next_seed(folder, split.TRAIN_SEEDS.start + recording.seed)
+    writer = EpisodeWriter(
+        folder, fps=round(1 / STEP_PERIOD), features=features(recording.size),
+        robot_type=SPACE.frame.removesuffix("_link0"), validation=recording.validation,
+        per_file=per_file,
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    SPACE.save(folder / FILE_NAME)
+    failed = 0
+    if writer.episodes >= episodes:
+        return failed
+    played = _episodes(iter(range(seed, split.TRAIN_SEEDS.stop)), recording, processes)
+    with _bar(console, episodes, writer.episodes) as progress, closing(played), writer:
+        for _, episode in played:
+            if episode is None:
+                failed += 1
+                continue
+            writer.add(episode)
+            shown = f"{failed} of the expert's failed" if failed else ""
+            progress.update(TaskID(0), completed=writer.episodes, description=shown)
+            if writer.episodes >= episodes:
+                break
+    return failed
+
+
+def _next_seed(folder: Path, first: int) -> int:
+    """The seed behind the last episode of a folder, `first` where there is none."""
+    if not (folder / layout.INFO).exists():
+        return first
+    seeds = Episodes(folder, cameras=(), extra=(SEED,)).extra[SEED]
+    if seeds and seeds[0] < first:
+        raise ValueError(f"{folder}: begins with seed {seeds[0]}, expected at least {first}; "
+                         "choose another folder")  # fmt: skip
+    return seeds[-1] + 1 if seeds else first
+
+
+def _bar(console: Console | None, total: int, completed: int) -> Progress:
+    progress = Progress(
+        TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True), TextColumn("{task.description}"),
+        console=console or Console(),
+    )  # fmt: skip
+    progress.add_task("", total=total, completed=completed)
+    return progress
+
+
+def main(arguments: list[str]) -> int:
+    """Returns 0 when the folder holds the episodes asked for."""
+    parser = argparse.ArgumentParser(
+        prog="rt2 demos",
+        description="Record the expert on simulated tables, as a LeRobot dataset v3. The same "
+        "command goes on where it was stopped.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/demos"), help="(out/demos)")
+    parser.add_argument("--episodes", type=int, default=200, help="in all (200)")
+    parser.add_argument(
+        "--validation", type=int, default=20, help="of them, for validation: the first ones (20)"
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["pick"], help="(pick)")
+    parser.add_argument("--size", type=int, default=SIZE, help=f"of the pictures, px ({SIZE})")
+    parser.add_argument("--seed", type=int, default=0, help="tells recordings apart (0)")
+    parser.add_argument(
+        "--processes", type=int, default=len(os.sched_getaffinity(0)), help="(one each core)"
+    )
+    args = parser.parse_args(arguments)
+    recording = Recording(args.size, args.seed, tuple(args.tasks), args.validation)
+    console = Console()
+    failed = record(args.out, args.episodes, recording, args.processes, console=console)
+    lines = f"{args.episodes} episodes in {args.out}; the expert failed {failed} seeds"
+    console.print(lines, soft_wrap=True)
+    return 0
