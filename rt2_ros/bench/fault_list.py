@@ -51,19 +51,25 @@ class Fault:
 
 
 def tampered(name: str, tamper: Callable[[Any], Iterable[Any]]) -> Callable[[Bench], None]:
-    """Spoil what passes on this way: "joint_states", "pictures" or "deltas"."""
+    """Spoil what passes on this way: "joint_states", "pictures", "deltas" or "clock"."""
     return lambda bench: bench.rig.tamper.__setitem__(name, tamper)
 
 
 def later(seconds: float) -> Callable[[Any], Iterable[Any]]:
-    """Stamp messages so much later, or earlier for a negative number."""
+    """Stamp messages so much later, or earlier for a negative number; a clock shows so much more.
+
+    Never a negative time, which ROS does not have.
+    """
 
     def tamper(msg: Any) -> list[Any]:
         changed = copy.copy(msg)
-        changed.header = copy.deepcopy(msg.header)
-        stamp = changed.header.stamp
+        if hasattr(msg, "header"):
+            changed.header = copy.deepcopy(msg.header)
+            stamp = changed.header.stamp
+        else:
+            changed.clock = stamp = copy.deepcopy(msg.clock)
         total = stamp.sec * 10**9 + stamp.nanosec + round(seconds * 1e9)
-        stamp.sec, stamp.nanosec = divmod(total, 10**9)
+        stamp.sec, stamp.nanosec = divmod(max(total, 0), 10**9)
         return [changed]
 
     return tamper
@@ -292,4 +298,12 @@ FAULTS = (
         stays=True,
         lasts=PAUSE_S,
     ),
+)
+
+# The same graph on simulated time, whose clock the simulator gives.
+CLOCK_FAULTS = (
+    Fault("simulated clock stands still", tampered("clock", nothing), stays=True, lasts=PAUSE_S),
+    Fault("simulated clock goes forward by 3 s", tampered("clock", later(3.0)), stays=True),
+    Fault("simulated clock goes back by 1 s", tampered("clock", later(-1.0)), stays=True),
+    Fault("simulator paused, simulated time", paused_simulator, stays=True),
 )

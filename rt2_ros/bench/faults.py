@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rt2_ros.bench.fault_list import FAULTS, GOES_ON, HOLDS, Fault
+from rt2_ros.bench.fault_list import CLOCK_FAULTS, FAULTS, GOES_ON, HOLDS, Fault
 from rt2_ros.bench.fault_report import Outcome, figures, report, show
 from rt2_ros.bench.judge import STILL, Judge, time_to_rest, way
 from rt2_ros.control.profile import RobotProfile
@@ -174,7 +174,10 @@ def knows_the_arm(status: ControllerStatus) -> bool:
 
 @contextmanager
 def bench(
-    namespace: str = "faults", seed: int = 0, echo: Callable[[str, str], None] | None = None
+    namespace: str = "faults",
+    seed: int = 0,
+    sim_time: bool = False,
+    echo: Callable[[str, str], None] | None = None,
 ) -> Iterator[Bench]:
     """Start the graph, with what it says led through a FaultRig, until it is ready."""
     from rt2_ros.nodes.fault_rig import FaultRig, rig_graph
@@ -182,7 +185,10 @@ def bench(
 
     profile = RobotProfile.load(config_path("robots", "panda.yaml"))
     urdf = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
-    with Processes(rig_graph(namespace), echo) as processes, FaultRig(namespace, profile) as rig:
+    with (
+        Processes(rig_graph(namespace, sim_time), echo) as processes,
+        FaultRig(namespace, profile, sim_time) as rig,
+    ):
         running = Bench(rig, processes, Judge(profile, urdf), seed)
         end = time.monotonic() + READY_S
         while not (rig.states and knows_the_arm(rig.status) and rig.policy.policy):
@@ -198,6 +204,13 @@ def bench(
             )
 
 
+def tell(outcome: Outcome) -> None:
+    """Print a line, as soon as it is known."""
+    held = "" if outcome.time_to_hold is None else f"{1e3 * outcome.time_to_hold:.0f} ms"
+    problems = "; ".join(outcome.unsafe + outcome.failed) or "as expected"
+    print(f"{outcome.fault.name:40} {held:>8} {problems}", flush=True)
+
+
 def main(argv: list[str]) -> int:
     """Inject faults, print what came of them; exit status 1 if anything was not as expected."""
     parser = argparse.ArgumentParser("rt2 bench faults", description=__doc__.splitlines()[0])
@@ -208,21 +221,24 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--report", type=Path, help="Markdown file to write the table to")
     arguments = parser.parse_args(argv)
-    chosen = [fault for fault in FAULTS if (arguments.only or "") in fault.name]
-    if not chosen or arguments.repeats < 1:
+    graphs = (FAULTS, CLOCK_FAULTS)
+    chosen = [
+        [fault for fault in faults if (arguments.only or "") in fault.name] for faults in graphs
+    ]
+    if not any(chosen) or arguments.repeats < 1:
         raise ValueError("nothing to inject: --only must match a fault, --repeats be 1 or more")
 
     from rt2_ros.up import use_transport
 
     use_transport()
     outcomes = []
-    with bench(arguments.namespace, arguments.seed) as running:
-        for fault in chosen * arguments.repeats:
-            outcome = running.run(fault)
-            outcomes.append(outcome)
-            held = "" if outcome.time_to_hold is None else f"{1e3 * outcome.time_to_hold:.0f} ms"
-            problems = "; ".join(outcome.unsafe + outcome.failed) or "as expected"
-            print(f"{fault.name:40} {held:>8} {problems}", flush=True)
+    for faults, sim_time in zip(chosen, (False, True), strict=True):
+        if not faults:
+            continue
+        with bench(arguments.namespace, arguments.seed, sim_time) as running:
+            for fault in faults * arguments.repeats:
+                outcomes.append(running.run(fault))
+                tell(outcomes[-1])
     result = figures(outcomes)
     show(result)
     for path, text in (

@@ -48,18 +48,19 @@ RELAYED = {
     "joint_states": (topics.JOINT_STATES_IN, topics.JOINT_STATES),
     "pictures": (PICTURES, PICTURES),
     "deltas": (topics.END_EFFECTOR_DELTA, topics.END_EFFECTOR_DELTA),
+    "clock": (topics.CLOCK, topics.CLOCK),  # where time is simulated
 }
 
 
 def upstream(topic: Topic) -> Topic:
     """Return a relayed topic under the name that its sender is remapped to."""
-    return topic._replace(name=f"upstream/{topic.name}")
+    return topic._replace(name=f"upstream/{topic.name.lstrip('/')}")
 
 
-def rig_graph(namespace: str, policy: str = "sweep") -> Graph:
+def rig_graph(namespace: str, sim_time: bool = False, policy: str = "sweep") -> Graph:
     """Return the graph of bring-up with what it says led through a FaultRig."""
     senders = {
-        "simulator_node": (topics.JOINT_STATES, PICTURES),
+        "simulator_node": (topics.JOINT_STATES, PICTURES, topics.CLOCK),
         "policy_node": (topics.END_EFFECTOR_DELTA,),
     }
 
@@ -67,7 +68,7 @@ def rig_graph(namespace: str, policy: str = "sweep") -> Graph:
         ways = tuple((t.name, upstream(t).name) for t in senders.get(node.name, ()))
         return replace(node, remappings=ways)
 
-    graph = describe(policy=policy, namespace=namespace)
+    graph = describe(policy=policy, namespace=namespace, use_sim_time=sim_time)
     return Graph(tuple(map(lead, graph.simulation)), tuple(map(lead, graph.robot)))
 
 
@@ -78,8 +79,9 @@ class FaultRig:
     sent, states, gripper, statuses: recorded since `forget`, by the steady clock.
     """
 
-    def __init__(self, namespace: str, profile: RobotProfile) -> None:
+    def __init__(self, namespace: str, profile: RobotProfile, sim_time: bool = False) -> None:
         self.profile = profile
+        relayed = {name: ends for name, ends in RELAYED.items() if sim_time or name != "clock"}
         self.tamper: dict[str, Tamper] = {}
         self.sent: list[Sent] = []
         self.states: list[Sample] = []
@@ -100,8 +102,8 @@ class FaultRig:
         self._executor = SingleThreadedExecutor(context=self._context)
         for node in (self.node, self.stranger):
             self._executor.add_node(node)
-        self._out = {name: self.node.create_publisher(*out) for name, (_, out) in RELAYED.items()}
-        for name, (heard, _) in RELAYED.items():
+        self._out = {name: self.node.create_publisher(*out) for name, (_, out) in relayed.items()}
+        for name, (heard, _) in relayed.items():
             self.node.create_subscription(*upstream(heard).to(self._relay(name)))
         arm = topics.joint_trajectory(profile.arm_controller)
         gripper = topics.joint_trajectory(profile.gripper_controller)
@@ -122,8 +124,10 @@ class FaultRig:
 
     def __exit__(self, *exc: object) -> None:
         self._executor.shutdown(timeout_sec=1.0)
-        self._context.try_shutdown()
         self._thread.join(5.0)
+        for node in (self.node, self.stranger):
+            node.destroy_node()  # or its publishers are seen for as long as this process lives
+        self._context.try_shutdown()
 
     # In the rig's thread
 
