@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,37 @@ from rt2_ros.data import split
 from rt2_ros.models.rt1 import RT1
 from rt2_ros.provenance import git_revision
 
+STATE_FILE = "state.pt"
+
 
 def save(
     folder: Path, model: PreTrainedModel | RT1, processor: ProcessorMixin | None,
     space: ActionSpace,
     record: dict[str, Any],
     state: dict[str, Any] | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:  # fmt: skip
     """Write model, processor, action_space.json, training.json and, for a resumable run, state.pt.
 
     The folder appears whole or not at all: everything goes to a neighbour folder first.
+    weights: the model's, where they are not those that it holds (parts of it lie elsewhere).
     """
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    recover(folder)
     for path in (new, old):
         shutil.rmtree(path, ignore_errors=True)
     new.mkdir(parents=True)
-    model.save_pretrained(new)
+    if weights is None:
+        model.save_pretrained(new)
+    else:
+        model.save_pretrained(new, state_dict=dict(weights))
     if processor is not None:
         processor.save_pretrained(new)
     space.save(new / "action_space.json")
     record = {**record, "split": split.digest(), "revision": git_revision()}
     (new / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     if state is not None:
-        torch.save(state, new / "state.pt")
+        torch.save(state, new / STATE_FILE)
     if folder.exists():
         os.replace(folder, old)
     os.replace(new, folder)

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rt2 train --config rt2-tiny`: run, or go on with, a training run.
 
-A configuration of `type: rt1` trains RT-1, the baseline.
+    rt2 train --config my-robot.yaml
+    torchrun --nproc_per_node 8 -m rt2_ros.training.cli --config my-robot.yaml
+
+A configuration of `type: tiny` makes the default model, `type: vlm` fine-tunes any Hugging Face
+model, `type: rt1` trains RT-1, the baseline.
 """
 
 from __future__ import annotations
@@ -13,9 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from rt2_ros.training.config import TrainingConfig, read
+from rt2_ros.training.config import TinyConfig, VlmConfig, load, read
 
 if TYPE_CHECKING:  # both take seconds to import
     from rt2_ros.training.engine import Run
@@ -40,27 +42,31 @@ def main(arguments: list[str]) -> int:
     finished = run.run()
     if args.export:
         export(finished, args.export)
-        run.console.print(f"exported to {args.export}")
+        print(f"exported to {args.export}")
     return 0
 
 
 def _rt2(args: argparse.Namespace) -> Run:
-    """RT-2, on robot and web data."""
-    config = TrainingConfig.load(args.config)
-    from rt2_ros.data.robot import RobotSource, StateSource
-    from rt2_ros.training.engine import Run
-
+    """RT-2, on robot and web data: the default model, or any of the hub."""
+    config = load(args.config)
     if args.out:
         config = dataclasses.replace(config, out=args.out)
-    robot = RobotSource(robot_queries=config.robot_queries)
-    run = Run(config, robot.space, {"robot": robot}, StateSource())
-    # Measured with a simulator of its own: this process must stay free of OpenGL, for it forks.
-    blind = RobotSource().language_blind_error(np.random.default_rng(0), render=False)
-    run.console.print(
-        f"robot error of a model that does not read the instruction: {blind:.1f} bins"
-    )
-    run.blind_error = blind
-    return run
+    from rt2_ros.training.engine import Recipe, Run
+    from rt2_ros.training.sources import build, main_space
+
+    sources = build(config.sources, config.augment)
+    held_out = build(config.sources, {}, held_out=True) if config.validation else None
+    recipe: Recipe
+    if isinstance(config, VlmConfig):
+        from rt2_ros.training.vlm import VlmRecipe
+
+        recipe, space = VlmRecipe(config, sources), main_space(sources, config.space)
+    else:
+        from rt2_ros.training.tiny import TinyRecipe
+
+        assert isinstance(config, TinyConfig)
+        recipe, space = TinyRecipe(config, sources), main_space(sources)
+    return Run(config, recipe, sources, space, held_out)
 
 
 def _rt1(args: argparse.Namespace) -> RT1Run:
@@ -77,3 +83,7 @@ def export(checkpoint: Path, target: Path) -> None:
     for path in checkpoint.iterdir():
         if path.name != "state.pt":
             shutil.copy2(path, target / path.name)
+
+
+if __name__ == "__main__":  # what torchrun starts
+    sys.exit(main(sys.argv[1:]))

@@ -1,102 +1,286 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training run does, read from config/training/NAME.yaml and checked before anything
 starts.
+
+    config = load("rt2-tiny")        # a TinyConfig: the default model, made from nothing
+    config = load("my-robot.yaml")   # `type: vlm`, a VlmConfig: any Hugging Face model
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
 from rt2_ros.paths import config_path
+from rt2_ros.training.augment import Augmentation
 
 T = TypeVar("T")
+ON_BAD = ("skip", "stop")
+PRECISIONS = ("bf16", "no")
+PARALLEL = ("ddp", "fsdp")
 
 
-class Annealed(Protocol):
-    """What falls over a stage: the learning rate to a share `floor` of it, the soft targets' width
-    in bins from sigma[0] to sigma[1].
-    """
-
-    @property
-    def learning_rate(self) -> float:
-        """At its highest."""
-
-    @property
-    def warmup(self) -> float:
-        """Share of the stage in which it rises."""
-
-    @property
-    def floor(self) -> float:
-        """Share of it that is left at the end."""
-
-    @property
-    def sigma(self) -> tuple[float, float]:
-        """Width at the start, and at the end."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stretch of training with its own data and learning rate.
 
-    minutes: how long it lasts; the learning rate follows elapsed time, so a slower machine sees
-        fewer pictures, not another schedule.
-    shares: source name -> weight; answers: whether questions are asked (False: patches only).
-    sigma: width of the soft targets in bins, (at the start, at the end).
+    minutes or steps: how long it lasts. By minutes the learning rate follows elapsed time, so a
+        slower machine sees fewer pictures, not another schedule; only by steps is a run that was
+        stopped and went on the very same as one that was not.
+    shares: source name -> weight of its pictures.
+    batch_size: pictures in one forward of one process; a step has accumulate * processes of them.
+    web_weight: lambda in L_action + lambda * L_web.
+    plan_share: of robot questions whose answer has a plan, those that keep it.
     """
 
     name: str
-    minutes: float
     shares: dict[str, float]
     learning_rate: float
-    answers: bool = True
+    minutes: float = 0.0
+    steps: int = 0
     batch_size: int = 16
-    dense_weight: float = 0.3
-    grounding_weight: float = 0.5
+    accumulate: int = 1
     web_weight: float = 1.0
-    state_rows: int = 0  # rows of robot questions without a picture, in each batch
-    sigma: tuple[float, float] = (5.0, 2.0)
+    plan_share: float = 1.0
     warmup: float = 0.02  # share of the stage
     floor: float = 0.05  # of the learning rate, at the end
 
     def __post_init__(self) -> None:
-        for name in ("minutes", "learning_rate", "batch_size"):
+        for name in ("learning_rate", "batch_size", "accumulate"):
             if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"stage {self.name}: {name} is {getattr(self, name)}; expected > 0"
-                )
-        if len(self.sigma) != 2 or min(self.sigma) <= 0:
-            raise ValueError(f"stage {self.name}: sigma is {self.sigma}; expected two numbers > 0")
+                raise self._wrong(name, "> 0")
+        if (self.minutes > 0) == (self.steps > 0):
+            raise ValueError(
+                f"stage {self.name}: minutes is {self.minutes} and steps is {self.steps}; "
+                "expected one of them > 0"
+            )
+        for name in ("plan_share", "warmup", "floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise self._wrong(name, "a share, 0 to 1")
+        if self.web_weight < 0:
+            raise self._wrong("web_weight", ">= 0")
         if not self.shares:
             raise ValueError(f"stage {self.name}: shares is empty; expected source: weight")
 
+    def _wrong(self, name: str, expected: str) -> ValueError:
+        return ValueError(
+            f"stage {self.name}: {name} is {getattr(self, name)}; expected {expected}"
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
+class TinyStage(Stage):
+    """A stage of the default model, which starts from nothing and needs aids.
+
+    answers: whether questions are asked (False: patches only).
+    state_rows: robot questions without a picture, in each batch.
+    sigma: width of the soft targets in bins, (at the start, at the end).
+    """
+
+    answers: bool = True
+    dense_weight: float = 0.3
+    grounding_weight: float = 0.5
+    state_rows: int = 0
+    sigma: tuple[float, float] = (5.0, 2.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.sigma) != 2 or min(self.sigma) <= 0:
+            raise self._wrong("sigma", "two numbers > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """How a run is watched: the loss on pictures that are kept out of training.
+
+    every: steps between two looks; batches: how many of them, the same each time.
+    patience: looks without a new lowest loss after which a stage ends; 0: never.
+    """
+
+    every: int
+    batches: int = 8
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 1), ("batches", 1), ("patience", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"validation: {name} is {getattr(self, name)}; expected at least {least}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """One run: the model, its data, the stages."""
+    """What every run has: its data, its stages, its machine.
+
+    sources: name -> {type: ..., ...}, see `rt2_ros.training.sources`.
+    augment: source name -> how its pictures are varied.
+    precision: bf16 computes in bfloat16 where that is safe; weights are float32 either way.
+    parallel: how several processes share a model, ddp (each has all of it) or fsdp (a part each).
+    on_bad_sample, on_bad_step: whether a sample that cannot be read, and a step whose loss or
+        gradient is not finite, is left out (skip) or ends the run after a checkpoint (stop).
+    """
+
+    stage_type: ClassVar[type[Stage]] = Stage
 
     name: str
     stages: tuple[Stage, ...]
+    sources: dict[str, dict[str, Any]]
     out: str
+    type: str
     seed: int = 0
     workers: int = 1
-    model: dict[str, int] | None = None  # sizes for build_model; None: its defaults
-    web_queries: int = 8  # a picture
-    robot_queries: int = 3  # a picture
-    web_things: int = 12  # pictographs in a web picture at most
-    robot_names_share: float = 0.5  # of web pictures, those that show only things robots meet too
+    augment: dict[str, Augmentation] = field(default_factory=dict)
+    validation: Validation | None = None
+    precision: str = "bf16"
+    parallel: str = "ddp"
+    clip: float = 1.0  # greatest norm of a step's gradient
+    on_bad_sample: str = "stop"
+    on_bad_step: str = "skip"
+    save_minutes: float = 4.0
+    save_steps: int = 0  # besides; 0: by minutes alone
+    log_every: int = 50  # steps
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("on_bad_sample", ON_BAD), ("on_bad_step", ON_BAD),
+                              ("precision", PRECISIONS), ("parallel", PARALLEL)):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; expected {' or '.join(allowed)}"
+                )
+        for name in ("clip", "save_minutes", "log_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected > 0")
+        for stage in self.stages:
+            _known(stage.shares, self.sources, f"stage {stage.name}: shares")
+        _known(self.augment, self.sources, "augment")
 
     @classmethod
-    def load(cls, name_or_path: str) -> TrainingConfig:
+    def load(cls: type[T], name_or_path: str) -> T:
         """Read config/training/NAME.yaml or a file; ValueError names the key and what was
         expected.
         """
         path, raw = read(name_or_path)
-        stages = tuple(build(Stage, stage, f"{path}: stage") for stage in raw.pop("stages"))
-        return build(cls, {"name": path.stem, **raw, "stages": stages}, str(path))
+        return cls.parse(path, raw)  # type: ignore[attr-defined]
+
+    @classmethod
+    def parse(cls: type[T], path: Path, raw: dict[str, Any]) -> T:
+        """The configuration that a file's mapping means."""
+        where = str(path)
+        values = {"name": path.stem, **raw}
+        kind = cls.stage_type  # type: ignore[attr-defined]
+        values["stages"] = tuple(build(kind, s, f"{where}: stage") for s in raw["stages"])
+        if raw.get("validation") is not None:
+            values["validation"] = build(Validation, raw["validation"], f"{where}: validation")
+        values["augment"] = {
+            name: build(Augmentation, settings, f"{where}: augment: {name}")
+            for name, settings in (raw.get("augment") or {}).items()
+        }
+        if "model" in raw:
+            settings = next(f for f in fields(cls) if f.name == "model").metadata["settings"]  # type: ignore[arg-type]
+            values["model"] = build(settings, raw["model"], f"{where}: model")
+        return build(cls, values, where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinySizes:
+    """Sizes of the default model."""
+
+    hidden: int = 192
+    vision_layers: int = 6
+    text_layers: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyConfig(TrainingConfig):
+    """The default model from nothing: `type: tiny`."""
+
+    stage_type: ClassVar[type[Stage]] = TinyStage
+
+    model: TinySizes = field(default=TinySizes(), metadata={"settings": TinySizes})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.parallel == "fsdp":
+            raise ValueError("parallel is 'fsdp'; 6 million parameters are not sharded: use 'ddp'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters (arXiv 2106.09685) beside the linear layers that are named `targets`."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"lora: rank is {self.rank}; expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"lora: dropout is {self.dropout}; expected 0 or more, below 1")
+        object.__setattr__(self, "targets", tuple(self.targets))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VlmSettings:
+    """Which model, and what of it is trained.
+
+    checkpoint: a folder or a hub id of an image-text-to-text model with its processor.
+    vocabulary: how bins are written (integers, digits, least_used, openvla); None: integers where
+        the tokenizer has them, else digits. least_used gives 256 rare tokens a new meaning.
+    freeze_vision: the vision tower stays as it is.
+    lora: adapters only; they are merged in every checkpoint that is written.
+    embeddings: with lora, train the token embeddings too, as least_used needs.
+    prefix_attention: full as the model's processor says, causal as policies of that setting read.
+    """
+
+    checkpoint: str
+    vocabulary: str | None = None
+    freeze_vision: bool = False
+    lora: Lora | None = None
+    embeddings: bool = False
+    prefix_attention: str = "full"
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prefix_attention not in ("full", "causal"):
+            raise ValueError(
+                f"prefix_attention is {self.prefix_attention!r}; expected full or causal"
+            )
+        if isinstance(self.lora, dict):
+            object.__setattr__(self, "lora", build(Lora, self.lora, "lora"))
+        if self.embeddings and self.lora is None:
+            raise ValueError("embeddings is set without lora; all embeddings are trained anyway")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VlmConfig(TrainingConfig):
+    """Any Hugging Face image-text-to-text model: `type: vlm`.
+
+    space: name of the source whose action space the checkpoint speaks; None: the only robot one.
+    """
+
+    model: VlmSettings = field(metadata={"settings": VlmSettings})
+    space: str | None = None
+    weight_decay: float = 0.01
+
+
+TYPES: dict[str, type[TrainingConfig]] = {"tiny": TinyConfig, "vlm": VlmConfig}
+
+
+def load(name_or_path: str) -> TrainingConfig:
+    """Read a configuration of any type but RT-1's, which `rt2_ros.training.rt1` reads."""
+    path, raw = read(name_or_path)
+    kind = raw.get("type")
+    if kind not in TYPES:
+        raise ValueError(f"{path}: type is {kind!r}; expected {', '.join(TYPES)} or rt1")
+    return TYPES[kind].parse(path, raw)
 
 
 def read(name_or_path: str) -> tuple[Path, dict[str, Any]]:
@@ -127,3 +311,9 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
         return cls(**values)
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _known(names: Any, sources: dict[str, Any], where: str) -> None:
+    unknown = sorted(set(names) - set(sources))
+    if unknown:
+        raise ValueError(f"{where}: unknown source {unknown[0]!r}; expected {sorted(sources)}")

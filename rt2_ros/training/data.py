@@ -1,72 +1,137 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stream of batches that a run reads: sources, their shares, and worker processes that prepare
 ahead.
+
+Batch number n is a function of the run's seed and of n alone, whichever worker of whichever process
+makes it. So a run that goes on reads what it would have read, and two processes read together what
+one would have read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from rt2_ros.data.samples import Frame
-from rt2_ros.data.split import TRAIN_SEEDS, robot_pictographs, web_pictographs
-from rt2_ros.data.web import web_frame
-from rt2_ros.training.packing import Batch, Packer
+from rt2_ros.actions.prompts import ACTION
+from rt2_ros.data.faults import BadSample
+from rt2_ros.data.samples import Frame, Query
+from rt2_ros.data.split import TRAIN_SEEDS, web_pictographs
 
 T = TypeVar("T")
 # A source draws one frame from a random generator.
 Source = Callable[[np.random.Generator], Frame]
+# Frames to a batch for a model.
+Pack = Callable[[Sequence[Frame]], Any]
+
+TRAINING, HELD_OUT = 0, 1  # what batches are for: they are drawn from different seeds
+MOST_BAD = 100  # bad samples in a row after which a source is given up, skipping or not
 
 
-class WebSource:
-    """The built-in web set; `robot_names_share` of its pictures show only things that robots meet
-    as well.
+@dataclass(frozen=True)
+class Drawn:
+    """A batch and where it came from.
+
+    sources, origins: of each picture; queries: how many questions; left_out: what was wrong with
+    samples that were skipped. stopped: what is wrong with the one that ends the run; then batch is
+    None.
     """
 
-    def __init__(self, *, queries: int = 8, robot_names_share: float = 0.0, most: int = 12) -> None:
-        self._all, self._robot = web_pictographs(), robot_pictographs()
-        self._queries, self._share, self._most = queries, robot_names_share, most
-
-    def __call__(self, random: np.random.Generator) -> Frame:
-        """One picture with its questions."""
-        things = self._robot if random.random() < self._share else self._all
-        return web_frame(random, things, queries=self._queries, most=self._most)
+    batch: Any
+    sources: tuple[str, ...]
+    origins: tuple[str, ...]
+    queries: int = 0
+    left_out: tuple[str, ...] = ()
+    stopped: str = ""
 
 
-class Mixture(IterableDataset[Batch]):
+class Mixture(IterableDataset[Drawn]):
     """Endless batches in which each frame comes from source i with probability shares[i]."""
 
     def __init__(
-        self, sources: Mapping[str, Source], shares: Mapping[str, float], packer: Packer, *,
-        batch_size: int, seed: int, states: Source | None = None, state_rows: int = 0,
+        self, sources: Mapping[str, Source], shares: Mapping[str, float], pack: Pack, *,
+        batch_size: int, seed: int, use: int = TRAINING, stage: int = 0, start: int = 0,
+        process: int = 0, processes: int = 1, plan_share: float = 1.0, skip: bool = False,
+        states: Source | None = None, state_rows: int = 0,
     ) -> None:  # fmt: skip
-        """states: gives `state_rows` further rows without a picture."""
+        """start: number of the first batch, over all processes, of which this is number `process`.
+
+        plan_share: of robot answers with a plan, those that keep it. skip: whether a bad sample is
+        left out. states: gives `state_rows` further rows without a picture.
+        """
         unknown = sorted(set(shares) - set(sources))
         if unknown:
             raise ValueError(f"shares: unknown source {unknown[0]!r}; expected {sorted(sources)}")
         total = sum(shares.values())
         if not total > 0 or min(shares.values()) < 0:
             raise ValueError(f"shares: {dict(shares)}; expected weights of at least 0, not all 0")
+        self._names = tuple(shares)
         self._sources = [sources[name] for name in shares]
-        self._shares = np.array([share / total for share in shares.values()])
+        self.shares = np.array([share / total for share in shares.values()])
         self._states = [states] * state_rows if states else []
-        self._packer, self._batch_size, self._seed = packer, batch_size, seed
+        self._pack, self._batch_size, self._skip = pack, batch_size, skip
+        self._seed = (TRAIN_SEEDS.start + seed, use, stage)
+        self._start, self._process, self._processes = start, process, processes
+        self._plan_share = plan_share
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Drawn]:
         worker = get_worker_info()
-        random = np.random.default_rng(
-            [TRAIN_SEEDS.start + self._seed, 1 + (worker.id if worker else 0)]
-        )
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         if worker:
             torch.set_num_threads(1)
         while True:
-            picks = random.choice(len(self._sources), size=self._batch_size, p=self._shares)
-            drawn = [*(self._sources[pick] for pick in picks), *self._states]
-            yield self._packer.pack([source(random) for source in drawn])
+            drawn = self.draw(self._start + number * self._processes + self._process)
+            yield drawn
+            if drawn.stopped:
+                return
+            number += workers
+
+    def draw(self, number: int) -> Drawn:
+        """Batch `number`."""
+        random = np.random.default_rng([*self._seed, number])
+        picks = random.choice(len(self._sources), size=self._batch_size, p=self.shares)
+        left_out: list[str] = []
+        frames = []
+        for source in [*(self._sources[pick] for pick in picks), *self._states]:
+            for _ in range(MOST_BAD):
+                try:
+                    frame = source(random)
+                    break
+                except BadSample as error:
+                    if not self._skip:
+                        return Drawn(None, (), (), stopped=str(error))
+                    left_out.append(str(error))
+            else:
+                bad = f"{MOST_BAD} bad samples in a row; the last: {left_out[-1]}"
+                return Drawn(None, (), (), stopped=bad)
+            frames.append(keep_plans(random, frame, self._plan_share))
+        names = tuple(self._names[pick] for pick in picks)
+        return Drawn(
+            self._pack(frames), names, tuple(frame.origin for frame in frames),
+            sum(len(frame.queries) for frame in frames), tuple(left_out),
+        )  # fmt: skip
+
+
+def keep_plans(random: np.random.Generator, frame: Frame, share: float) -> Frame:
+    """The frame with the plans of that share of its robot answers."""
+    if share >= 1:
+        return frame
+    return replace(
+        frame,
+        queries=tuple(
+            query if query.kind != "robot" or random.random() < share else _without_plan(query)
+            for query in frame.queries
+        ),
+    )
+
+
+def _without_plan(query: Query) -> Query:
+    _, marker, action = query.answer.partition(ACTION)
+    return replace(query, answer=action.strip()) if marker and not query.given else query
 
 
 def loader(mixture: IterableDataset[T], workers: int) -> Iterator[T]:

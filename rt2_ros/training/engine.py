@@ -1,104 +1,114 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop, readable from top to bottom.
+"""The training loop, readable from top to bottom, for every model and any number of processes.
 
-A run passes through its stages, writes `log.jsonl` and a checkpoint every few minutes, and goes on
-from the last checkpoint when it is started again.
+    run = Run(config, recipe, sources)    # goes on from the last checkpoint in config.out
+    checkpoint = run.run()
+
+A run passes through its stages and writes into its folder: `log.jsonl`, `loss.png` and
+`tensorboard/`, `checkpoint/` every few minutes, and, where it validates, `best/`.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import time
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+from transformers import PreTrainedModel, ProcessorMixin
+from transformers.utils import logging as hub_logging
 
 from rt2_ros.actions import ActionSpace
-from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
-from rt2_ros.training import checkpoint
-from rt2_ros.training.config import Annealed, Stage, TrainingConfig
-from rt2_ros.training.data import Mixture, Source, WebSource, loader, named_words
-from rt2_ros.training.objective import Losses, Objective
-from rt2_ros.training.packing import Batch, Packer
-
-SAVE_EVERY = 240.0  # s
-LOG_EVERY = 50  # steps
-WINDOW = 100  # steps that shown figures are averaged over
+from rt2_ros.data.samples import Frame
+from rt2_ros.training import checkpoint, parallel
+from rt2_ros.training.config import Stage, TrainingConfig
+from rt2_ros.training.data import HELD_OUT, Drawn, Mixture, Source, loader
+from rt2_ros.training.journal import Journal
+from rt2_ros.training.objective import Losses
+from rt2_ros.training.schedule import schedule
+from rt2_ros.training.sources import spaces, statistics
 
 
-def schedule(stage: Annealed, progress: float) -> float:
-    """Learning rate after `progress` (0..1) of a stage: linear warm-up, then a cosine to its
-    floor.
-    """
-    if progress < stage.warmup:
-        return stage.learning_rate * (0.02 + 0.98 * progress / stage.warmup)
-    after = min((progress - stage.warmup) / (1 - stage.warmup), 1.0)
-    return stage.learning_rate * (
-        stage.floor + (1 - stage.floor) * (1 + math.cos(math.pi * after)) / 2
-    )
+class Recipe(Protocol):
+    """A model and how it learns: what the loop does not know."""
+
+    objective: nn.Module  # objective(batch, **settings) -> Losses
+    processor: ProcessorMixin
+    states: Source | None  # of questions without a picture
+    blocks: tuple[str, ...]
+    unused: bool
+
+    def pack(self, frames: Sequence[Frame]) -> Any:
+        """Frames as a batch, with `to(device)`; called in worker processes."""
+
+    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        """For the objective's parameters as they are now."""
+
+    def settings(self, stage: Any, progress: float) -> dict[str, Any]:
+        """What the objective is told after `progress` (0..1) of a stage."""
+
+    def weight(self, batch: Any, stage: Any) -> float:
+        """How much a batch counts among those of a step."""
+
+    def answer_tokens(self, batch: Any) -> int:
+        """How many tokens are asked for."""
+
+    def record(self) -> dict[str, Any]:
+        """What belongs to the model in training.json."""
+
+    def exported(
+        self, weights: Mapping[str, torch.Tensor]
+    ) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
+        """The model in Hugging Face layout and its weights, of the objective's."""
 
 
-def soften(stage: Annealed, progress: float) -> float:
-    """Width of the soft targets in bins: geometric from first to last."""
-    first, last = stage.sigma
-    return first * (last / first) ** progress
+class Stopped(ValueError):
+    """The run ended early, as configured; its message says why and where it was saved."""
+
+
+@dataclass
+class Place:
+    """Where a run is. `drawn` counts batches of this stage, over all processes."""
+
+    stage: int = 0
+    step: int = 0
+    stage_step: int = 0
+    drawn: int = 0
+    pictures: int = 0
+    elapsed: float = 0.0  # s in this stage
+    best: float = math.inf  # validation loss of this stage
+    waiting: int = 0  # validations since
 
 
 class Run:
     """One training run in its folder."""
 
     def __init__(
-        self, config: TrainingConfig, space: ActionSpace, sources: dict[str, Source],
-        states: Source | None = None,
+        self, config: TrainingConfig, recipe: Recipe, sources: Mapping[str, Source],
+        space: ActionSpace, held_out: Mapping[str, Source] | None = None,
     ) -> None:  # fmt: skip
-        """sources: by the names that stages' shares use, besides "web"; states: no pictures."""
-        self.config, self.space, self.states = config, space, states
+        """sources: by the names that stages' shares use; held_out: the same for validation."""
+        self.config, self.recipe, self.space = config, recipe, space
+        self.sources, self._held_out = sources, held_out
         self.folder = Path(config.out)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.sources: dict[str, Source] = {
-            "web": WebSource(
-                queries=config.web_queries,
-                robot_names_share=config.robot_names_share,
-                most=config.web_things,
-            ),
-            **sources,
-        }
-        self.console = Console()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(config.seed)
-        self.processor = build_processor()
-        model = build_model(self.processor, seed=config.seed, **(config.model or {}))
-        model.set_attn_implementation("eager")  # faster than SDPA's backward at these lengths
-        random = np.random.default_rng(config.seed)
-        sample = [frame.image for frame in (self.sources["web"](random) for _ in range(200))]
-        pixels = np.stack([image for image in sample if image is not None])
-        whiten_patches(model, torch.from_numpy(pixels))
-        tokenizer = self.processor.tokenizer
-        integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
-        self.objective = Objective(model, integers).to(self.device)
-        self.packer = Packer(
-            tokenizer, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, words=named_words()
-        )
-        # Muon for the matrices inside layers, AdamW for the rest (arXiv 2502.16982).
-        matrices: list[torch.nn.Parameter] = []
-        rest: list[torch.nn.Parameter] = []
-        for name, parameter in self.objective.named_parameters():
-            inside = ".layers." in name and parameter.ndim == 2
-            (matrices if inside else rest).append(parameter)
-        self.optimizers: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
-        )
-        self.stage, self.elapsed, self.step, self.pictures = 0, 0.0, 0, 0
-        self.blind_error = 0.0  # bins; what a model reaches that does not read the instruction
+        hub_logging.disable_progress_bar()
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
+        self.accelerator = parallel.join(config.precision)
+        self._module = parallel.spread(
+            self.accelerator, recipe.objective, config.parallel,
+            blocks=recipe.blocks, unused=recipe.unused,
+        )  # fmt: skip
+        self.optimizers = recipe.optimizers()
+        self._trained = [p for p in recipe.objective.parameters() if p.requires_grad]
+        self.place, self.stopped_early = Place(), False
+        torch.manual_seed(config.seed + self.accelerator.process_index)
+        self.journal = Journal(self.folder, show=self.accelerator.is_main_process)
+        self._saved_at = time.monotonic()
         self._resume()
 
     @property
@@ -106,134 +116,276 @@ class Run:
         """Where the run's newest checkpoint is."""
         return self.folder / "checkpoint"
 
-    def _resume(self) -> None:
-        checkpoint.recover(self.checkpoint)
-        path = self.checkpoint / "state.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.objective.load_state_dict(state["objective"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        for name in ("stage", "elapsed", "step", "pictures"):
-            setattr(self, name, state[name])
-        self.console.print(f"resuming at step {self.step}, stage {self.stage}")
-
-    def save(self) -> None:
-        """Write the checkpoint with all that resuming needs."""
-        state = {
-            "objective": self.objective.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "stage": self.stage, "elapsed": self.elapsed, "step": self.step,
-            "pictures": self.pictures,
-        }  # fmt: skip
-        checkpoint.save(
-            self.checkpoint, self.objective.model, self.processor, self.space, self.record(), state
-        )
-
-    def record(self) -> dict[str, Any]:
-        """How this model came about, for training.json."""
-        return {
-            "config": asdict(self.config), "steps": self.step, "pictures": self.pictures,
-            "parameters": sum(p.numel() for p in self.objective.model.parameters()),
-        }  # fmt: skip
-
     def run(self) -> Path:
-        """Go through the stages that are left; returns the checkpoint's folder."""
-        for number in range(self.stage, len(self.config.stages)):
-            if number != self.stage:
-                self.stage, self.elapsed = number, 0.0
+        """Go through the stages that are left; returns the folder of the checkpoint to use.
+
+        That is the one with the lowest validation loss where stages may end early by it.
+        """
+        for number in range(self.place.stage, len(self.config.stages)):
+            if number != self.place.stage:
+                self._begin(number)
             self._run_stage(self.config.stages[number])
-        self.stage, self.elapsed = len(self.config.stages), 0.0
-        self.save()
-        return self.checkpoint
+        if self.place.stage < len(self.config.stages):
+            self._begin(len(self.config.stages))
+            self.save()
+        self.journal.close()
+        watched = self.config.validation
+        return self.folder / "best" if watched and watched.patience else self.checkpoint
+
+    def _begin(self, stage: int) -> None:
+        place = self.place
+        self.place = Place(stage, place.step, pictures=place.pictures)
 
     def _run_stage(self, stage: Stage) -> None:
-        mixture = Mixture(
-            self.sources, stage.shares, self.packer,
-            batch_size=stage.batch_size, states=self.states, state_rows=stage.state_rows,
-            seed=self.config.seed + 1000 * self.step + self.stage,
-        )  # fmt: skip
-        batches: Iterator[Batch] = loader(mixture, self.config.workers)
-        window: deque[Losses] = deque(maxlen=WINDOW)
-        saved = time.monotonic()
-        budget = stage.minutes * 60
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(),
-                   TextColumn("{task.fields[figures]}"))  # fmt: skip
-        with (
-            Progress(*columns, console=self.console) as progress,
-            (self.folder / "log.jsonl").open("a") as log,
-        ):
-            task = progress.add_task(stage.name, total=budget, figures="")
-            while self.elapsed < budget:
+        place, config, world = self.place, self.config, self.accelerator.num_processes
+        mixture = self._mixture(stage)
+        batches: Iterator[Drawn] = loader(mixture, config.workers)
+        held_out = self._draw_held_out(stage)
+        self.recipe.objective.train()
+        shares = dict(zip(stage.shares, mixture.shares.tolist(), strict=True))
+        with self.journal.stage(stage.name, shares):
+            while (progress := self._progress(stage)) < 1 and not self._patience_is_over():
                 begun = time.monotonic()
-                batch = next(batches)
+                drawn = [self._next(batches) for _ in range(stage.accumulate)]
                 waited = time.monotonic() - begun
-                part = self.elapsed / budget
-                rate, sigma = schedule(stage, part), soften(stage, part)
+                rate = schedule(stage, progress)
                 for optimizer in self.optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = rate
-                losses = self._step(stage, batch.to(self.device), sigma)
-                self.step += 1
-                self.pictures += stage.batch_size
-                self.elapsed += time.monotonic() - begun
-                if losses is not None:
-                    window.append(losses)
-                if self.step % LOG_EVERY == 0 and window:
-                    figures = _mean(window)
-                    entry = {"step": self.step, "stage": stage.name, "elapsed": self.elapsed,
-                             "pictures": self.pictures, "lr": rate, "sigma": sigma,
-                             "waited": waited, "blind_error": self.blind_error,
-                             **figures}  # fmt: skip
-                    log.write(json.dumps(entry) + "\n")
-                    log.flush()
-                    progress.update(
-                        task, completed=self.elapsed, figures=_shown(figures, self.blind_error)
-                    )
-                if time.monotonic() - saved > SAVE_EVERY:
+                figures = self._step(stage, drawn, progress)
+                place.step += 1
+                place.stage_step += 1
+                place.drawn += stage.accumulate * world
+                place.pictures += stage.batch_size * stage.accumulate * world
+                place.elapsed = self._agreed(place.elapsed + time.monotonic() - begun)
+                self.journal.step(
+                    place.step, progress, rate, figures, drawn, waited,
+                    time.monotonic() - begun,
+                    sum(self.recipe.answer_tokens(d.batch) for d in drawn),
+                )  # fmt: skip
+                if place.step % config.log_every == 0:
+                    self.journal.write(stage=stage.name, pictures=place.pictures)
+                if held_out and place.stage_step % config.validation.every == 0:  # type: ignore[union-attr]
+                    self._validate(stage, held_out)
+                if self._save_is_due():
                     self.save()
-                    saved = time.monotonic()
         self.save()
 
-    def _step(self, stage: Stage, batch: Batch, sigma: float) -> Losses | None:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            losses = self.objective(
-                batch, sigma=sigma, dense_weight=stage.dense_weight,
-                web_weight=stage.web_weight, answers=stage.answers,
-                grounding_weight=stage.grounding_weight,
-            )  # fmt: skip
-        self.objective.zero_grad(set_to_none=True)
-        losses.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), 1.0)
-        if not torch.isfinite(norm):
-            self.console.print(f"[yellow]step {self.step}: the gradient is {norm}; left out")
-            return None
+    def _mixture(self, stage: Stage, held_out: bool = False) -> Mixture:
+        place, gang = self.place, self.accelerator
+        start = {"use": HELD_OUT} if held_out else {"start": place.drawn}
+        sources = self._held_out if held_out else self.sources
+        assert sources is not None
+        return Mixture(
+            sources, stage.shares, self.recipe.pack,
+            batch_size=stage.batch_size, seed=self.config.seed, stage=place.stage,
+            process=gang.process_index, processes=gang.num_processes,
+            plan_share=stage.plan_share, skip=self.config.on_bad_sample == "skip",
+            states=self.recipe.states, state_rows=getattr(stage, "state_rows", 0), **start,
+        )  # fmt: skip
+
+    def _progress(self, stage: Stage) -> float:
+        if stage.steps:
+            return self.place.stage_step / stage.steps
+        return self.place.elapsed / (60 * stage.minutes)
+
+    def _agreed(self, seconds: float) -> float:
+        """The main process's clock, for all to stop and save at the same step."""
+        if self.accelerator.num_processes == 1:
+            return seconds
+        clock = torch.tensor(seconds, device=self.accelerator.device, dtype=torch.float64)
+        torch.distributed.broadcast(clock, 0)
+        return float(clock)
+
+    def _summed(self, *values: float) -> list[float]:
+        """Sums over all processes."""
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        sums = torch.tensor(values, device=self.accelerator.device, dtype=torch.float64)
+        torch.distributed.all_reduce(sums)
+        return sums.tolist()
+
+    def _next(self, batches: Iterator[Drawn]) -> Drawn:
+        drawn = next(batches)
+        for bad in drawn.left_out:
+            self.journal.warn(f"left out: {bad}")
+        (stopped,) = self._summed(bool(drawn.stopped))
+        if stopped:
+            self.save()
+            raise Stopped(
+                f"step {self.place.step}: {drawn.stopped or 'a sample of another process is bad'}; "
+                f"{self.checkpoint} is saved, and on_bad_sample: skip would leave it out"
+            )
+        return drawn
+
+    def _step(self, stage: Stage, drawn: list[Drawn], progress: float) -> dict[str, float]:
+        """One step of the optimizers; no figures where it was left out."""
+        settings = self.recipe.settings(stage, progress)
+        weights = [self.recipe.weight(d.batch, stage) for d in drawn]
+        (total,) = self._summed(sum(weights))
+        self.recipe.objective.zero_grad(set_to_none=True)
+        sums: dict[str, float] = {}
+        for number, (batch, weight) in enumerate(zip(drawn, weights, strict=True)):
+            with parallel.held_back(self._module, last=number == len(drawn) - 1):
+                with self.accelerator.autocast():
+                    losses: Losses = self._module(
+                        batch.batch.to(self.accelerator.device), **settings
+                    )
+                # Processes' gradients are averaged: this makes it the sum of what each batch counts
+                share = weight * self.accelerator.num_processes / max(total, 1e-9)
+                (losses.total * share).backward()
+            for name, value in losses.figures.items():
+                sums[name] = sums.get(name, 0.0) + value / len(drawn)
+        norm = parallel.norm_of(self._trained, self.config.clip)
+        if not math.isfinite(norm):
+            self._bad_step(norm, float(losses.total.detach()), drawn)
+            return {}
         for optimizer in self.optimizers:
             optimizer.step()
-        return losses
+        return {**sums, "gradient": norm}
+
+    def _bad_step(self, norm: float, loss: float, drawn: list[Drawn]) -> None:
+        pictures = [
+            origin or f"a picture of {source}"
+            for d in drawn
+            for source, origin in zip(d.sources, d.origins, strict=False)
+        ]
+        message = (
+            f"step {self.place.step}: the loss is {loss}, the gradient {norm}; left out. "
+            f"It was drawn from {', '.join(dict.fromkeys(pictures))}"
+        )
+        if self.config.on_bad_step == "skip":
+            self.journal.warn(message)
+            return
+        self.save()
+        raise Stopped(f"{message}; {self.checkpoint} is saved")
+
+    def _draw_held_out(self, stage: Stage) -> list[Drawn]:
+        """Drawn once, by a worker, and kept: always the same, and the simulator opens once."""
+        if self.config.validation is None or self._held_out is None:
+            return []
+        batches = loader(self._mixture(stage, held_out=True), min(self.config.workers, 1))
+        return [self._next(batches) for _ in range(self.config.validation.batches)]
+
+    def _validate(self, stage: Stage, held_out: list[Drawn]) -> None:
+        """The loss on what is kept out; the lowest so far is saved as `best`."""
+        objective, sums = self.recipe.objective, [0.0, 0.0]
+        objective.eval()
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            for drawn in held_out:
+                weight = self.recipe.weight(drawn.batch, stage)
+                with self.accelerator.autocast():
+                    losses = self._module(
+                        drawn.batch.to(self.accelerator.device),
+                        **self.recipe.settings(stage, 1.0),
+                    )
+                sums = [sums[0] + weight * float(losses.total), sums[1] + weight]
+        objective.train()
+        total, weight = self._summed(*sums)
+        loss = total / weight
+        self.journal.validated(self.place.step, loss)
+        if loss < self.place.best:
+            self.place.best, self.place.waiting = loss, 0
+            self._export(self.folder / "best")
+        else:
+            self.place.waiting += 1
+
+    def _patience_is_over(self) -> bool:
+        watched = self.config.validation
+        if watched is None or not watched.patience or self.place.waiting < watched.patience:
+            return False
+        if not self.stopped_early:
+            self.journal.warn(
+                f"step {self.place.step}: no lower validation loss than {self.place.best:.4f} in "
+                f"{watched.patience} looks; the stage ends"
+            )
+        self.stopped_early = True
+        return True
+
+    def _save_is_due(self) -> bool:
+        every = self.config.save_steps
+        late = self._agreed(time.monotonic() - self._saved_at) > 60 * self.config.save_minutes
+        return late or bool(every and self.place.step % every == 0)
+
+    def save(self) -> None:
+        """Write the checkpoint with all that resuming needs. All processes call it."""
+        gang = self.accelerator
+        weights = parallel.weights_of(self.recipe.objective)
+        state = {
+            "place": asdict(self.place), "weights": weights,
+            "optimizers": parallel.state_of(self.recipe.objective, self.optimizers),
+            "random": _gathered(gang.num_processes, _random_state(gang.device)),
+        }  # fmt: skip
+        self._export(self.checkpoint, weights, state)
+        self.journal.plot()
+        self._saved_at = time.monotonic()
+
+    def _export(
+        self, folder: Path, weights: dict[str, torch.Tensor] | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        if weights is None:
+            weights = parallel.weights_of(self.recipe.objective)
+        if self.accelerator.is_main_process:
+            model, own = self.recipe.exported(weights)
+            checkpoint.save(
+                folder, model, self.recipe.processor, self.space, self.record(), state, own
+            )
+        self.accelerator.wait_for_everyone()
+
+    def record(self) -> dict[str, Any]:
+        """How this model came about, for training.json."""
+        parameters = list(self.recipe.objective.model.parameters())
+        return {
+            **self.recipe.record(),
+            "config": asdict(self.config), "seed": self.config.seed,
+            "mixture": {stage.name: stage.shares for stage in self.config.stages},
+            "statistics": statistics(self.sources),
+            "action_spaces": {name: asdict(s) for name, s in spaces(self.sources).items()},
+            "steps": self.place.step, "pictures": self.place.pictures,
+            "parameters": sum(p.numel() for p in parameters),
+            "trained": sum(p.numel() for p in parameters if p.requires_grad),
+        }  # fmt: skip
+
+    def _resume(self) -> None:
+        gang = self.accelerator
+        if gang.is_main_process:
+            checkpoint.recover(self.checkpoint)
+        gang.wait_for_everyone()
+        path = self.checkpoint / checkpoint.STATE_FILE
+        if not path.exists():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if "place" not in state:
+            raise ValueError(f"{path} is not of this engine; expected another folder, --out")
+        parallel.restore(
+            self.recipe.objective, self.optimizers, state["weights"], state["optimizers"]
+        )
+        self.place = Place(**{f.name: state["place"][f.name] for f in fields(Place)})
+        if len(state["random"]) == gang.num_processes:
+            _set_random_state(state["random"][gang.process_index], gang.device)
+        self.journal.cut(self.place.step)
+        self.journal.say(f"resuming at step {self.place.step}, stage {self.place.stage}")
 
 
-def _mean(window: deque[Losses]) -> dict[str, float]:
-    names = (
-        "answer",
-        "dense",
-        "robot_share",
-        "integer_error",
-        "robot_error",
-        "state_error",
-        "patch_accuracy",
-        "grounding",
-    )
-    return {
-        name: round(sum(getattr(losses, name) for losses in window) / len(window), 4)
-        for name in names
-    }
+def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
 
 
-def _shown(figures: dict[str, float], blind: float) -> str:
-    return (
-        f"loss {figures['answer']:.2f} dense {figures['dense']:.2f} "
-        f"patch {figures['patch_accuracy']:.0%} web {figures['integer_error']:.1f} "
-        f"robot {figures['robot_error']:.1f} bins (blind {blind:.1f})"
-    )
+def _set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _gathered(processes: int, value: Any) -> list[Any]:
+    """Each process's value, in all of them."""
+    if processes == 1:
+        return [value]
+    values: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(values, value)
+    return values

@@ -25,17 +25,10 @@ SWITCH_WEIGHT = 4.0
 
 @dataclass
 class Losses:
-    """Sums and counts of one step; `total` is what is minimised."""
+    """Of one batch; `total` is what is minimised, `figures` are what a log shows."""
 
     total: torch.Tensor
-    answer: float
-    dense: float
-    robot_share: float  # of the answer tokens
-    integer_error: float  # web: mean distance in bins between the likeliest and the right integer
-    robot_error: float  # the same for robot questions
-    state_error: float  # the same for robot questions without a picture
-    patch_accuracy: float
-    grounding: float  # loss
+    figures: dict[str, float]
 
 
 class Objective(nn.Module):
@@ -63,7 +56,13 @@ class Objective(nn.Module):
         self, batch: Batch, *, sigma: float, dense_weight: float, web_weight: float = 1.0,
         answers: bool = True, grounding_weight: float = 0.0,
     ) -> Losses:  # fmt: skip
-        """Losses of one batch; sigma in bins, web_weight as lambda in L_robot + lambda * L_web."""
+        """Losses of one batch; sigma in bins, web_weight as lambda in L_robot + lambda * L_web.
+
+        Figures: answer, dense, grounding (losses); robot_share of the answer tokens;
+        integer_error, the mean distance in bins between the likeliest and the right integer of web
+        questions, robot_error, the same of robot questions, and state_error, of those without a
+        picture; patch_accuracy.
+        """
         pixels = batch.pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
         features = self.see(pixels)
         embedding = self.model.get_input_embeddings().weight
@@ -76,10 +75,13 @@ class Objective(nn.Module):
             answer, robot_share, errors = self._answers(features, batch, sigma, web_weight)
         grounding = self._ground(features, batch) if grounding_weight and answers else zero
         total = answer + dense_weight * dense + grounding_weight * grounding
-        return Losses(
-            total, float(answer.detach()), float(dense.detach()), robot_share, errors[0],
-            errors[1], errors[2], patch_accuracy, float(grounding.detach()),
-        )  # fmt: skip
+        figures = {
+            "answer": float(answer.detach()), "dense": float(dense.detach()),
+            "grounding": float(grounding.detach()), "robot_share": robot_share,
+            "integer_error": errors[0], "robot_error": errors[1], "state_error": errors[2],
+            "patch_accuracy": patch_accuracy,
+        }  # fmt: skip
+        return Losses(total, figures)
 
     def read(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Last hidden states (B, T, D) of the questions behind image tokens (B, P, D)."""

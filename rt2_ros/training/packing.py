@@ -43,6 +43,11 @@ class Batch:
     patch_words: torch.Tensor  # int64 (N, P, W), IGNORED-padded: words of what the patch shows
     patch_uv: torch.Tensor  # int64 (N, P, 2): centre of what the patch shows, or IGNORED
 
+    @property
+    def asked(self) -> int:
+        """How many tokens are to be written."""
+        return int((self.labels != IGNORED).sum())
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))

@@ -27,8 +27,8 @@ from rt2_ros.data.robot import SPACE
 from rt2_ros.models.rt1 import RT1, RT1Config
 from rt2_ros.training import checkpoint, config
 from rt2_ros.training.data import loader
-from rt2_ros.training.engine import schedule, soften
 from rt2_ros.training.rt1_objective import RT1Losses, RT1Objective
+from rt2_ros.training.schedule import schedule, soften
 
 SAVE_EVERY = 300.0  # s
 LOG_EVERY = 50  # steps

@@ -69,17 +69,17 @@ def test_rows_without_a_picture_are_read_where_they_would_stand_behind_one(parts
         other = objective.read(features + 1, both)
         torch.testing.assert_close(other[1], together[1])  # it saw no picture
     losses = objective(both, sigma=3.0, dense_weight=0.5, grounding_weight=0.5)
-    assert losses.state_error > 0 and losses.robot_error == 0.0
+    assert losses.figures["state_error"] > 0 and losses.figures["robot_error"] == 0.0
 
 
 def test_everything_learns_from_a_step(parts):
     objective, batch = parts
     losses = objective(batch, sigma=3.0, dense_weight=0.5, grounding_weight=0.5)
     losses.total.backward()
-    assert losses.answer > 0 and losses.dense > 0 and losses.grounding > 0
+    assert all(losses.figures[name] > 0 for name in ("answer", "dense", "grounding"))
     for name, parameter in objective.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert 0 <= losses.robot_share <= 1
+    assert 0 <= losses.figures["robot_share"] <= 1
 
 
 def test_soft_targets_are_a_gaussian_over_neighbours():

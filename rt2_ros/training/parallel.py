@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One model on one process or on many: DDP, where each has all of it, or FSDP, where each has a
+part.
+
+`accelerate` finds the processes that torchrun started and joins them. It shards on GPUs alone, so
+the sharding here is PyTorch's own `fully_shard`: the same lines run, and are tested, on CPUs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+
+def join(precision: str) -> Accelerator:
+    """This process's place among the others, its device and its arithmetic ('bf16' or 'no')."""
+    return Accelerator(mixed_precision=precision)
+
+
+def spread(
+    accelerator: Accelerator, objective: nn.Module, parallel: str, *,
+    blocks: Sequence[str] = (), unused: bool = False,
+) -> nn.Module:  # fmt: skip
+    """The objective as it is called in training; its own parameters are sharded for 'fsdp'.
+
+    blocks: class names of the modules that are gathered and freed as one, the transformer's layers.
+    unused: whether a step may leave parts of the model without a gradient.
+    """
+    objective.to(accelerator.device)
+    if accelerator.num_processes == 1:
+        return objective
+    if parallel == "ddp":
+        return nn.parallel.DistributedDataParallel(
+            objective, find_unused_parameters=unused,
+            device_ids=[accelerator.device] if accelerator.device.type == "cuda" else None,
+        )  # fmt: skip
+    low = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
+    mesh = torch.distributed.init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    for module in reversed(list(objective.modules())):
+        if type(module).__name__ in blocks:
+            fully_shard(module, mesh=mesh, mp_policy=policy)
+    return fully_shard(objective, mesh=mesh, mp_policy=policy)
+
+
+def held_back(module: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    """Gradients are exchanged once in a step, with its last batch."""
+    if isinstance(module, nn.parallel.DistributedDataParallel) and not last:
+        return module.no_sync()
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(last)
+    return contextlib.nullcontext()
+
+
+def sharded(objective: nn.Module) -> bool:
+    """Whether the processes hold a part each."""
+    return isinstance(objective, FSDPModule)
+
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def weights_of(objective: nn.Module) -> dict[str, torch.Tensor]:
+    """All weights, gathered in the main process where they are sharded. All processes call it."""
+    return get_model_state_dict(objective, options=WHOLE) if sharded(objective) else (
+        objective.state_dict()
+    )  # fmt: skip
+
+
+def state_of(
+    objective: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> list[dict[str, Any]]:
+    """The optimizers' states, as `restore` takes them. All processes call it."""
+    if sharded(objective):
+        return [get_optimizer_state_dict(objective, o, options=WHOLE) for o in optimizers]
+    return [optimizer.state_dict() for optimizer in optimizers]
+
+
+def restore(
+    objective: nn.Module, optimizers: Sequence[torch.optim.Optimizer],
+    weights: dict[str, torch.Tensor], states: Sequence[dict[str, Any]],
+) -> None:  # fmt: skip
+    """Put saved weights and states back; each process has read them. All processes call it."""
+    if not sharded(objective):
+        objective.load_state_dict(weights)
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+        return
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(objective, weights, options=options)
+    for optimizer, state in zip(optimizers, states, strict=True):
+        set_optimizer_state_dict(objective, optimizer, state, options=options)
+
+
+def norm_of(parameters: Sequence[nn.Parameter], most: float) -> float:
+    """Clip gradients to a norm of `most` over all of them; returns what it was."""
+    norm = nn.utils.clip_grad_norm_(parameters, most)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources as a configuration names them.
+
+    sources:
+      web:   {type: web, queries: 14, robot_names_share: 0.8}    # the built-in web set
+      robot: {type: robot, queries: 3}                           # demonstrations in the simulator
+
+Each is a callable that draws one frame from a random generator. It may have `space`, the action
+space that its answers speak, and `statistics`, what is kept with a checkpoint about its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rt2_ros.actions import ActionSpace
+from rt2_ros.data.robot import RobotSource
+from rt2_ros.data.samples import Frame
+from rt2_ros.data.split import robot_pictographs, web_pictographs
+from rt2_ros.data.web import web_frame
+from rt2_ros.training.augment import Augmentation, Augmented
+from rt2_ros.training.data import Source
+
+
+class WebSource:
+    """The built-in web set; `robot_names_share` of its pictures show only things that robots meet
+    as well.
+    """
+
+    def __init__(self, *, queries: int = 8, robot_names_share: float = 0.0, most: int = 12) -> None:
+        self._all, self._robot = web_pictographs(), robot_pictographs()
+        self._queries, self._share, self._most = queries, robot_names_share, most
+
+    def __call__(self, random: np.random.Generator) -> Frame:
+        """One picture with its questions."""
+        things = self._robot if random.random() < self._share else self._all
+        return web_frame(random, things, queries=self._queries, most=self._most)
+
+
+def _robot(*, queries: int = 3, web_queries: int = 3) -> RobotSource:
+    return RobotSource(robot_queries=queries, web_queries=web_queries)
+
+
+# What is drawn on the fly is never the same twice: held-out pictures come from other seeds.
+MADE: dict[str, Callable[..., Source]] = {"web": WebSource, "robot": _robot}
+
+
+def build(
+    settings: Mapping[str, Mapping[str, Any]], augment: Mapping[str, Augmentation],
+    held_out: bool = False,
+) -> dict[str, Source]:  # fmt: skip
+    """The sources of a configuration; ValueError names the source and the key.
+
+    held_out: those for validation, of episodes that training never reads, as they are.
+    """
+    sources: dict[str, Source] = {}
+    for name, given in settings.items():
+        values = dict(given)
+        kind = values.pop("type", None)
+        if kind not in MADE:
+            raise ValueError(f"source {name}: type is {kind!r}; expected {', '.join(MADE)}")
+        try:
+            source = MADE[kind](**values)
+        except TypeError as error:
+            raise ValueError(f"source {name}: {error}") from error
+        sources[name] = (
+            Augmented(source, augment[name]) if name in augment and not held_out else source
+        )
+    return sources
+
+
+def spaces(sources: Mapping[str, Source]) -> dict[str, ActionSpace]:
+    """The action spaces that robot sources speak."""
+    found = {name: getattr(source, "space", None) for name, source in sources.items()}
+    return {name: space for name, space in found.items() if isinstance(space, ActionSpace)}
+
+
+def main_space(sources: Mapping[str, Source], name: str | None = None) -> ActionSpace:
+    """The one that a checkpoint speaks; ValueError where it must be named."""
+    known = spaces(sources)
+    if name is None and len(known) == 1:
+        return next(iter(known.values()))
+    if name in known:
+        return known[name]
+    raise ValueError(
+        f"space is {name!r}; expected the name of a source with an action space: {sorted(known)}"
+    )
+
+
+def statistics(sources: Mapping[str, Source]) -> dict[str, Any]:
+    """What sources know of their data, by name."""
+    found = {name: getattr(source, "statistics", None) for name, source in sources.items()}
+    return {name: value for name, value in found.items() if value is not None}

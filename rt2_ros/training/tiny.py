@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What trains the default model from nothing: several questions packed behind one picture, soft
+targets, dense and grounding losses, and Muon for the matrices (`config/training/rt2-tiny.yaml`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rt2_ros.data.robot import StateSource
+from rt2_ros.data.samples import Frame
+from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
+from rt2_ros.training.config import TinyConfig, TinyStage
+from rt2_ros.training.data import Source, named_words
+from rt2_ros.training.objective import Objective
+from rt2_ros.training.packing import Batch, Packer
+from rt2_ros.training.schedule import soften
+from rt2_ros.training.sources import WebSource
+
+SAMPLE = 200  # pictures that the patch embedding is fitted to
+
+
+class TinyRecipe:
+    """The default model and how it learns."""
+
+    blocks: tuple[str, ...] = ()
+    unused = True  # a stage may ask for patches alone
+
+    def __init__(self, config: TinyConfig, sources: Mapping[str, Source]) -> None:
+        torch.manual_seed(config.seed)
+        self.processor = build_processor()
+        model = build_model(self.processor, seed=config.seed, **asdict(config.model))
+        model.set_attn_implementation("eager")  # faster than SDPA's backward at these lengths
+        random = np.random.default_rng(config.seed)
+        for web in (source for source in sources.values() if isinstance(source, WebSource)):
+            sample = [frame.image for frame in (web(random) for _ in range(SAMPLE))]
+            pixels = np.stack([image for image in sample if image is not None])
+            whiten_patches(model, torch.from_numpy(pixels))
+            break
+        tokenizer = self.processor.tokenizer
+        integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
+        self.objective = Objective(model, integers)
+        self.states: Source | None = StateSource()
+        self._packer = Packer(
+            tokenizer, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, words=named_words()
+        )
+
+    def pack(self, frames: Sequence[Frame]) -> Batch:
+        """Frames as a batch."""
+        return self._packer.pack(frames)
+
+    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
+        """Muon for the matrices inside layers, AdamW for the rest (arXiv 2502.16982)."""
+        matrices: list[torch.nn.Parameter] = []
+        rest: list[torch.nn.Parameter] = []
+        for name, parameter in self.objective.named_parameters():
+            inside = ".layers." in name and parameter.ndim == 2
+            (matrices if inside else rest).append(parameter)
+        return (
+            torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+        )
+
+    def settings(self, stage: TinyStage, progress: float) -> dict[str, Any]:
+        """What the objective is told after `progress` (0..1) of a stage."""
+        return {
+            "sigma": soften(stage, progress), "dense_weight": stage.dense_weight,
+            "web_weight": stage.web_weight, "answers": stage.answers,
+            "grounding_weight": stage.grounding_weight,
+        }  # fmt: skip
+
+    def weight(self, batch: Batch, stage: TinyStage) -> float:
+        """How much a batch counts among those of a step: packed, all are about as full."""
+        return 1.0
+
+    def answer_tokens(self, batch: Batch) -> int:
+        """How many tokens are asked for."""
+        return batch.asked
+
+    def record(self) -> dict[str, Any]:
+        """What a policy must be told to read a checkpoint of this model."""
+        return {
+            "policy": {
+                "type": "vlm", "plan": "required", "max_plan_tokens": 12,
+                "prefix_attention": "causal", "smoothing": 6,
+            }
+        }  # fmt: skip
+
+    def exported(
+        self, weights: Mapping[str, torch.Tensor]
+    ) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
+        """The model and its weights, of the objective's."""
+        return self.objective.model, {
+            name.removeprefix("model."): value
+            for name, value in weights.items()
+            if name.startswith("model.")
+        }

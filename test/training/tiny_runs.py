@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small runs that tests share: a source that one can learn in seconds, and models of few weights."""
+
+import numpy as np
+
+from rt2_ros.actions import action_prompt, answer_text
+from rt2_ros.data.robot import SPACE
+from rt2_ros.data.samples import Frame, Query
+from rt2_ros.models.tiny import build_model, build_processor
+from rt2_ros.training.config import Stage, TinyConfig, TinySizes, TinyStage, VlmConfig, VlmSettings
+from rt2_ros.training.engine import Run
+from rt2_ros.training.tiny import TinyRecipe
+from rt2_ros.training.vlm import VlmRecipe
+
+SIZES = TinySizes(hidden=96, vision_layers=1, text_layers=2)
+
+
+class Grey:
+    """Tells how bright the picture is, by a plan and by an action."""
+
+    space = SPACE
+    statistics = {"frames": 3}
+
+    def __call__(self, random):
+        level = int(random.integers(0, 3))
+        image = np.full((192, 192, 3), 100 * level, np.uint8)
+        bins = [0, 100 * level + 20, 127, 127, 127, 127, 127, 255]
+        plan = ("black", "grey", "white")[level]
+        prompt = action_prompt("hold", [1, 2, 3, 4])
+        return Frame(image, (Query(prompt, answer_text(bins, plan), "robot"),), (), f"grey {level}")
+
+
+def talk(random):
+    """A web question."""
+    image = random.integers(0, 255, (192, 192, 3), dtype=np.uint8)
+    return Frame(image, (Query("Q: what is this? A:", "noise", "web"),), ())
+
+
+SOURCES = {"grey": Grey(), "talk": talk}
+NAMES = {"grey": {"type": "test"}, "talk": {"type": "test"}}
+
+
+def tiny_stage(**changes):
+    values = {"name": "act", "steps": 6, "shares": {"grey": 1.0}, "learning_rate": 2e-3,
+              "batch_size": 4, "dense_weight": 0.0, "sigma": (2.0, 2.0)}  # fmt: skip
+    return TinyStage(**{**values, **changes})
+
+
+def tiny_config(folder, **changes):
+    values = {"name": "test", "type": "tiny", "stages": (tiny_stage(),), "out": str(folder),
+              "workers": 0, "model": SIZES, "sources": NAMES, "log_every": 1}  # fmt: skip
+    return TinyConfig(**{**values, **changes})
+
+
+def tiny_run(config, sources=SOURCES, **others):
+    recipe = TinyRecipe(config, sources)
+    return Run(config, recipe, sources, SPACE, **others)
+
+
+def vlm_stage(**changes):
+    values = {"name": "tune", "steps": 6, "shares": {"grey": 1.0, "talk": 1.0},
+              "learning_rate": 1e-3, "batch_size": 4}  # fmt: skip
+    return Stage(**{**values, **changes})
+
+
+def vlm_checkpoint(folder):
+    """A PaliGemma of few and random weights with its processor, as from the hub."""
+    processor = build_processor()
+    build_model(processor, hidden=96, vision_layers=1, text_layers=2).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def vlm_config(folder, checkpoint, **changes):
+    model = VlmSettings(checkpoint=str(checkpoint), **changes.pop("model", {}))
+    values = {"name": "test", "type": "vlm", "stages": (vlm_stage(),), "out": str(folder),
+              "workers": 0, "model": model, "sources": NAMES, "log_every": 1,
+              "precision": "no"}  # fmt: skip
+    return VlmConfig(**{**values, **changes})
+
+
+def vlm_run(config, sources=SOURCES, **others):
+    return Run(config, VlmRecipe(config, sources), sources, SPACE, **others)
