@@ -267,7 +267,7 @@ class ControllerNode(BaseNode):
         self._status_out.publish(msg)
 
     def diagnose(self) -> Health:
-        """State and counts; a warning while stopped, an error without a fitting URDF."""
+        """State and counts; a warning while it is stopped or asks for help, an error without URDF."""
         arm = self._arm
         if arm is None:
             return Health.error(self._problem)
@@ -287,7 +287,7 @@ class ControllerNode(BaseNode):
             return Health.warn(f"no joint states on {name} that name all joints", **figures)
         if problem := self._bridge.problem():
             return Health.warn(problem, **figures)
-        if arm.state == State.STOPPED:
+        if arm.state == State.STOPPED or arm.needs_help:
             return Health.warn(arm.reason, **figures)
         return Health(message=arm.reason or arm.state.name.lower(), values=figures)
 
