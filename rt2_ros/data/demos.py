@@ -14,6 +14,7 @@ A row is what was seen and what was done then:
     action                       dx dy dz in m, rotation vector drx dry drz in rad, both in the base
                                  frame, from where the hand was in the picture; gripper 1 = closed
     next.done                    whether the action was to terminate
+    plan                         what is meant, and where in the picture, in 0..255: "key 38 109"
 """
 
 from __future__ import annotations
@@ -48,11 +49,14 @@ from rt2_ros.data import split
 from rt2_ros.data.images import square
 from rt2_ros.data.lerobot import layout
 from rt2_ros.data.lerobot.reader import Episodes
+from rt2_ros.data.lerobot.source import PLAN
 from rt2_ros.data.lerobot.writer import Episode, EpisodeWriter
-from rt2_ros.data.robot import SIZE, SPACE, request
+from rt2_ros.data.robot import RENDERED, SIZE, SPACE, request
+from rt2_ros.data.samples import coordinate
 
 if TYPE_CHECKING:  # the simulator is imported in the processes that use it
     from rt2_ros.sim.env import Scenario, TabletopEnv
+    from rt2_ros.sim.tabletop import TabletopState
 
 CAMERA = layout.camera_key("scene")
 STEP_PERIOD = 0.25  # s
@@ -97,6 +101,7 @@ def features(size: int) -> dict[str, dict[str, Any]]:
         },
         layout.ACTION: {"dtype": "float32", "shape": [7], "names": list(ACTION_NAMES[1:])},
         layout.DONE: {"dtype": "bool", "shape": [1], "names": None},
+        PLAN: {"dtype": "string", "shape": [1], "names": None},
     }  # fmt: skip
 
 
@@ -157,16 +162,26 @@ def record_episode(seed: int, recording: Recording) -> Episode | None:
             (layout.STATE, observation.state), (layout.JOINTS, observation.truth.joints),
             (CAMERA, square(observation.image, recording.size)),
             (layout.ACTION, vector[1:]), (layout.DONE, [action.terminate]),
+            (PLAN, [_plan(env, observation.truth)]),
         ):  # fmt: skip
             rows[name].append(value)
         observation, done = env.step(action)
     if not (env.success() and rows[layout.DONE][-1][0]):
         return None
-    types: dict[str, type] = {CAMERA: np.uint8, layout.DONE: np.bool_}
+    types: dict[str, type] = {CAMERA: np.uint8, layout.DONE: np.bool_, PLAN: object}
     columns: dict[str, NDArray[Any]] = {
         name: np.asarray(values, types.get(name, np.float32)) for name, values in rows.items()
     }
     return Episode(env.instruction, columns, {SEED: seed})
+
+
+def _plan(env: TabletopEnv, truth: TabletopState) -> str:
+    """What is to be taken and where its upper face is seen, as single pictures' plans say it."""
+    thing = truth.find(env.task.object)
+    top = thing.position + [0.0, 0.0, thing.half_height]
+    pixels = env.tabletop.project(top, "scene", RENDERED, RENDERED)
+    u, v = (coordinate(value, RENDERED) for value in pixels)
+    return f"{thing.name} {u} {v}"
 
 
 def _episodes(

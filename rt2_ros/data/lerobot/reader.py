@@ -84,6 +84,7 @@ class Episodes:
         data = list(zip(table["data/chunk_index"], table["data/file_index"], strict=True))
         self.files = len(set(data))
         self._films = {camera: self._film(table, camera) for camera in self.cameras}
+        self._data_files = tuple(self.info.file(self.info.data_path, *place) for place in data)
         self._columns, self._row = self._read_data(sorted(set(data)))
         self._videos = VideoReader()
 
@@ -106,6 +107,14 @@ class Episodes:
         if not (0 <= episode < len(self) and 0 <= frame < self.lengths[episode]):
             raise IndexError(f"episode {episode}, frame {frame}: not in {self.folder}")
         return int(self._row[episode]) + frame
+
+    def data_file(self, episode: int) -> Path:
+        """The parquet file that holds an episode's numbers."""
+        return self.folder / self._data_files[episode]
+
+    def text(self, name: str, episode: int, frame: int) -> str:
+        """A column of text in one frame."""
+        return str(self.column(name)[self.row(episode, frame), 0])
 
     def task(self, episode: int, frame: int) -> str:
         """What was to be done."""
@@ -173,7 +182,7 @@ class Episodes:
         names = [
             name
             for name, feature in self.info.features.items()
-            if feature["dtype"] not in ("video", "image", "string")
+            if feature["dtype"] not in ("video", "image")
         ]
         parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
         for chunk, number in files:

@@ -78,7 +78,7 @@ class EpisodeWriter:
         )
         self._tasks: dict[str, int] = {}
         self._waiting: list[Episode] = []
-        self._numbers: dict[str, list[NDArray[Any]]] = {k: [] for k in self._columns}
+        self._numbers: dict[str, list[NDArray[Any]]] = {k: [] for k in self._measured}
         self._pictures = {k: PictureStatistics() for k in self._info.cameras}
         self._files = 0
         if (self.folder / layout.INFO).exists():
@@ -86,9 +86,15 @@ class EpisodeWriter:
 
     @property
     def _columns(self) -> tuple[str, ...]:
-        """Features that are numbers, without LeRobot's own."""
+        """Features that are no pictures, without LeRobot's own."""
         skip = {*self._info.cameras, *layout.COMMON}
         return tuple(name for name in self._info.features if name not in skip)
+
+    @property
+    def _measured(self) -> tuple[str, ...]:
+        """Those that statistics are told of: not text."""
+        text = "string"
+        return tuple(k for k in self._columns if self._info.features[k]["dtype"] != text)
 
     @property
     def episodes(self) -> int:
@@ -127,7 +133,7 @@ class EpisodeWriter:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
         shutil.rmtree(staged)
-        for name in self._columns:
+        for name in self._measured:
             self._numbers[name] += [self._flat(e, name) for e in self._waiting]
         for camera, counted in pictures.items():
             self._pictures[camera].merge(counted)
@@ -162,7 +168,7 @@ class EpisodeWriter:
             found = values.shape[1:] or (1,)
             if found != shape:
                 raise ValueError(f"{name}: frames of shape {found}, expected {shape}")
-            if name not in self._info.cameras and not np.isfinite(values).all():
+            if name in self._measured and not np.isfinite(values).all():
                 frame = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(1)))
                 raise ValueError(f"{name}, frame {frame}: {values[frame]} is not finite")
 
@@ -179,7 +185,8 @@ class EpisodeWriter:
 
     def _flat(self, episode: Episode, name: str) -> NDArray[Any]:
         """A column of an episode as (T, D), in the type that it is kept in."""
-        values = episode.columns[name].astype(self._info.features[name]["dtype"])
+        kind = self._info.features[name]["dtype"]
+        values = episode.columns[name].astype(object if kind == "string" else kind)
         return values.reshape(len(values), -1)
 
     def _data(self, tasks: dict[str, int]) -> pa.Table:
@@ -227,7 +234,7 @@ class EpisodeWriter:
         return pa.Table.from_pylist(rows)
 
     def _episode_statistics(self, episode: Episode) -> dict[str, Statistics]:
-        result = {name: describe(self._flat(episode, name)) for name in self._columns}
+        result = {name: describe(self._flat(episode, name)) for name in self._measured}
         for camera in self._info.cameras:
             counted = PictureStatistics()
             counted.add(episode.columns[camera])
@@ -256,7 +263,7 @@ class EpisodeWriter:
                 f"{where}: {first} episodes are for validation, expected {self._validation}"
             )
         found = Episodes(self.folder)
-        for name in self._columns:
+        for name in self._measured:
             self._numbers[name].append(found.column(name))
         self._files = found.files
         for file in range(found.files):

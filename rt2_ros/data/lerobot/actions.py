@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the numbers of a dataset's `action` column mean, and the action space that follows.
+
+    ActionMeaning()                                        # as `rt2 demos` writes them
+    ActionMeaning("absolute_ee", gripper=(0.08, 0.0))      # target poses, gripper as an opening
+    ActionMeaning(columns=(0, 1, 2, 3, 4, 5, 7), gripper=(-1, 1))
+
+Datasets do not say it, so the configuration must: a joint target read as a step in metres would be
+learned without a complaint, and be dangerous on an arm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rt2_ros.actions import ActionSpace
+from rt2_ros.actions.space import FILE_NAME
+from rt2_ros.data.faults import BadSample
+from rt2_ros.data.lerobot import layout
+from rt2_ros.data.lerobot.layout import INFO
+from rt2_ros.data.lerobot.reader import Episodes
+
+KINDS = ("delta_ee", "absolute_ee")
+LEAST_WIDTH = 1e-3  # m or rad, of the range of a dimension that never moves
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ActionMeaning:
+    """How to read a row of the action column.
+
+    kind: delta_ee: step x, y, z in m and rotation vector in rad along the base frame's axes, from
+        where the hand was in the picture; absolute_ee: the pose to go to, likewise, in the base
+        frame.
+    columns: which numbers of the action are these six and the gripper.
+    gripper: the numbers that mean open and closed.
+    pose: absolute_ee: which numbers of observation.state are the hand's pose in that form.
+    """
+
+    kind: str = "delta_ee"
+    columns: tuple[int, ...] = tuple(range(7))
+    gripper: tuple[float, float] = (0.0, 1.0)
+    pose: tuple[int, ...] = tuple(range(6))
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"action is {self.kind!r}; expected {' or '.join(KINDS)}: steps or poses of the "
+                "end effector; joint targets must be turned into these first"
+            )
+        for name, count in (("columns", 7), ("gripper", 2), ("pose", 6)):
+            value = tuple(getattr(self, name))
+            if len(value) != count:
+                raise ValueError(f"{name} is {value}; expected {count} numbers")
+            object.__setattr__(self, name, value)
+        if self.gripper[0] == self.gripper[1]:
+            raise ValueError(f"gripper is {self.gripper}; expected open and closed to differ")
+
+    def steps(self, episodes: Episodes) -> Array:
+        """All frames' actions (N, 8) in this project's order: terminate, the step, the gripper.
+
+        Raises:
+            ValueError: a column that is meant is not there.
+        """
+        where = episodes.folder / INFO
+        action = _take(episodes, layout.ACTION, self.columns, where)
+        if self.kind == "absolute_ee":
+            pose = _take(episodes, layout.STATE, self.pose, where)
+            turn = _turn(pose[:, 3:], action[:, 3:6])
+            moved = np.hstack([action[:, :3] - pose[:, :3], turn])
+        else:
+            moved = action[:, :6]
+        opened, closed = self.gripper
+        gripper = (action[:, 6:] - opened) / (closed - opened)
+        return np.hstack([_last(episodes), moved, gripper])
+
+
+def _take(episodes: Episodes, name: str, columns: tuple[int, ...], where: Path) -> Array:
+    values = episodes.column(name)
+    if max(columns) >= values.shape[1]:
+        raise ValueError(
+            f"{where}: {name} has {values.shape[1]} numbers, expected more than {max(columns)}; "
+            "say which ones are meant"
+        )
+    return values[:, list(columns)].astype(np.float64)
+
+
+def _last(episodes: Episodes) -> Array:
+    """(N, 1): 1 where the action ends the episode; its last one where the dataset does not say."""
+    if layout.DONE in episodes.info.features:
+        return episodes.column(layout.DONE).astype(np.float64)
+    last = np.zeros((int(episodes.lengths.sum()), 1))
+    last[np.cumsum(episodes.lengths) - 1] = 1.0
+    return last
+
+
+def _turn(before: Array, after: Array) -> Array:
+    """Rotation vectors (N, 3), along the base frame's axes, that turn one into the other."""
+    w, v = _quaternion(before)
+    w, v = w, -v
+    a, u = _quaternion(after)
+    real = a * w - (u * v).sum(1, keepdims=True)
+    axis = a * v + w * u + np.cross(u, v)
+    flip = np.where(real < 0, -1.0, 1.0)
+    length = np.linalg.norm(axis, axis=1, keepdims=True)
+    angle = 2 * np.arctan2(length, flip * real)
+    return flip * axis * np.divide(angle, length, out=np.full_like(length, 2.0), where=length > 0)
+
+
+def _quaternion(vectors: Array) -> tuple[Array, Array]:
+    """Real (N, 1) and imaginary (N, 3) parts of rotation vectors (N, 3)."""
+    angle = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.cos(angle / 2), vectors * (0.5 * np.sinc(angle / (2 * np.pi)))
+
+
+def space_of(
+    episodes: Episodes, steps: Array, *, meaning: ActionMeaning, frame: str = "",
+    state: tuple[int, ...] = (),
+) -> ActionSpace:  # fmt: skip
+    """The dataset's own action_space.json; else 1 % to 99 % of what its actions are.
+
+    steps: what `meaning.steps` gave. frame: the base frame's name, which only that file tells.
+    state: numbers of observation.state that the prompt shall tell.
+
+    Raises:
+        ValueError: the frame is not said.
+    """
+    path = episodes.folder / FILE_NAME
+    if path.is_file():
+        return ActionSpace.load(path)
+    if not frame:
+        raise ValueError(f"{path}: no such file; expected it, or a `frame` that actions are in")
+    low, high = _range(episodes, layout.ACTION, meaning.columns[:6], steps[:, 1:7],
+                       own=meaning.kind == "delta_ee")  # fmt: skip
+    state_low, state_high = np.zeros(0), np.zeros(0)
+    names: tuple[str, ...] = ()
+    if state:
+        values = _take(episodes, layout.STATE, state, episodes.folder / INFO)
+        state_low, state_high = _range(episodes, layout.STATE, state, values)
+        known = episodes.info.features[layout.STATE].get("names")
+        names = tuple(str(known[i]) if isinstance(known, list) else f"state{i}" for i in state)
+    return ActionSpace(
+        name=episodes.folder.resolve().name,
+        low=(0.0, *low.tolist(), 0.0), high=(1.0, *high.tolist(), 1.0), frame=frame,
+        state_low=tuple(state_low.tolist()), state_high=tuple(state_high.tolist()),
+        **({"state_names": names} if names else {}),
+    )  # fmt: skip
+
+
+def _range(
+    episodes: Episodes, name: str, columns: tuple[int, ...], values: Array, own: bool = True
+) -> tuple[Array, Array]:
+    """Low and high of columns: the quantiles that stats.json tells, or those of the values."""
+    told = episodes.statistics.get(name, {}) if own else {}
+    if "q01" in told and "q99" in told:
+        low, high = (np.asarray(told[q], np.float64)[list(columns)] for q in ("q01", "q99"))
+    else:
+        low, high = np.quantile(values, (0.01, 0.99), axis=0)
+    thin = high - low < LEAST_WIDTH
+    middle = (low + high) / 2
+    low, high = (
+        np.where(thin, middle + sign * LEAST_WIDTH, end) for sign, end in ((-1, low), (1, high))
+    )
+    return low, high
+
+
+def check_range(step: Array, space: ActionSpace, file: Path, frame: int, tolerance: float) -> None:
+    """Refuse a step (8,) that is not finite or lies too far outside the space.
+
+    tolerance: how far outside is still taken, and clipped, as a share of the range's width.
+
+    Raises:
+        BadSample: naming the dimension, its value and the range.
+    """
+    low, high = np.asarray(space.low), np.asarray(space.high)
+    slack = tolerance * (high - low)
+    slack[[0, 7]] = 1e-6  # flag and gripper
+    inside = (step >= low - slack) & (step <= high + slack)  # False where it is not a number
+    if not inside.all():
+        i = int(np.argmin(inside))
+        raise BadSample(
+            file,
+            f"action {space.names[i]} is {step[i]:g} {space.units[i]}, expected {low[i]:g} to "
+            f"{high[i]:g} of action space {space.name!r}",
+            frame,
+        )
