@@ -173,6 +173,7 @@ class Servo(Peer):
         self.types, self.Status = ServoCommandType.Request, ServoStatus
         self.type, self.code, self.speaks, self.halts = None, ServoStatus.NO_WARNING, True, None
         self.commands, self._new = [], None  # (arrival in ns, message)
+        self._step, self._time = 0.0, NEVER
         self.create_subscription(TwistStamped, "~/delta_twist_cmds", self._take, 10)
         self.create_subscription(PoseStamped, "~/pose_target_cmds", self._take, 10)
         self.create_service(ServoCommandType, "~/switch_command_type", self._switch)
@@ -189,6 +190,8 @@ class Servo(Peer):
         self._new = msg
 
     def _loop(self):
+        now = time.monotonic()  # the thread may be late on a busy machine; a real loop is not
+        self._step, self._time = min(now - self._time, self.TIMEOUT), now
         msg = self._new
         if msg is not None:
             wanted = {TwistStamped: self.types.TWIST, PoseStamped: self.types.POSE}[type(msg)]
@@ -218,7 +221,7 @@ class Servo(Peer):
     def _move(self, twist):
         jacobian = self.kinematics.jacobian(self.arm.q)
         self.arm.chunk = None
-        self.arm.q = self.arm.q + np.linalg.pinv(jacobian) @ twist * PERIOD
+        self.arm.q = self.arm.q + np.linalg.pinv(jacobian) @ twist * self._step
 
 
 class MoveGroup(Peer):

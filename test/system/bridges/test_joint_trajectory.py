@@ -188,9 +188,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(bench, begin):
     )
     bench.assert_still()
     bench.until_taken(gripper=1.0)
-    bench.probe.until(
-        lambda: "dry run: the gripper would go to 0" in bench.controller.text, "the log"
-    )
+    bench.probe.until(lambda: "the gripper would go to 0" in bench.controller.text, "the log")
     assert bench.arm.received == [] and bench.arm.gripper == bench.arm.profile.gripper_open
     assert (
         bench.arm.count_publishers(
