@@ -55,7 +55,7 @@ def batch_rows(batch: dict[str, float]) -> Rows:
 
 def floor_rows(result: dict[str, Any]) -> Rows:
     """The floor of each shape on each accelerator."""
-    rows = []
+    rows: Rows = []
     for key, machines in result["accelerators"].items():
         for machine, figure in machines.items():
             plain, guessed = figure["floor_ms"], figure["floor_guessed_ms"]
@@ -109,7 +109,8 @@ def _tables(result: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...], Rows
         ("prompt", "tokens", "Prompt length"),
     ):
         if kind in result["costs"]:
-            rows = [(f"{n} {unit}", f"{ms:.1f} ms") for n, ms in result["costs"][kind].items()]
+            figures = result["costs"][kind].items()
+            rows: Rows = [(f"{size} {unit}", f"{ms:.1f} ms") for size, ms in figures]
             yield title, (title.lower(), "per decision"), rows
     if "gpu" in result:
         yield "Larger shapes on this GPU", GPU, gpu_rows(result["gpu"])

@@ -36,6 +36,7 @@ from rt2_ros.actions import TokenGrammar
 from rt2_ros.models.constrain import NO_SMOOTHING, Smoothing, Step
 from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Stages
 from rt2_ros.models.lean import LeanForward, lean_weights
+from rt2_ros.models.static import StaticForward, StaticSteps
 
 MOST = 64  # sequences in one batch
 
@@ -67,9 +68,15 @@ class Answer:
 
 
 class Forward(Protocol):
-    """A model that reads several sequences as they grow (`CachedForward`, `LeanForward`)."""
+    """A model that reads several sequences as they grow.
 
-    device: torch.device
+    `CachedForward` for any model, `StaticForward` on a GPU, `LeanForward` for small ones on a CPU.
+    """
+
+    @property
+    def guessing(self) -> bool:
+        """Whether there is room for tokens that may be forgotten."""
+        ...
 
     def __call__(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Read tokens, after the prompts at first; (B, T, H), aligned to the right."""
@@ -93,6 +100,8 @@ class Decoder:
         # A sliding window forgets for good what a wrong guess has pushed out.
         layers = DynamicCache(config=text).layers
         self._guesses = all(type(layer) is DynamicLayer for layer in layers)
+        static = model.device.type == "cuda" and self._guesses
+        self._static = StaticSteps(model) if static else None
 
     @torch.inference_mode()
     def __call__(
@@ -137,16 +146,19 @@ class Decoder:
                 "inputs: no token_type_ids, but this model's prompt attends both ways "
                 "(use_bidirectional_attention), which an answer must not"
             )
-        forward: Forward = (
-            LeanForward(self._lean, inputs, stages)
-            if self._lean
-            else CachedForward(self._model, inputs, stages)
-        )
+        forward = self._forward(inputs, stages)
         rows = [_Row(grammar, prompt, self._head, max_tokens) for prompt in prompts]
         self.forwards += _decode(rows, forward, self._head, smoothing)
         stages.mark("decode")
         latency = stages.seconds()
         return [Answer(row.steps, latency) for row in rows]
+
+    def _forward(self, inputs: Sequence[Inputs], stages: Stages) -> Forward:
+        if self._lean is not None:
+            return LeanForward(self._lean, inputs, stages)
+        if self._static is not None:
+            return StaticForward(self._static, inputs, stages)
+        return CachedForward(self._model, inputs, stages)
 
 
 def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing) -> int:
@@ -154,7 +166,7 @@ def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing
     forwards = 0
     while any(row.open for row in rows):
         forwards += 1
-        reading = [row.read() for row in rows]
+        reading = [row.read(forward.guessing) for row in rows]
         hidden = forward(reading)
         places = [
             (row, allowed, (index, hidden.shape[1] - 1 - back))
@@ -191,14 +203,14 @@ class _Row:
     def _may_go_on(self, state: Any, written: int) -> bool:
         return not self._grammar.done(state) and written < self._max_tokens
 
-    def read(self) -> list[int]:
+    def read(self, guessing: bool) -> list[int]:
         """What the model is to read: what it has not read of the answer, then the guess."""
         self._path, self._asked = [], []
         if not self.open:
             return []
         known = [step.token for step in self.steps[self._read :]]
         self._read = len(self.steps)
-        state, guess = self._state, self._best_guess()
+        state, guess = self._state, self._best_guess() if guessing else ()
         while self._may_go_on(state, self._read + len(self._path)):
             allowed = self._grammar.allowed(state)
             if len(allowed) > 1:

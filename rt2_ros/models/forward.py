@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
@@ -28,18 +29,17 @@ class Stages:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._marks: list[tuple[str, float | torch.cuda.Event]] = []
+        self._marks: list[tuple[str, Any]] = []  # seconds, or an event of the device
         self.mark("")
 
     def mark(self, name: str) -> None:
         """The stage `name` ends here."""
-        now: float | torch.cuda.Event
         if self._cuda:
-            now = torch.cuda.Event(enable_timing=True)
-            now.record()
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._marks.append((name, event))
         else:
-            now = time.perf_counter()
-        self._marks.append((name, now))
+            self._marks.append((name, time.perf_counter()))
 
     def seconds(self) -> dict[str, float]:
         """Duration of each stage; waits for the device."""
@@ -47,10 +47,7 @@ class Stages:
             torch.cuda.synchronize()
         total: dict[str, float] = {}
         for (_, before), (name, after) in zip(self._marks, self._marks[1:], strict=False):
-            if isinstance(before, float) and isinstance(after, float):
-                took = after - before
-            else:
-                took = before.elapsed_time(after) / 1e3
+            took = before.elapsed_time(after) / 1e3 if self._cuda else after - before
             total[name] = total.get(name, 0.0) + took
         return total
 
@@ -61,6 +58,8 @@ class CachedForward:
     Sequences are padded on the left at first, and each later block of tokens too, so that the last
     column is always a sequence's last token; positions count real tokens only.
     """
+
+    guessing = True  # whether there is room for tokens that may be forgotten
 
     def __init__(self, model: PreTrainedModel, inputs: Sequence[Inputs], stages: Stages) -> None:
         self._model, self._inputs, self._stages = model, inputs, stages
@@ -88,7 +87,10 @@ class CachedForward:
         if len(counts) == 1:
             if counts[0]:
                 self._cache.crop(-counts[0])
-            return
+        else:
+            self._hide(counts)
+
+    def _hide(self, counts: Sequence[int]) -> None:
         for row, count in enumerate(counts):
             self._seen[row, self._seen.shape[1] - count :] = 0
         self._next = self._next - torch.tensor(counts, device=self.device)
@@ -116,16 +118,22 @@ class CachedForward:
         return given
 
     def _block(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        longest = max(map(len, tokens))
-        ids = torch.tensor([[0] * (longest - len(t)) + list(t) for t in tokens], device=self.device)
         if len(tokens) == 1:
-            return {"input_ids": ids}
+            return {"input_ids": torch.tensor([list(tokens[0])], device=self.device)}
+        ids, positions = self._padded(tokens, max(map(len, tokens)))
+        return {"input_ids": ids, "attention_mask": self._seen, "position_ids": positions}
+
+    def _padded(
+        self, tokens: Sequence[Sequence[int]], width: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and positions (B, width) of a block, noted as seen."""
+        ids = torch.tensor([[0] * (width - len(t)) + list(t) for t in tokens], device=self.device)
         counts = torch.tensor([len(t) for t in tokens], device=self.device)
-        real = torch.arange(longest, device=self.device) >= longest - counts[:, None]
+        real = torch.arange(width, device=self.device) >= width - counts[:, None]
         self._seen = torch.cat([self._seen, real.to(self._seen.dtype)], dim=1)
         positions = (self._next[:, None] + real.cumsum(1) - 1).clamp(min=0)
         self._next = self._next + counts
-        return {"input_ids": ids, "attention_mask": self._seen, "position_ids": positions}
+        return ids, positions
 
 
 class _marking:

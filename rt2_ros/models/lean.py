@@ -93,8 +93,8 @@ class Linear:
     def __call__(self, x: torch.Tensor, *, gelu: bool = False) -> torch.Tensor:
         """(..., in) -> (..., out), with the tanh form of GELU after it if asked."""
         if self._packed is not None and x.shape[:-1].numel() >= MANY_ROWS:
-            after = ("gelu", [], "tanh") if gelu else ("none", [], "")
-            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, *after)
+            name, form = ("gelu", "tanh") if gelu else ("none", "")
+            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, name, [], form)
         y = F.linear(x, self.weight, self.bias)
         return F.gelu(y, approximate="tanh") if gelu else y
 
@@ -180,6 +180,8 @@ class LeanForward:
     Slot j of the cache is a sequence's token j; what lies behind a sequence's end is never seen, so
     forgetting tokens is counting back.
     """
+
+    guessing = True  # the cache grows where it must
 
     def __init__(self, weights: LeanWeights, inputs: Sequence[Inputs], stages: Stages) -> None:
         self._weights, self._inputs, self._stages = weights, inputs, stages

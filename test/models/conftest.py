@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+import torch
 
 
 class Numbers:
@@ -35,3 +36,12 @@ class Numbers:
 @pytest.fixture(scope="session")
 def numbers():
     return Numbers
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small models gain nothing by a second thread, and on a busy machine lose by waiting for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -24,6 +24,9 @@ from transformers import (
 from rt2_ros.models.constrain import generate
 from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.forward import CachedForward
+from rt2_ros.models.static import StaticForward, StaticSteps
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 IMAGE = 390  # token
 TEXT = dict(
@@ -149,16 +152,29 @@ def case(kind, numbers):
     return given, grammar, expected
 
 
-def test_the_tokens_are_those_of_generate(kind, case):
+@pytest.fixture(params=["dynamic cache", "static cache"])
+def decode(request, kind, monkeypatch):
+    """The decoder, by the way of a CPU or by that of a GPU (its graphs need a real one)."""
+    decoder = Decoder(kind.model)
+    if request.param == "static cache":
+        if kind.model.config.get_text_config().model_type == "gemma2":
+            pytest.skip("a sliding window is not read in a static cache")
+        monkeypatch.setattr(
+            decoder,
+            "_forward",
+            lambda inputs, stages: StaticForward(StaticSteps(kind.model), inputs, stages),
+        )
+    return decoder
+
+
+def test_the_tokens_are_those_of_generate(decode, case):
     given, grammar, expected = case
-    decode = Decoder(kind.model)
     assert [decode([Prompt(each)], grammar)[0].tokens for each in given] == expected
     assert [a.tokens for a in decode([Prompt(each) for each in given], grammar)] == expected
 
 
-def test_a_guess_that_is_right_then_wrong_then_right_changes_nothing(kind, case):
+def test_a_guess_that_is_right_then_wrong_then_right_changes_nothing(decode, case):
     given, grammar, expected = case
-    decode = Decoder(kind.model)
     prompts = []
     for each, answer in zip(given, expected, strict=True):
         others = [t for t in grammar.sets[answer[6] - 9] if t != answer[7]]
@@ -191,3 +207,30 @@ def test_a_prompt_without_what_says_how_it_attends_is_refused(numbers):
     del given["token_type_ids"]
     with pytest.raises(ValueError, match="no token_type_ids"):
         Decoder(kind.model)([Prompt(given)], numbers(range(10, 260), 2, 20))
+
+
+def test_a_static_cache_stops_guessing_before_an_answer_has_no_room(numbers):
+    kind = llava()
+    given, grammar = kind.inputs(0, [20, 30]), numbers(range(10, 260), 2, 120)
+    steps = StaticSteps(kind.model)
+    decode = Decoder(kind.model)
+    expected = decode([Prompt(given)], grammar)[0].tokens
+    wrong = [
+        int(next(t for t in grammar.sets[0 if n == 0 else before - 9] if t != token))
+        for n, (before, token) in enumerate(zip([0, *expected], expected[:-1], strict=False))
+    ]
+    ends = []
+
+    class Noted(StaticForward):
+        def __call__(self, tokens):
+            hidden = super().__call__(tokens)
+            ends.append((self._end, self._slots, max(map(len, tokens))))
+            return hidden
+
+    decode._forward = lambda inputs, stages: Noted(steps, inputs, stages)
+    prompt = Prompt(given, guesses=[[*wrong, expected[-1]]])
+    assert decode([prompt], grammar)[0].tokens == expected
+    assert max(end for end, _, _ in ends) <= ends[0][1]
+    assert ends[1][2] > 1 and ends[-1][2] == 1  # guesses first, none when room was short
+    # The same cache serves the next prompt as if it were new.
+    assert decode([Prompt(given)], grammar)[0].tokens == expected

@@ -12,6 +12,8 @@ from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.lean import LeanForward, LeanWeights
 from rt2_ros.models.tiny import build_model, build_processor
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 INSTRUCTIONS = ("pick up the apple", "stop", "put the red apple beside the yellow banana, please")
 
 

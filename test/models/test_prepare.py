@@ -9,6 +9,8 @@ from rt2_ros.actions import action_prompt
 from rt2_ros.models.prepare import Preparation, by_processor
 from rt2_ros.models.tiny import build_processor
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PROMPTS = (
     action_prompt("pick up the red apple", [0, 255, 7, 31]),
     action_prompt("拿起苹果"),
