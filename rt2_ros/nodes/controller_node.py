@@ -267,7 +267,7 @@ class ControllerNode(BaseNode):
         self._status_out.publish(msg)
 
     def diagnose(self) -> Health:
-        """State and counts; a warning while it is stopped or asks for help, an error without URDF."""
+        """State and counts; a warning while it is stopped or asks for help, an error if no URDF."""
         arm = self._arm
         if arm is None:
             return Health.error(self._problem)
