@@ -64,7 +64,7 @@ class Mixing:
     def shares(self, weights: Mapping[str, float], sources: Mapping[str, Any]) -> dict[str, float]:
         """Probability of each source that has a weight.
 
-        sources: their `len` is n_i (asked only where it counts), their `kind` "robot" or not.
+        sources: their `count` is n_i, asked only where it matters; robot sources have a `space`.
 
         Raises:
             ValueError: naming the source that is unknown, has no length, or a weight below 0.
@@ -74,13 +74,14 @@ class Mixing:
             raise ValueError(f"shares: unknown source {unknown[0]!r}; expected {sorted(sources)}")
         sizes = {}
         for name in weights if self.by != "weights" else ():
-            if not hasattr(sources[name], "__len__"):
+            size = getattr(sources[name], "count", None)
+            if size is None:
                 raise ValueError(
                     f"mixing: by {self.by}, but source {name!r} is made on the fly and has no "
                     "size; expected by: weights"
                 )
-            sizes[name] = len(sources[name])
-        robots = {name for name in weights if getattr(sources[name], "kind", "") == "robot"}
+            sizes[name] = size
+        robots = {name for name in weights if getattr(sources[name], "space", None) is not None}
         return self.probabilities(weights, sizes, robots)
 
     def probabilities(

@@ -6,6 +6,9 @@
     frame.queries[0].prompt   # "Q: what action should the robot take to grab the key? ... A:"
     frame.queries[0].answer   # "0 127 127 103 127 127 127 0"
 
+Where the dataset has a column of text "plan", the answer begins with it: "Plan: key 38 109.
+Action: 0 127 ...".
+
 Each source has an action space of its own: several robots can be in one mixture, and the model
 learns them with the same 256 tokens.
 """
@@ -20,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.actions import Action, ActionSpace, action_prompt, answer_text
+from rt2_ros.actions.space import FILE_NAME
 from rt2_ros.data.faults import BadSample
 from rt2_ros.data.images import square
 from rt2_ros.data.lerobot import layout
@@ -35,13 +39,11 @@ ROUNDING = 1e-5  # of a range, that single precision may lie outside
 class LeRobotSource:
     """Frames of a dataset's split, each with its instruction and the action that was taken."""
 
-    kind = "robot"
-
     def __init__(
         self, folder: str | Path, *, split: str = "train", holdout: float = 0.05,
         cameras: Sequence[str] = (), size: int = SIZE, meaning: ActionMeaning | None = None,
         space: ActionSpace | None = None, frame: str = "", state: Sequence[int] = (),
-        plan_share: float = 0.0, tolerance: float | None = None,
+        tolerance: float | None = None,
     ) -> None:  # fmt: skip
         """Open a dataset.
 
@@ -50,7 +52,6 @@ class LeRobotSource:
         cameras: the one whose picture is asked about, then further ones; the first if none.
         size: of the pictures, px.
         space: action space, if the dataset's own is not wanted. frame, state: see space_of.
-        plan_share: of the samples, those whose answer begins with what the column "plan" says.
         tolerance: how far outside the space an action may be, as a share of its width, to be taken
             and clipped; nothing beyond rounding for a space that was given, any for one of
             quantiles.
@@ -60,16 +61,15 @@ class LeRobotSource:
         """
         if split not in ("train", "val"):
             raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
-        for name, share in (("holdout", holdout), ("plan_share", plan_share)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} is {share}; expected 0..1")
+        if not 0 <= holdout <= 1:
+            raise ValueError(f"holdout is {holdout}; expected 0..1")
         self.episodes = Episodes(folder, cameras or None)
         if not self.episodes.cameras:
             raise ValueError(f"{self.episodes.folder / layout.INFO}: no video, expected one")
         self._cameras = self.episodes.cameras if cameras else self.episodes.cameras[:1]
         meaning = meaning or ActionMeaning()
         self._steps = meaning.steps(self.episodes)
-        given = space is not None or (self.episodes.folder / "action_space.json").is_file()
+        given = space is not None or (self.episodes.folder / FILE_NAME).is_file()
         self.space = space or space_of(
             self.episodes, self._steps, meaning=meaning, frame=frame, state=tuple(state)
         )
@@ -80,11 +80,12 @@ class LeRobotSource:
                 f"state is {self._state}; action space {self.space.name!r} tells "
                 f"{len(self.space.state_low)} numbers"
             )
-        self._size, self._plan_share = size, plan_share
-        if plan_share and PLAN not in self.episodes.info.features:
-            raise ValueError(f"plan_share is {plan_share}; {folder} has no column {PLAN!r}")
+        self._size = size
+        self._planned = PLAN in self.episodes.info.features
         chosen = self._split(split, holdout)
         ends = np.cumsum(self.episodes.lengths[chosen.start : chosen.stop])
+        if not len(chosen):
+            raise ValueError(f"{self.episodes.folder}: no episode is in the split {split!r}")
         self._first_episode, self._ends = chosen.start, ends
 
     def _split(self, split: str, holdout: float) -> range:
@@ -103,32 +104,31 @@ class LeRobotSource:
         told = self.episodes.statistics
         return {name: told[name] for name in (layout.ACTION, layout.STATE) if name in told}
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many frames the split has."""
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return int(self._ends[-1])
 
     def locate(self, index: int) -> tuple[int, int]:
         """Episode and frame in it of one of the split's frames."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"frame {index}: expected 0..{len(self) - 1}")
+        if not 0 <= index < self.count:
+            raise IndexError(f"frame {index}: expected 0..{self.count - 1}")
         place = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[place - 1]) if place else 0
         return self._first_episode + place, index - before
 
     def __call__(self, random: np.random.Generator) -> Frame:
         """Any frame of the split."""
-        if not len(self):
-            raise ValueError(f"{self.episodes.folder}: the split has no episode")
-        return self.frame(int(random.integers(len(self))), random)
+        return self.frame(int(random.integers(self.count)))
 
-    def frame(self, index: int, random: np.random.Generator) -> Frame:
-        """One of the split's frames; the generator says only whether its plan is asked for.
+    def frame(self, index: int) -> Frame:
+        """One of the split's frames.
 
         Raises:
             BadSample: naming file and frame.
         """
         episode, number = self.locate(index)
-        query = self._query(episode, number, random.random() < self._plan_share)
+        query = self._query(episode, number)
         images = [self._image(camera, episode, number) for camera in self._cameras]
         origin = f"{self.episodes.data_file(episode)}, episode {episode}, frame {number}"
         more = tuple(images[1:])
@@ -137,7 +137,7 @@ class LeRobotSource:
     def _image(self, camera: str, episode: int, number: int) -> NDArray[np.uint8]:
         return square(self.episodes.image(camera, episode, number), self._size)
 
-    def _query(self, episode: int, number: int, planned: bool) -> Query:
+    def _query(self, episode: int, number: int) -> Query:
         episodes = self.episodes
         row, file = episodes.row(episode, number), episodes.data_file(episode)
         step = self._steps[row]
@@ -150,7 +150,7 @@ class LeRobotSource:
             if self.space.has_state:
                 state = episodes.column(layout.STATE)[row]
                 bins = self.space.state_bins(state[list(self._state)])
-            plan = episodes.text(PLAN, episode, number) if planned else None
+            plan = episodes.text(PLAN, episode, number) if self._planned else None
             return Query(
                 action_prompt(task, bins), answer_text(self.space.to_bins(action), plan), "robot"
             )

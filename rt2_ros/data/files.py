@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources that read files, as a training configuration names them.
+
+sources:
+  table:    {type: lerobot, path: out/demos}
+  panda:    {type: lerobot, path: data/panda, action: absolute_ee, frame: panda_link0,
+             gripper: [0.08, 0.0], state: [0, 1, 2, 6]}
+  vqa:      {type: jsonl, path: data/vqa.jsonl}
+  captions: {type: hf, path: data/captions, columns: {caption: text}}
+  shards:   {type: webdataset, path: "data/shard-*.tar"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rt2_ros.actions import ActionSpace
+from rt2_ros.data.lerobot.actions import ActionMeaning
+from rt2_ros.data.lerobot.source import LeRobotSource
+from rt2_ros.data.robot import SIZE
+from rt2_ros.data.rows import CAPTION, MOST_QUERIES, HuggingFaceRows, JsonLines, Rows, RowSource
+from rt2_ros.data.tars import TarRows
+
+HOLDOUT = 0.05
+
+
+def lerobot(
+    path: str, *, held_out: bool = False, action: str = "delta_ee",
+    columns: Sequence[int] = tuple(range(7)), gripper: Sequence[float] = (0.0, 1.0),
+    pose: Sequence[int] = tuple(range(6)), space: str = "", frame: str = "",
+    state: Sequence[int] = (), cameras: Sequence[str] = (), size: int = SIZE,
+    holdout: float = HOLDOUT, tolerance: float | None = None,
+) -> LeRobotSource:  # fmt: skip
+    """Robot episodes; see ActionMeaning and LeRobotSource. space: an action_space.json to use."""
+    low, high = gripper
+    return LeRobotSource(
+        path, split="val" if held_out else "train", holdout=holdout, cameras=cameras, size=size,
+        meaning=ActionMeaning(action, tuple(columns), (low, high), tuple(pose)),
+        space=ActionSpace.load(space) if space else None, frame=frame, state=state,
+        tolerance=tolerance,
+    )  # fmt: skip
+
+
+def jsonl(path: str, *, images: str = "", held_out: bool = False, size: int = SIZE,
+          queries: int = MOST_QUERIES, caption: str = CAPTION,
+          holdout: float = HOLDOUT) -> RowSource:  # fmt: skip
+    """Questions or captions in a JSONL file, pictures beside it or in the folder `images`."""
+    return _rows(JsonLines(path, images), held_out, size, queries, caption, holdout)
+
+
+def hugging_face(path: str, *, split: str = "train", columns: Mapping[str, str] | None = None,
+                 held_out: bool = False, size: int = SIZE, queries: int = MOST_QUERIES,
+                 caption: str = CAPTION, holdout: float = HOLDOUT) -> RowSource:  # fmt: skip
+    """Questions or captions in a Hugging Face dataset."""
+    rows = HuggingFaceRows(path, split, columns)
+    return _rows(rows, held_out, size, queries, caption, holdout)
+
+
+def webdataset(path: str, *, held_out: bool = False, size: int = SIZE,
+               queries: int = MOST_QUERIES, caption: str = CAPTION,
+               holdout: float = HOLDOUT) -> RowSource:  # fmt: skip
+    """Questions or captions in tar shards."""
+    return _rows(TarRows(path), held_out, size, queries, caption, holdout)
+
+
+def _rows(rows: Rows, held_out: bool, size: int, queries: int, caption: str,
+          holdout: float) -> RowSource:  # fmt: skip
+    return RowSource(
+        rows, size=size, queries=queries, caption=caption, holdout=holdout, held_out=held_out
+    )
+
+
+FILES: dict[str, Callable[..., LeRobotSource | RowSource]] = {
+    "lerobot": lerobot, "jsonl": jsonl, "hf": hugging_face, "webdataset": webdataset,
+}  # fmt: skip
