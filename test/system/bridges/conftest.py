@@ -137,7 +137,8 @@ class Bench:
         return self.until(lambda msg: all(t in msg.reason for t in texts), f"{texts}").reason
 
     def until_free(self):
-        """Wait until the bridge has nothing to complain of."""
+        """Arm, which gives a new reason, and wait until the bridge adds no complaint to it."""
+        self.probe.call(SetBool, "controller_node/arm", SetBool.Request(data=True))
         self._since = self.probe.now().nanoseconds
         self.until(lambda msg: ";" not in msg.reason, "the bridge to be ready")
 

@@ -11,13 +11,27 @@ STEP = np.array([0.0, 0.06, -0.05])
 TOLERANCE = 0.002  # m
 
 
-@pytest.fixture
-def moveit(bench):
-    (moveit,) = bench.begin("moveit", peers=[(bench.kinds.MoveGroup,)])
-    bench.until_free()
-    bench.instruct()
-    yield moveit
+@pytest.fixture(scope="module")
+def graph(bench):
+    """One controller for all; `bench.moveit` is what it talks to."""
+    (bench.moveit,) = bench.begin("moveit", peers=[(bench.kinds.MoveGroup,)])
+    yield bench
     bench.end()
+
+
+@pytest.fixture
+def moveit(graph):
+    """A move_group without a worry, the arm at home, armed and with a new instruction."""
+    moveit = graph.moveit
+    moveit.fails, moveit.takes, moveit.thinks = None, moveit.DURATION, 0.0
+    graph.until_free()
+    graph.rest()
+    graph.arm.place(graph.arm.profile.home)
+    graph.instruct()
+    moveit.requests.clear()
+    moveit.events.clear()
+    moveit.executed = 0
+    return moveit
 
 
 def until_executing(bench, moveit):

@@ -15,18 +15,28 @@ LOOK_ALIKE = Path(__file__).parents[2] / "interfaces" / "moveit_py"
 STEP = np.array([0.0, 0.05, -0.04])
 
 
-@pytest.fixture
-def moveit(bench, tmp_path, monkeypatch):
-    params = tmp_path / "moveit_py.yaml"
+@pytest.fixture(scope="module")
+def process(bench, tmp_path_factory):
+    """The process in which moveit_py lives; it goes when the controller does."""
+    params = tmp_path_factory.mktemp("moveit_py") / "moveit_py.yaml"
     params.write_text("takes: 2.0\n")
-    monkeypatch.setenv("PYTHONPATH", str(LOOK_ALIKE))
-    bench.begin("moveit", parameters={"moveit_params": params})
-    bench.until_free()
-    bench.instruct()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(LOOK_ALIKE))
+        bench.begin("moveit", parameters={"moveit_params": params})
     (process,) = psutil.Process(bench.controller._process.pid).children()
     yield process
     bench.end()
     assert not psutil.pid_exists(process.pid)
+
+
+@pytest.fixture
+def moveit(bench, process):
+    """The arm at rest at home, armed and with a new instruction."""
+    bench.until_free()
+    bench.rest()
+    bench.arm.place(bench.arm.profile.home)
+    bench.instruct()
+    return process
 
 
 def test_a_delta_is_planned_and_executed_in_the_other_process(bench, moveit):

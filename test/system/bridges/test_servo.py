@@ -14,24 +14,29 @@ from rt2_ros.msg import ControllerStatus
 TOLERANCE = 0.008  # m, of a way of 80 mm; the machine may be busy
 
 
-@pytest.fixture(params=["twist", "pose"])
-def servo(bench, request):
-    (servo,) = bench.begin(
+@pytest.fixture(scope="module", params=["twist", "pose"])
+def graph(bench, request):
+    """One controller for each kind of command; `bench.servo` is what it talks to."""
+    (bench.servo,) = bench.begin(
         "moveit_servo", peers=[(bench.kinds.Servo,)], servo_command=request.param
     )
-    bench.until_free()
-    bench.instruct()
-    yield servo
+    yield bench
     bench.end()
 
 
 @pytest.fixture
-def twists(bench):
-    (servo,) = bench.begin("moveit_servo", peers=[(bench.kinds.Servo,)])
-    bench.until_free()
-    bench.instruct()
-    yield servo
-    bench.end()
+def servo(graph):
+    """Servo without a worry, the arm at home, armed and with a new instruction."""
+    servo = graph.servo
+    servo.halts, servo.speaks, servo.code = None, True, servo.Status.NO_WARNING
+    graph.arm.place(graph.arm.profile.home)
+    graph.until_free()
+    graph.instruct()
+    servo.commands.clear()
+    return servo
+
+
+twist = pytest.mark.parametrize("graph", ["twist"], indirect=True)
 
 
 def linear(msg):
@@ -55,45 +60,49 @@ def test_the_tip_moves_by_the_delta_on_fresh_stamps_and_then_servo_hears_nothing
     assert len(servo.commands) == count > 20
 
 
-def test_servos_commands_go_on_between_decisions_and_end_in_zeros(bench, twists):
+@twist
+def test_servos_commands_go_on_between_decisions_and_end_in_zeros(bench, servo):
     bench.delta((0.0, 0.06, 0.0))
     bench.rest()
-    sent = [linear(msg) for _, msg in twists.commands]
+    sent = [linear(msg) for _, msg in servo.commands]
     assert not np.any(sent[-4:]) and np.abs(sent[len(sent) // 2]).max() > 0.05
     assert max(np.linalg.norm(velocity) for velocity in sent) <= 0.5 + 1e-6
-    stamps = [Time.from_msg(msg.header.stamp).nanoseconds * 1e-9 for _, msg in twists.commands]
+    stamps = [Time.from_msg(msg.header.stamp).nanoseconds * 1e-9 for _, msg in servo.commands]
     assert np.median(np.diff(stamps)) == pytest.approx(0.02, abs=0.005)
 
 
+@twist
 @pytest.mark.parametrize("name", ["HALT_FOR_COLLISION", "HALT_FOR_SINGULARITY", "INVALID"])
-def test_a_halt_is_a_hold_and_the_next_decision_tries_again(bench, twists, name):
-    twists.halts = getattr(twists.Status, name)
+def test_a_halt_is_a_hold_and_the_next_decision_tries_again(bench, servo, name):
+    servo.halts = getattr(servo.Status, name)
     bench.delta((0.0, 0.06, 0.0))
     reason = bench.until(
         lambda msg: msg.state == ControllerStatus.HOLDING and name in msg.reason, name
     ).reason
     assert reason.startswith(f"MoveIt Servo: {name}: by request")
     bench.assert_still()
-    assert not np.any(linear(twists.commands[-1][1]))
-    twists.halts = None
+    assert not np.any(linear(servo.commands[-1][1]))
+    servo.halts = None
     bench.until_taken((0.0, 0.04, 0.0))
     bench.until_moving()
 
 
-def test_a_servo_that_falls_silent_is_a_fault_and_nothing_more_is_sent(bench, twists):
-    twists.speaks = False
+@twist
+def test_a_servo_that_falls_silent_is_a_fault_and_nothing_more_is_sent(bench, servo):
+    servo.speaks = False
     bench.until_reason("no status of MoveIt Servo on", "or is paused")
-    count = len(twists.commands)
+    count = len(servo.commands)
     bench.delta((0.0, 0.06, 0.0))
     bench.until(lambda msg: msg.refused == 1, "the delta to be refused")
     bench.assert_still()
-    assert len(twists.commands) == count
+    assert len(servo.commands) == count
 
 
-def test_a_servo_that_comes_back_is_told_the_type_again(bench, twists):
-    bench.peers.remove(twists)
+@twist
+def test_a_servo_that_comes_back_is_told_the_type_again(bench, servo):
+    bench.peers.remove(servo)
     bench.until_reason("no status of MoveIt Servo on")
-    servo = bench.peers.add(bench.kinds.Servo, bench.arm)
+    bench.servo = servo = bench.peers.add(bench.kinds.Servo, bench.arm)
     assert servo.type is None
     bench.until_free()
     assert servo.type == servo.types.TWIST
@@ -101,26 +110,28 @@ def test_a_servo_that_comes_back_is_told_the_type_again(bench, twists):
     assert np.abs(bench.rest() - (start + (0.0, 0.04, 0.0))).max() < TOLERANCE
 
 
-def test_a_killed_controller_leaves_an_arm_at_rest(bench, twists):
+@twist
+def test_a_killed_controller_leaves_an_arm_at_rest(bench, servo):
     start = bench.delta((0.0, 0.09, 0.0))
     bench.until_moving()
     assert bench.controller.end(signal.SIGKILL) == -signal.SIGKILL
     killed = bench.arm.tip()
     end = bench.rest()
-    assert np.linalg.norm(end - killed) < 0.5 * (twists.TIMEOUT + 0.1)
+    assert np.linalg.norm(end - killed) < 0.5 * (servo.TIMEOUT + 0.1)
     assert np.linalg.norm(end - start) < 0.09
     bench.restart("moveit_servo", bench._profile_file())
     bench.assert_still()
 
 
-def test_a_controller_that_was_frozen_does_not_go_on(bench, twists):
+@twist
+def test_a_controller_that_was_frozen_does_not_go_on(bench, servo):
     bench.delta((0.0, 0.09, 0.0))
     bench.until_moving()
     os.kill(bench.controller._process.pid, signal.SIGSTOP)
     frozen = bench.rest()
     time.sleep(0.5)
     os.kill(bench.controller._process.pid, signal.SIGCONT)
-    count = len(twists.commands)
+    count = len(servo.commands)
     bench.until(lambda msg: msg.state == ControllerStatus.HOLDING, "the controller to hold")
     assert np.abs(bench.rest() - frozen).max() < 1e-3
-    assert not any(np.any(linear(msg)) for _, msg in twists.commands[count:])
+    assert not any(np.any(linear(msg)) for _, msg in servo.commands[count:])
