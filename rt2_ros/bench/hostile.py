@@ -43,7 +43,7 @@ LOOP_SHARE = 0.06  # of the cases
 LOOP_EVENTS = 50
 NOW_NS = 50_000_000_000
 
-_SAMPLES = 12  # of each trajectory, at random, and both its ends
+_SAMPLES = 10  # of each trajectory, at random, and both its ends
 _ROUNDING = 2e-4  # rad, of braking times
 _BRAKING = 1.3  # times the tip's acceleration: joints come first while braking
 _BETWEEN, _TURNING = 5e-4, 2e-3  # m, between the filter's samples, and before it turns back
@@ -151,15 +151,15 @@ class Judge:
 def hostile(rng: np.random.Generator, good: Delta) -> tuple[Delta, bool]:
     """Return what becomes of a good delta, and whether it may be accepted at all.
 
-    Seven of ten ask for motion: half of them calm, others far too large or back where the arm came
+    Six of ten ask for motion: half of them calm, others far too large or back where the arm came
     from, some with the gripper. The rest are spoilt: old, of the future, of somebody else, unsure,
     or no numbers.
     """
     values = rng.normal(size=6)
     kind, turns, fingers = rng.random(3)
-    if kind < 0.35:
+    if kind < 0.3:
         values *= 0.05
-    elif kind < 0.6:  # all the way, in a corner's direction
+    elif kind < 0.5:  # all the way, in a corner's direction
         values = np.sign(values) * 0.3
     delta = dataclasses.replace(
         good,
@@ -169,7 +169,7 @@ def hostile(rng: np.random.Generator, good: Delta) -> tuple[Delta, bool]:
         stamp_ns=good.stamp_ns - int(rng.integers(0, 350_000_000)),
         terminate=bool(rng.random() < 0.005),
     )
-    if kind < 0.7:
+    if kind < 0.6:
         return delta, True
     spoil = SPOILT[rng.integers(len(SPOILT))]
     if spoil == "number":
