@@ -23,7 +23,7 @@ import numpy as np
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -116,6 +116,7 @@ class FaultRig:
         ):
             self.node.create_subscription(*topic.to(take))
         self._instruction = self.node.create_publisher(*topics.INSTRUCTION)
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="fault rig", daemon=True)
         self._thread.start()
 
@@ -123,8 +124,9 @@ class FaultRig:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._executor.shutdown(timeout_sec=1.0)
+        self._ending.set()
         self._thread.join(5.0)
+        self._executor.shutdown(timeout_sec=1.0)
         for node in (self.node, self.stranger):
             node.destroy_node()  # or its publishers are seen for as long as this process lives
         self._context.try_shutdown()
@@ -132,10 +134,8 @@ class FaultRig:
     # In the rig's thread
 
     def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
+        while not self._ending.is_set():
+            self._executor.spin_once(0.1)
 
     def _relay(self, name: str) -> Callable[[Any], None]:
         out = self._out[name]

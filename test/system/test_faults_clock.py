@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of the clock itself, on a graph that follows the simulator's, which is the judge as well."""
+"""Faults of the clock itself, on a graph that follows the simulator's."""
 
 import pytest
 
