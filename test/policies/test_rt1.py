@@ -61,8 +61,9 @@ def test_the_answer_is_one_valid_action_with_its_confidence(policy):
     raw[0, 2:] = -torch.inf
     shares = raw.softmax(-1).numpy()
     np.testing.assert_array_equal(decision.bins, shares.argmax(-1))
-    parts = [shares[0, decision.bins[0]]]
-    parts += [s[max(0, b - 8) : b + 9].sum() for s, b in zip(shares, chosen, strict=True)][1:]
+    chosen = decision.bins.tolist()
+    parts = [s[max(0, b - 8) : b + 9].sum() for s, b in zip(shares, chosen, strict=True)]
+    parts[0] = shares[0, chosen[0]]
     assert decision.confidence == pytest.approx(np.prod(parts) ** (1 / 8), rel=1e-3)
 
 
