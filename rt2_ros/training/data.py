@@ -135,12 +135,17 @@ def _without_plan(query: Query) -> Query:
 
 
 def loader(mixture: IterableDataset[T], workers: int) -> Iterator[T]:
-    """Batches made ahead by worker processes (0: in this one)."""
+    """Batches made ahead by worker processes (0: in this one).
+
+    Its generator is its own: a run that goes on opens a loader where one that was never stopped
+    does not, and both must draw the same numbers from torch's afterwards.
+    """
     return iter(
         DataLoader(
             mixture, batch_size=None, num_workers=workers,
             prefetch_factor=4 if workers else None,
             multiprocessing_context="fork" if workers else None,
+            generator=torch.Generator(),
         )
     )  # fmt: skip
 

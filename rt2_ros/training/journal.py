@@ -163,7 +163,7 @@ def plot(log: Path, picture: Path) -> None:
     from matplotlib.figure import Figure
 
     entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5))
     axes = figure.add_subplot(xlabel="step", ylabel="loss")
     for name in ("answer", "robot", "web", "dense", "validation"):
         points = [(e["step"], e[name]) for e in entries if name in e]

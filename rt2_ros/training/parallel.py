@@ -26,7 +26,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 
 def join(precision: str) -> Accelerator:
-    """This process's place among the others, its device and its arithmetic ('bf16' or 'no')."""
+    """The place of this process among the others, its device, its arithmetic ('bf16' or 'no')."""
     return Accelerator(mixed_precision=precision)
 
 

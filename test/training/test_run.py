@@ -1,116 +1,231 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs: schedules, mixtures, a short real run that learns, and one that goes on where it
-stopped.
+"""Runs: schedules, configurations, what a short one writes, early stopping, bad samples and
+steps.
 """
 
-import dataclasses
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from tiny_runs import (
+    SOURCES,
+    Grey,
+    losses,
+    tiny_config,
+    tiny_run,
+    tiny_stage,
+    vlm_checkpoint,
+    vlm_config,
+    vlm_run,
+    vlm_stage,
+)
 from transformers import AutoModelForImageTextToText
 
-from rt2_ros.data.robot import SPACE
-from rt2_ros.data.samples import Frame, Query
+from rt2_ros.data.faults import BadSample
 from rt2_ros.policies import load_policy
-from rt2_ros.training.config import Stage, TrainingConfig
-from rt2_ros.training.data import Mixture
-from rt2_ros.training.engine import Run, schedule, soften
-
-STAGE = Stage("act", 0.25, {"red": 1.0}, 2e-3, batch_size=4, dense_weight=0.0, sigma=(2.0, 2.0))
-
-
-def red(random):
-    """A source that one can learn in seconds: how red the picture is."""
-    level = int(random.integers(0, 256))
-    image = np.full((192, 192, 3), level, np.uint8)
-    action = "Plan: nothing. Action: 0 127 127 127 127 127 127 255"
-    prompt = "Q: what action should the robot take to hold? State: 1 2 3 4. A:"
-    return Frame(image, (Query(prompt, action, "robot"),), ())
+from rt2_ros.training.config import TinyConfig, Validation, load
+from rt2_ros.training.data import Drawn
+from rt2_ros.training.engine import Stopped
+from rt2_ros.training.schedule import schedule, soften
 
 
-def config(tmp_path, **changes):
-    values = {"name": "test", "stages": (STAGE,), "out": str(tmp_path), "workers": 0,
-              "model": {"hidden": 96, "vision_layers": 1, "text_layers": 2}}  # fmt: skip
-    return TrainingConfig(**{**values, **changes})
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_schedule_warms_up_and_falls_to_its_floor():
-    stage = dataclasses.replace(STAGE, warmup=0.1, floor=0.05)
+    stage = tiny_stage(warmup=0.1, floor=0.05)
     assert schedule(stage, 0.0) == pytest.approx(0.02 * 2e-3)
     assert schedule(stage, 0.1) == pytest.approx(2e-3)
     assert schedule(stage, 1.0) == pytest.approx(0.05 * 2e-3)
-    assert soften(dataclasses.replace(stage, sigma=(4.0, 1.0)), 0.5) == pytest.approx(2.0)
+    assert soften(replace(stage, sigma=(4.0, 1.0)), 0.5) == pytest.approx(2.0)
 
 
-def test_a_mixture_draws_its_shares():
-    seen = {"a": 0, "b": 0}
-
-    class Count:
-        def pack(self, frames):
-            return frames
-
-    def source(name):
-        def draw(random):
-            seen[name] += 1
-
-        return draw
-
-    sources = {name: source(name) for name in seen}
-    batches = iter(Mixture(sources, {"a": 3, "b": 1}, Count(), batch_size=100, seed=0))
-    for _ in range(20):
-        next(batches)
-    assert seen["a"] / 2000 == pytest.approx(0.75, abs=0.03)
-    with pytest.raises(ValueError, match="unknown source 'c'"):
-        Mixture(sources, {"c": 1}, Count(), batch_size=1, seed=0)
-
-
-def test_a_short_run_learns_saves_and_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda module: module)
-    run = Run(config(tmp_path), SPACE, {"red": red})
+def test_a_short_run_writes_a_policy_with_its_record_and_takes_another_stage(tmp_path):
+    run = tiny_run(tiny_config(tmp_path, stages=(tiny_stage(minutes=0.02, steps=0),)))
     checkpoint = run.run()
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["answer"] < 0.5 * log[0]["answer"] or log[-1]["answer"] < 2.0
-    # What was written is a checkpoint that policies load, and that writes what it was taught.
+    assert checkpoint == tmp_path / "checkpoint"
+    assert {"loss.png", "tensorboard", "log.jsonl"} <= {p.name for p in tmp_path.iterdir()}
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+    first = log(tmp_path)[0]
+    assert (first["share/grey"], first["expected/grey"]) == (1.0, 1.0)
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
-    for name, tensor in run.objective.model.state_dict().items():
+    for name, tensor in run.recipe.objective.model.state_dict().items():
         assert torch.equal(model.state_dict()[name].cpu(), tensor.cpu()), name
-    policy = load_policy(str(checkpoint), prefix_attention="causal", plan="required")
-    assert policy.action_space.frame == "panda_link0"
     record = json.loads((checkpoint / "training.json").read_text())
-    assert record["steps"] == run.step and record["split"]
+    assert record["steps"] == run.place.step and record["split"] and record["revision"]
+    assert record["seed"] == 0 and record["mixture"] == {"act": {"grey": 1.0}}
+    assert record["statistics"] == {"grey": {"frames": 3}}
+    policy = {k: v for k, v in record["policy"].items() if k != "type"}
+    assert load_policy(str(checkpoint), **policy).action_space.frame == "panda_link0"
     # Started again with one more stage it keeps its weights and goes on.
-    longer = config(tmp_path, stages=(STAGE, dataclasses.replace(STAGE, name="more", minutes=0.02)))
-    again = Run(longer, SPACE, {"red": red})
-    assert (again.step, again.stage) == (run.step, 1)
-    before = again.step
+    stages = (*run.config.stages, tiny_stage(name="more", steps=2))
+    again = tiny_run(tiny_config(tmp_path, stages=stages))
+    assert (again.place.step, again.place.stage) == (run.place.step, 1)
     again.run()
-    assert again.step > before and again.stage == 2
+    assert again.place.step == run.place.step + 2 and again.place.stage == 2
+
+
+def test_a_stage_ends_when_validation_no_longer_falls_and_its_best_is_kept(tmp_path, monkeypatch):
+    told = iter([3.0, 2.0, 2.5, 2.25, 1.0])
+    config = tiny_config(
+        tmp_path, stages=(tiny_stage(steps=40),),
+        validation=Validation(every=2, batches=1, patience=2),
+    )  # fmt: skip
+    run = tiny_run(config, held_out=SOURCES)
+    real, steps = run._summed, []
+
+    def summed(*values):
+        if len(values) == 2:  # a validation's loss and weight
+            assert math.isfinite(values[0]) and values[1] == 1.0
+            steps.append(run.place.step)
+            return [next(told), 1.0]
+        return real(*values)
+
+    monkeypatch.setattr(run, "_summed", summed)
+    best = run.run()
+    assert steps == [2, 4, 6, 8] and run.place.step == 8
+    assert best == tmp_path / "best"
+    assert json.loads((best / "training.json").read_text())["steps"] == 4
+    assert not (best / "state.pt").exists()
+    assert [line["validation"] for line in log(tmp_path) if "validation" in line] == [
+        3.0, 2.0, 2.5, 2.25,
+    ]  # fmt: skip
+
+
+class Torn(Grey):
+    """One sample in four cannot be read."""
+
+    def __call__(self, random):
+        if random.random() < 0.25:
+            raise BadSample("file-000.mp4", "no picture could be decoded", frame=37)
+        return super().__call__(random)
+
+
+def test_a_bad_sample_is_left_out_or_ends_the_run_as_configured(tmp_path):
+    sources = {**SOURCES, "grey": Torn()}
+    message = "file-000.mp4, frame 37: no picture could be decoded"
+    run = tiny_run(tiny_config(tmp_path / "skip", on_bad_sample="skip"), sources)
+    run.run()
+    assert len(losses(tmp_path / "skip")) == 6
+    assert {"warning": f"left out: {message}"} in log(tmp_path / "skip")
+    run = tiny_run(tiny_config(tmp_path / "stop", stages=(tiny_stage(steps=50),)), sources)
+    with pytest.raises(Stopped, match=f"{message}; .*checkpoint is saved"):
+        run.run()
+    again = tiny_run(tiny_config(tmp_path / "stop", stages=(tiny_stage(steps=50),)), SOURCES)
+    assert again.place.step == run.place.step  # nothing that was learned is lost
+
+
+@pytest.mark.parametrize("on_bad_step", ["skip", "stop"])
+def test_a_step_without_a_finite_loss_changes_nothing(tmp_path, monkeypatch, on_bad_step):
+    config = tiny_config(tmp_path, on_bad_step=on_bad_step)
+    run = tiny_run(config)
+    forward, seen = run.recipe.objective.forward, []
+
+    def broken(batch, **settings):
+        losses = forward(batch, **settings)
+        seen.append([p.detach().clone() for p in run._trained])
+        return replace(losses, total=losses.total * math.nan) if len(seen) == 3 else losses
+
+    monkeypatch.setattr(run.recipe.objective, "forward", broken)
+    if on_bad_step == "skip":
+        run.run()
+        assert len(seen) == 6
+        assert all(torch.equal(a, b) for a, b in zip(seen[2], seen[3], strict=True))
+    else:
+        with pytest.raises(Stopped, match="step 2: the loss is nan.*grey [012]"):
+            run.run()
+        assert len(seen) == 3
+        state = torch.load(tmp_path / "checkpoint" / "state.pt", weights_only=True)
+        assert all(
+            torch.isfinite(v).all() for v in state["weights"].values() if v.is_floating_point()
+        )
+    assert not any(torch.equal(a, b) for a, b in zip(seen[0][:3], seen[1][:3], strict=True))
+    assert any("the loss is nan" in line.get("warning", "") for line in log(tmp_path)) == (
+        on_bad_step == "skip"
+    )
+
+
+def test_gathered_batches_make_the_step_of_one_large_batch(tmp_path):
+    """Means of two halves of unlike size, weighted by their answer tokens, are the whole's."""
+    checkpoint = vlm_checkpoint(tmp_path / "model")
+    run = vlm_run(vlm_config(tmp_path / "run", checkpoint))
+    stage = vlm_stage(web_weight=0.5)
+    random = np.random.default_rng(0)
+    frames = [SOURCES[name](random) for name in ("grey", "talk", "grey")]
+    gradients = []
+    for parts in ([frames], [frames[:1], frames[1:]]):
+        for optimizer in run.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.0  # the weights stay
+        run._step(stage, [Drawn(run.recipe.pack(part), (), ()) for part in parts], 0.0)
+        gradients.append([p.grad.clone() for p in run._trained if p.grad is not None])
+    assert any(gradient.abs().max() > 1e-3 for gradient in gradients[0])
+    for whole, gathered in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, gathered, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
         ("stages: 3", "expected a mapping with a list `stages`"),
-        ("out: x\nstages: []\nsped: 1", "unknown key 'sped'"),
-        (
-            "out: x\nstages: [{name: a, minutes: 0, shares: {web: 1}, learning_rate: 1}]",
-            "minutes is 0",
-        ),
-        (
-            "out: x\nstages: [{name: a, minutes: 1, shares: {}, learning_rate: 1}]",
-            "shares is empty",
-        ),
+        ("type: cnn\nstages: []", "type is 'cnn'; expected tiny, vlm or rt1"),
+        ("type: tiny\nout: x\nsources: {}\nstages: []\nsped: 1", "unknown key 'sped'"),
+        ("type: tiny\nout: x\nsources: {}\nstages: []\nparallel: fsdp", "parallel is 'fsdp'"),
+        ("type: tiny\nout: x\nsources: {}\nstages: []\nprecision: fp8", "precision is 'fp8'"),
+        ("type: vlm\nout: x\nsources: {}\nstages: []", "model"),
+        ("type: vlm\nout: x\nsources: {}\nstages: []\nmodel: {checkpoint: a, lora: {rank: 0}}",
+         "rank is 0"),
+        ("type: vlm\nout: x\nsources: {}\nstages: [{name: a, dense_weight: 1}]",
+         "unknown key 'dense_weight'"),
+        ("type: vlm\nout: x\nsources: {}\nmodel: {checkpoint: a}\nvalidation: {every: 0}\n"
+         "stages: []", "every is 0"),
     ],
-)
+)  # fmt: skip
 def test_a_bad_configuration_is_refused_by_key(tmp_path, text, message):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        TrainingConfig.load(str(path))
+        load(str(path))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"steps": 0}, "minutes is 0.0 and steps is 0"),
+        ({"minutes": 1.0}, "expected one of them > 0"),
+        ({"shares": {}}, "shares is empty"),
+        ({"plan_share": 1.5}, "plan_share is 1.5"),
+        ({"sigma": (0.0, 1.0)}, "sigma is"),
+    ],
+)
+def test_a_bad_stage_is_refused_by_key(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_stage(**changes)
+
+
+def test_a_share_of_an_unknown_source_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="stage act: shares: unknown source 'gray'"):
+        tiny_config(tmp_path, stages=(tiny_stage(shares={"gray": 1.0}),))
 
 
 def test_an_unknown_configuration_names_what_there_is():
     with pytest.raises(ValueError, match="rt2-tiny"):
-        TrainingConfig.load("rt3-tiny")
+        load("rt3-tiny")
+
+
+def test_the_default_models_recipe_is_what_it_was():
+    config = TinyConfig.load("rt2-tiny")
+    assert [(s.name, s.minutes, s.answers) for s in config.stages] == [
+        ("see", 12, False), ("act", 48, True),
+    ]  # fmt: skip
+    assert config.stages[1].shares == {"web": 0.2, "robot": 0.8}
+    assert config.stages[1].state_rows == 24 and config.precision == "bf16"

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small runs that tests share: a source that one can learn in seconds, and models of few weights."""
+"""Small runs that tests share: sources that one can learn in seconds, models of few weights."""
+
+import json
 
 import numpy as np
 
@@ -34,6 +36,17 @@ def talk(random):
     """A web question."""
     image = random.integers(0, 255, (192, 192, 3), dtype=np.uint8)
     return Frame(image, (Query("Q: what is this? A:", "noise", "web"),), ())
+
+
+def losses(folder):
+    """What a run's log tells of each step: its losses and its gradient's norm."""
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    names = ("answer", "dense", "gradient")
+    return {
+        line["step"]: [line[name] for name in names if name in line]
+        for line in lines
+        if "answer" in line
+    }
 
 
 SOURCES = {"grey": Grey(), "talk": talk}
