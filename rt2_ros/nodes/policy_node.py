@@ -9,6 +9,7 @@ What it does when is in `rt2_ros.policies.runner`; here are the wires.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ class PolicyNode(BaseNode):
             self._publish_status(Status(State.FAULT, reason=one_line(error)))
             raise
         self._policy_name = policy.name
+        self._latency: Mapping[str, float] = {}  # s by stage, of the newest decision
         self._frame = policy.action_space.frame
         self._delta_out = self.publish(END_EFFECTOR_DELTA)
         self._answer_out = self.publish(ANSWER)
@@ -136,6 +138,7 @@ class PolicyNode(BaseNode):
 
     def _publish_step(self, step: Step) -> None:
         decision, action = step.decision, step.decision.action
+        self._latency = decision.latency
         assert action is not None  # the runner's promise: a step is a valid decision
         msg = EndEffectorDelta(
             instruction_id=step.instruction_id,
@@ -169,7 +172,10 @@ class PolicyNode(BaseNode):
         self._status_out.publish(msg)
 
     def diagnose(self) -> Health:
-        """State, rate and counts; a warning while it holds, an error in FAULT."""
+        """State, rate, counts, and where the newest decision's time went.
+
+        A warning while it holds, an error in FAULT.
+        """
         status = self._runner.status
         figures = {
             "policy": self._policy_name,
@@ -177,6 +183,7 @@ class PolicyNode(BaseNode):
             "rate": f"{status.rate:.1f} Hz",
             "decisions": status.decisions,
             "invalid": status.invalid,
+            **{stage: f"{1e3 * took:.1f} ms" for stage, took in self._latency.items()},
         }
         if status.state == State.FAULT:
             return Health.error(status.reason, **figures)

@@ -40,7 +40,7 @@ def numbers():
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Small models gain nothing by a second thread, and on a busy machine lose by waiting for it."""
+    """Small models gain nothing by a second thread; on a busy machine they wait for it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

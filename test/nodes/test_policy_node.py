@@ -6,12 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
+from builtin_interfaces.msg import Time  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
@@ -21,6 +23,8 @@ from rt2_ros.msg import Observation, PolicyStatus  # noqa: E402
 from rt2_ros.nodes import topics  # noqa: E402
 from rt2_ros.nodes.base import FAILURE, SUCCESS  # noqa: E402
 from rt2_ros.nodes.policy_node import PolicyNode, to_observation  # noqa: E402
+from rt2_ros.policies import load_policy  # noqa: E402
+from rt2_ros.policies.runner import Step  # noqa: E402
 
 WAIT = 10.0
 
@@ -171,3 +175,13 @@ def test_a_broken_observation_is_named(change, message):
         setattr(msg.images[0], name, value)
     with pytest.raises(ValueError, match=message):
         to_observation(msg)
+
+
+def test_diagnostics_tell_where_the_time_of_a_decision_goes(person):
+    person.start()
+    assert "prefill" not in person.node.diagnose().values
+    still = load_policy("hold").infer(to_observation(observation(Time())))
+    timed = replace(still, latency={"prepare": 0.0004, "prefill": 0.01234})
+    person.node._publish_step(Step(timed, 5, 1, 0, 0.02))
+    values = person.node.diagnose().values
+    assert (values["prepare"], values["prefill"]) == ("0.4 ms", "12.3 ms")
