@@ -5,9 +5,10 @@
 
 Servo forgets a command 0.1 s after its stamp, so a policy of a few decisions a second must be
 repeated; and it never forgets one from the future, so a stamp is always now. Repeating stops by
-itself where the chunk ends: some zero twists, then silence. Servo's parameters must be
-`command_in_type: speed_units`, and its group's tip the profile's tip_frame, the point that twists
-and poses are about. Pausing Servo turns its collision checks off: that is never done here.
+itself where the chunk ends, or half a second later: some zero twists, then silence. Servo's
+parameters must be `command_in_type: speed_units`, and its group's tip the profile's tip_frame, the
+point that twists and poses are about. Pausing Servo turns its collision checks off: that is never
+done here.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ FAREWELLS = 5  # zero twists (or the last pose again) before silence
 SILENCE = 1.0  # s without a status, after which Servo is taken to be gone
 OLD_STATUS = 0.2  # s after a start in which a halt may still be the one before
 SWITCH_PATIENCE = 1.0  # s for an answer about the command type
-PULL = 2.0  # 1/s, how fast the tip is drawn to where the chunk has it
+PULL = 4.0  # 1/s, how fast the tip is drawn to where the chunk has it
+SETTLE, SETTLED = 0.5, 0.002  # s after its end for which that goes on; m, unless it is as near
 
 _SLOWER = (
     "DECELERATE_FOR_APPROACHING_SINGULARITY",
@@ -174,7 +176,7 @@ class MoveItServoBridge(Bridge):
         if time.monotonic() - self._status_time > SILENCE or not self.node.active:
             self._end_stream(None)
             return
-        if past >= self._chunk.duration:
+        if past >= self._chunk.duration and not self._settling(past - self._chunk.duration):
             self._end_stream(self.arm.kinematics.forward(self._chunk.positions[-1]))
             return
         # The command is in force until the next: the motion in the middle of that.
@@ -192,6 +194,17 @@ class MoveItServoBridge(Bridge):
             return np.concatenate(self.arm.pose().delta_to(target))
         except NotInHistory:
             return np.zeros(6)
+
+    def _settling(self, past: float) -> bool:
+        """Say whether the tip is still drawn to the chunk's end, `past` s after it.
+
+        Servo slows down where it sees fit, and may have missed commands: then the tip lags.
+        """
+        if not (self._twist and self._pull) or past >= SETTLE or self._chunk is None:
+            return False
+        assert self.arm is not None
+        end = self.arm.kinematics.forward(self._chunk.positions[-1])
+        return bool(np.linalg.norm(self._error(end)[:3]) > SETTLED)
 
     def _within_speed(self, twist: Array) -> Array:
         """Return the twist (6,), slowed down to the profile's speeds of the tip."""

@@ -162,10 +162,10 @@ class Bench:
         return tip
 
     def until_taken(self, *args, **kwargs):
-        """Publish such deltas until one is accepted."""
+        """Publish such deltas until one is accepted; return where the tip was then."""
         for _ in range(20):
             before = self.until(lambda msg: msg.instruction_id == self.id, "a status")
-            self.delta(*args, **kwargs)
+            start = self.delta(*args, **kwargs)
             after = self.until(
                 lambda msg, before=before: (
                     (msg.accepted, msg.refused) != (before.accepted, before.refused)
@@ -173,8 +173,14 @@ class Bench:
                 "a verdict",
             )
             if after.accepted > before.accepted:
-                return
+                return start
         raise AssertionError(f"no delta was accepted: {after.reason}")
+
+    def until_refused(self, *args, **kwargs):
+        """Publish a delta and wait until it is refused; return that status."""
+        before = self.until(lambda msg: msg.instruction_id == self.id, "a status")
+        self.delta(*args, **kwargs)
+        return self.until(lambda msg: msg.refused > before.refused, "the delta to be refused")
 
     def rest(self, seconds=0.3):
         """Wait until the arm has not moved for a while; return where its tip is."""
@@ -200,18 +206,19 @@ class Bench:
         tracks = [q for _, q, _ in self.arm.tracks]
         assert np.ptp(tracks, axis=0).max() < 1e-4
 
-    def diagnostics(self, key):
-        """Wait for the controller's figure of that name."""
+    def until_figure(self, key, value):
+        """Wait until the controller's diagnostics have this value."""
 
-        def find():
-            for msg in reversed(self.probe.kept[topics.DIAGNOSTICS.name]):
-                for status in msg.status:
-                    if status.name.endswith("controller_node"):
-                        return {value.key: value.value for value in status.values}.get(key)
-            return None
+        def found():
+            return any(
+                pair.key == key and pair.value == value
+                for msg in self.probe.kept[topics.DIAGNOSTICS.name]
+                for status in msg.status
+                for pair in status.values
+            )
 
         self.probe.kept[topics.DIAGNOSTICS.name].clear()
-        return self.probe.until(find, f"diagnostics of {key}")
+        self.probe.until(found, f"{key} to be {value!r}")
 
     def end(self):
         assert self.controller.end() == 0

@@ -43,8 +43,7 @@ def test_what_is_inactive_is_activated_once_and_strictly(bench, begin):
     states["panda_arm_controller"] = ("inactive", ARM_JOINTS)  # a person takes it away
     bench.until_reason("controller panda_arm_controller is inactive")
     bench.instruct()
-    bench.delta(STEP)
-    bench.until(lambda msg: msg.refused == 1, "the delta to be refused")
+    bench.until_refused(STEP)
     bench.assert_still()
     assert bench.arm.received == [] and len(manager.switches) == 1
 
@@ -71,8 +70,7 @@ def test_controllers_that_do_not_fit_are_named_and_nothing_moves(bench, begin, s
     reply = bench.probe.call(Trigger, "controller_node/home", Trigger.Request())
     assert not reply.success and reason in reply.message
     bench.instruct()
-    bench.delta(STEP)
-    bench.until(lambda msg: msg.refused == 1, "the delta to be refused")
+    bench.until_refused(STEP)
     bench.assert_still()
     assert bench.arm.received == [] and manager.switches == []
 
@@ -93,7 +91,7 @@ def test_the_gripper_closes_by_an_action_and_may_stall_on_what_it_holds(bench, b
     bench.until_free()
     bench.instruct()
     gripper.outcome = "stalled"
-    bench.delta(gripper=1.0)
+    bench.until_taken(gripper=1.0)
     bench.probe.until(lambda: gripper.goals, "the gripper's goal")
     sent = gripper.goals[0].command
     if command == "gripper_command":
@@ -101,7 +99,7 @@ def test_the_gripper_closes_by_an_action_and_may_stall_on_what_it_holds(bench, b
     else:
         assert (sent.name, list(sent.position)) == (list(FINGER), [0.0])
         assert list(sent.effort) == [20.0]
-    assert bench.diagnostics("gripper goal") == "stalled: it holds something"
+    bench.until_figure("gripper goal", "stalled: it holds something")
     start = bench.arm.tip()
     bench.until_taken(STEP, gripper=1.0)
     assert np.abs(bench.rest() - (start + STEP)).max() < 1e-3
@@ -114,7 +112,7 @@ def test_a_gripper_that_refuses_is_a_hold_and_is_asked_again(bench, begin):
     bench.until_free()
     bench.instruct()
     gripper.outcome = "rejected"
-    bench.delta(gripper=1.0)
+    bench.until_taken(gripper=1.0)
     status = bench.until(lambda msg: "refused the gripper's goal" in msg.reason, "the refusal")
     assert status.state == ControllerStatus.HOLDING
     gripper.outcome = "reached"
@@ -127,7 +125,7 @@ def test_a_gripper_that_refuses_is_a_hold_and_is_asked_again(bench, begin):
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(bench, begin):
     begin("dry_run")
     bench.instruct()
-    bench.delta(STEP)
+    bench.until_taken(STEP)
     bench.until_reason("dry run: ")
     bench.probe.until(
         lambda: "dry run: the tip would go to (" in bench.controller.text, "the log to say it"

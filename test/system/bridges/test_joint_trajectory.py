@@ -35,7 +35,7 @@ def home(bench):
 
 
 def test_a_delta_becomes_a_trajectory_from_now_to_rest(bench, arm):
-    start = bench.delta(STEP)
+    start = bench.until_taken(STEP)
     end = bench.rest()
     assert np.abs(end - (start + STEP)).max() < 1e-3
     (msg,) = arm.received

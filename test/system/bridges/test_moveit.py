@@ -39,10 +39,9 @@ def until_executing(bench, moveit):
 
 
 def test_a_delta_is_planned_judged_and_executed_and_others_are_refused_meanwhile(bench, moveit):
-    start = bench.delta(STEP)
+    start = bench.until_taken(STEP)
     until_executing(bench, moveit)
-    bench.delta((0.0, -0.05, 0.0))
-    status = bench.until(lambda msg: msg.refused == 1, "the second delta to be refused")
+    status = bench.until_refused((0.0, -0.05, 0.0))
     assert status.state == ControllerStatus.MOVING
     end = bench.rest()
     assert np.abs(end - (start + STEP)).max() < TOLERANCE
@@ -56,7 +55,7 @@ def test_a_delta_is_planned_judged_and_executed_and_others_are_refused_meanwhile
 
 def test_a_plan_that_fails_is_a_hold(bench, moveit):
     moveit.fails = moveit.codes.PLANNING_FAILED
-    bench.delta(STEP)
+    bench.until_taken(STEP)
     status = bench.until(lambda msg: "PLANNING_FAILED" in msg.reason, "the failure")
     assert status.state == ControllerStatus.HOLDING
     bench.assert_still()
@@ -65,7 +64,7 @@ def test_a_plan_that_fails_is_a_hold(bench, moveit):
 
 def test_a_plan_beyond_the_limits_is_not_executed(bench, moveit):
     moveit.takes = 0.05
-    bench.delta(STEP)
+    bench.until_taken(STEP)
     reason = bench.until_reason("the plan is refused: panda_joint")
     assert "at most" in reason
     bench.assert_still()
@@ -73,7 +72,7 @@ def test_a_plan_beyond_the_limits_is_not_executed(bench, moveit):
 
 
 def test_a_stop_ends_the_execution_short_of_the_goal(bench, moveit):
-    start = bench.delta((0.0, 0.1, 0.0))
+    start = bench.until_taken((0.0, 0.1, 0.0))
     until_executing(bench, moveit)
     bench.until_moving()
     assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
@@ -88,7 +87,7 @@ def test_a_stop_ends_the_execution_short_of_the_goal(bench, moveit):
 
 def test_a_stop_while_planning_moves_nothing(bench, moveit):
     moveit.thinks = 0.6
-    bench.delta(STEP)
+    bench.until_taken(STEP)
     bench.probe.until(lambda: moveit.requests, "the request")
     assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
     bench.assert_still(seconds=1.0)
@@ -112,6 +111,5 @@ def test_home_is_a_goal_for_the_joints(bench, moveit):
 def test_without_move_group_nothing_moves(bench, moveit):
     bench.peers.remove(moveit)
     bench.until_reason(f"no action server /{bench.probe.namespace}/move_action")
-    bench.delta(STEP)
-    bench.until(lambda msg: msg.refused == 1, "the delta to be refused")
+    bench.until_refused(STEP)
     bench.assert_still()

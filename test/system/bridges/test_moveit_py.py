@@ -40,10 +40,9 @@ def moveit(bench, process):
 
 
 def test_a_delta_is_planned_and_executed_in_the_other_process(bench, moveit):
-    start = bench.delta(STEP)
+    start = bench.until_taken(STEP)
     bench.until(lambda msg: msg.state == ControllerStatus.MOVING, "the goal")
-    bench.delta((0.0, -0.05, 0.0))
-    bench.until(lambda msg: msg.refused == 1, "the second delta to be refused")
+    bench.until_refused((0.0, -0.05, 0.0))
     assert np.abs(bench.rest(1.0) - (start + STEP)).max() < 2e-3
     (msg,) = bench.arm.received
     assert not any(len(point.accelerations) for point in msg.points)
@@ -52,7 +51,7 @@ def test_a_delta_is_planned_and_executed_in_the_other_process(bench, moveit):
 
 
 def test_a_stop_ends_the_motion(bench, moveit):
-    start = bench.delta((0.0, 0.1, 0.0))
+    start = bench.until_taken((0.0, 0.1, 0.0))
     bench.until_moving()
     assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
     assert np.linalg.norm(bench.rest() - start) < 0.09
@@ -60,11 +59,10 @@ def test_a_stop_ends_the_motion(bench, moveit):
 
 
 def test_a_process_that_dies_blocks_and_the_arm_rests(bench, moveit):
-    start = bench.delta((0.0, 0.1, 0.0))
+    start = bench.until_taken((0.0, 0.1, 0.0))
     bench.until_moving()
     os.kill(moveit.pid, 9)
     bench.until_reason("moveit_py has ended with status -9")
     assert np.linalg.norm(bench.rest() - start) < 0.09
-    bench.delta(STEP)
-    bench.until(lambda msg: msg.refused == 1, "the delta to be refused")
+    bench.until_refused(STEP)
     bench.assert_still()

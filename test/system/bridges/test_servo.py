@@ -29,8 +29,9 @@ def servo(graph):
     """Servo without a worry, the arm at home, armed and with a new instruction."""
     servo = graph.servo
     servo.halts, servo.speaks, servo.code = None, True, servo.Status.NO_WARNING
-    graph.arm.place(graph.arm.profile.home)
     graph.until_free()
+    graph.rest()
+    graph.arm.place(graph.arm.profile.home)
     graph.instruct()
     servo.commands.clear()
     return servo
@@ -48,8 +49,7 @@ def test_the_tip_moves_by_the_delta_on_fresh_stamps_and_then_servo_hears_nothing
     wanted = {"twist": servo.types.TWIST, "pose": servo.types.POSE}
     assert servo.type == wanted[bench.arm.profile.servo_command]
     step = np.array([0.0, 0.05, -0.06])
-    start = bench.delta(step)
-    bench.until(lambda msg: msg.state == ControllerStatus.MOVING, "the arm to be moving")
+    start = bench.until_taken(step)
     end = bench.rest()
     assert np.abs(end - (start + step)).max() < TOLERANCE
     count = len(servo.commands)
@@ -62,7 +62,7 @@ def test_the_tip_moves_by_the_delta_on_fresh_stamps_and_then_servo_hears_nothing
 
 @twist
 def test_servos_commands_go_on_between_decisions_and_end_in_zeros(bench, servo):
-    bench.delta((0.0, 0.06, 0.0))
+    bench.until_taken((0.0, 0.06, 0.0))
     bench.rest()
     sent = [linear(msg) for _, msg in servo.commands]
     assert not np.any(sent[-4:]) and np.abs(sent[len(sent) // 2]).max() > 0.05
@@ -75,7 +75,7 @@ def test_servos_commands_go_on_between_decisions_and_end_in_zeros(bench, servo):
 @pytest.mark.parametrize("name", ["HALT_FOR_COLLISION", "HALT_FOR_SINGULARITY", "INVALID"])
 def test_a_halt_is_a_hold_and_the_next_decision_tries_again(bench, servo, name):
     servo.halts = getattr(servo.Status, name)
-    bench.delta((0.0, 0.06, 0.0))
+    bench.until_taken((0.0, 0.06, 0.0))
     reason = bench.until(
         lambda msg: msg.state == ControllerStatus.HOLDING and name in msg.reason, name
     ).reason
@@ -92,8 +92,7 @@ def test_a_servo_that_falls_silent_is_a_fault_and_nothing_more_is_sent(bench, se
     servo.speaks = False
     bench.until_reason("no status of MoveIt Servo on", "or is paused")
     count = len(servo.commands)
-    bench.delta((0.0, 0.06, 0.0))
-    bench.until(lambda msg: msg.refused == 1, "the delta to be refused")
+    bench.until_refused((0.0, 0.06, 0.0))
     bench.assert_still()
     assert len(servo.commands) == count
 
@@ -106,13 +105,13 @@ def test_a_servo_that_comes_back_is_told_the_type_again(bench, servo):
     assert servo.type is None
     bench.until_free()
     assert servo.type == servo.types.TWIST
-    start = bench.delta((0.0, 0.04, 0.0))
+    start = bench.until_taken((0.0, 0.04, 0.0))
     assert np.abs(bench.rest() - (start + (0.0, 0.04, 0.0))).max() < TOLERANCE
 
 
 @twist
 def test_a_killed_controller_leaves_an_arm_at_rest(bench, servo):
-    start = bench.delta((0.0, 0.09, 0.0))
+    start = bench.until_taken((0.0, 0.09, 0.0))
     bench.until_moving()
     assert bench.controller.end(signal.SIGKILL) == -signal.SIGKILL
     killed = bench.arm.tip()
@@ -125,7 +124,7 @@ def test_a_killed_controller_leaves_an_arm_at_rest(bench, servo):
 
 @twist
 def test_a_controller_that_was_frozen_does_not_go_on(bench, servo):
-    bench.delta((0.0, 0.09, 0.0))
+    bench.until_taken((0.0, 0.09, 0.0))
     bench.until_moving()
     os.kill(bench.controller._process.pid, signal.SIGSTOP)
     frozen = bench.rest()
