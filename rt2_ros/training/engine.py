@@ -98,9 +98,9 @@ class Run:
         self.folder = Path(config.out)
         hub_logging.disable_progress_bar()
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
-        self.accelerator = parallel.join(config.precision)
+        self.accelerator = parallel.join()
         self._module = parallel.spread(
-            self.accelerator, recipe.objective, config.parallel,
+            self.accelerator, recipe.objective, config.parallel, config.precision,
             blocks=recipe.blocks, unused=recipe.unused,
         )  # fmt: skip
         self.optimizers = recipe.optimizers()
@@ -227,7 +227,7 @@ class Run:
         sums: dict[str, float] = {}
         for number, (batch, weight) in enumerate(zip(drawn, weights, strict=True)):
             with parallel.held_back(self._module, last=number == len(drawn) - 1):
-                with self.accelerator.autocast():
+                with parallel.arithmetic(self.accelerator.device, self.config.precision):
                     losses: Losses = self._module(
                         batch.batch.to(self.accelerator.device), **settings
                     )
@@ -275,7 +275,7 @@ class Run:
             torch.manual_seed(0)
             for drawn in held_out:
                 weight = self.recipe.weight(drawn.batch, stage)
-                with self.accelerator.autocast():
+                with parallel.arithmetic(self.accelerator.device, self.config.precision):
                     losses = self._module(
                         drawn.batch.to(self.accelerator.device),
                         **self.recipe.settings(stage, 1.0),

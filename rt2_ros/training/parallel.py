@@ -25,13 +25,18 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 
-def join(precision: str) -> Accelerator:
-    """The place of this process among the others, its device, its arithmetic ('bf16' or 'no')."""
-    return Accelerator(mixed_precision=precision)
+def join() -> Accelerator:
+    """The place of this process among the others, and its device."""
+    return Accelerator(mixed_precision="no")  # `arithmetic` sees to that
+
+
+def arithmetic(device: torch.device, precision: str) -> torch.autocast:
+    """What forwards compute in: 'bf16' where that is safe, or 'no', float32 throughout."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def spread(
-    accelerator: Accelerator, objective: nn.Module, parallel: str, *,
+    accelerator: Accelerator, objective: nn.Module, parallel: str, precision: str, *,
     blocks: Sequence[str] = (), unused: bool = False,
 ) -> nn.Module:  # fmt: skip
     """The objective as it is called in training; its own parameters are sharded for 'fsdp'.
@@ -47,7 +52,7 @@ def spread(
             objective, find_unused_parameters=unused,
             device_ids=[accelerator.device] if accelerator.device.type == "cuda" else None,
         )  # fmt: skip
-    low = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    low = torch.bfloat16 if precision == "bf16" else None
     policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32)
     mesh = torch.distributed.init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     for module in reversed(list(objective.modules())):

@@ -242,7 +242,9 @@ class VlmRecipe:
         own = {name.removeprefix("model."): value for name, value in weights.items()}
         if self._settings.lora:
             own = merged(own, self._settings.lora.alpha / self._settings.lora.rank)
-        return self._model, own
+        # Sharded, what is tied has become two: the file keeps one, as the model's own does.
+        tied = getattr(self._model, "all_tied_weights_keys", {})
+        return self._model, {name: value for name, value in own.items() if name not in tied}
 
 
 def vision_of(model: PreTrainedModel) -> nn.Module:

@@ -24,7 +24,7 @@ from rt2_ros.training import checkpoint
 torch.set_num_threads(1)
 torch.compile = lambda module: module
 rt2_ros.training.tiny.build_processor = functools.cache(rt2_ros.training.tiny.build_processor)
-STAGES = (tiny_stage(steps=7, dense_weight=0.5, shares={"grey": 1.0, "talk": 0.5}),)
+STAGES = (tiny_stage(steps=7, dense_weight=0.5, shares={"colour": 1.0, "talk": 0.5}),)
 
 
 def run(folder):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_runs import (
     SOURCES,
-    Grey,
+    Colour,
     losses,
     tiny_config,
     tiny_run,
@@ -56,14 +56,14 @@ def test_a_short_run_writes_a_policy_with_its_record_and_takes_another_stage(tmp
     assert {"loss.png", "tensorboard", "log.jsonl"} <= {p.name for p in tmp_path.iterdir()}
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
     first = log(tmp_path)[0]
-    assert (first["share/grey"], first["expected/grey"]) == (1.0, 1.0)
+    assert (first["share/colour"], first["expected/colour"]) == (1.0, 1.0)
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     for name, tensor in run.recipe.objective.model.state_dict().items():
         assert torch.equal(model.state_dict()[name].cpu(), tensor.cpu()), name
     record = json.loads((checkpoint / "training.json").read_text())
     assert record["steps"] == run.place.step and record["split"] and record["revision"]
-    assert record["seed"] == 0 and record["mixture"] == {"act": {"grey": 1.0}}
-    assert record["statistics"] == {"grey": {"frames": 3}}
+    assert record["seed"] == 0 and record["mixture"] == {"act": {"colour": 1.0}}
+    assert record["statistics"] == {"colour": {"frames": 3}}
     policy = {k: v for k, v in record["policy"].items() if k != "type"}
     assert load_policy(str(checkpoint), **policy).action_space.frame == "panda_link0"
     # Started again with one more stage it keeps its weights and goes on.
@@ -101,7 +101,7 @@ def test_a_stage_ends_when_validation_no_longer_falls_and_its_best_is_kept(tmp_p
     ]  # fmt: skip
 
 
-class Torn(Grey):
+class Torn(Colour):
     """One sample in four cannot be read."""
 
     def __call__(self, random):
@@ -111,7 +111,7 @@ class Torn(Grey):
 
 
 def test_a_bad_sample_is_left_out_or_ends_the_run_as_configured(tmp_path):
-    sources = {**SOURCES, "grey": Torn()}
+    sources = {**SOURCES, "colour": Torn()}
     message = "file-000.mp4, frame 37: no picture could be decoded"
     run = tiny_run(tiny_config(tmp_path / "skip", on_bad_sample="skip"), sources)
     run.run()
@@ -141,7 +141,7 @@ def test_a_step_without_a_finite_loss_changes_nothing(tmp_path, monkeypatch, on_
         assert len(seen) == 6
         assert all(torch.equal(a, b) for a, b in zip(seen[2], seen[3], strict=True))
     else:
-        with pytest.raises(Stopped, match="step 2: the loss is nan.*grey [012]"):
+        with pytest.raises(Stopped, match="step 2: the loss is nan.*colour [012]"):
             run.run()
         assert len(seen) == 3
         state = torch.load(tmp_path / "checkpoint" / "state.pt", weights_only=True)
@@ -160,7 +160,7 @@ def test_gathered_batches_make_the_step_of_one_large_batch(tmp_path):
     run = vlm_run(vlm_config(tmp_path / "run", checkpoint))
     stage = vlm_stage(web_weight=0.5)
     random = np.random.default_rng(0)
-    frames = [SOURCES[name](random) for name in ("grey", "talk", "grey")]
+    frames = [SOURCES[name](random) for name in ("colour", "talk", "colour")]
     gradients = []
     for parts in ([frames], [frames[:1], frames[1:]]):
         for optimizer in run.optimizers:

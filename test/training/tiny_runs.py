@@ -17,19 +17,28 @@ from rt2_ros.training.vlm import VlmRecipe
 SIZES = TinySizes(hidden=96, vision_layers=1, text_layers=2)
 
 
-class Grey:
-    """Tells how bright the picture is, by a plan and by an action."""
+class Colour:
+    """Tells which colour the picture has, by a plan and by an action."""
 
     space = SPACE
     statistics = {"frames": 3}
+    words = ("red", "green", "blue")
+
+    @staticmethod
+    def image(which):
+        picture = np.zeros((192, 192, 3), np.uint8)
+        picture[..., which] = 255
+        return picture
+
+    @staticmethod
+    def bins(which):
+        return [0, 100 * which + 20, 31, 42, 53, 64, 75, 255]
 
     def __call__(self, random):
-        level = int(random.integers(0, 3))
-        image = np.full((192, 192, 3), 100 * level, np.uint8)
-        bins = [0, 100 * level + 20, 127, 127, 127, 127, 127, 255]
-        plan = ("black", "grey", "white")[level]
-        prompt = action_prompt("hold", [1, 2, 3, 4])
-        return Frame(image, (Query(prompt, answer_text(bins, plan), "robot"),), (), f"grey {level}")
+        which = int(random.integers(0, 3))
+        answer = answer_text(self.bins(which), self.words[which])
+        query = Query(action_prompt("hold", [1, 2, 3, 4]), answer, "robot")
+        return Frame(self.image(which), (query,), (), f"colour {which}")
 
 
 def talk(random):
@@ -49,12 +58,12 @@ def losses(folder):
     }
 
 
-SOURCES = {"grey": Grey(), "talk": talk}
-NAMES = {"grey": {"type": "test"}, "talk": {"type": "test"}}
+SOURCES = {"colour": Colour(), "talk": talk}
+NAMES = {"colour": {"type": "test"}, "talk": {"type": "test"}}
 
 
 def tiny_stage(**changes):
-    values = {"name": "act", "steps": 6, "shares": {"grey": 1.0}, "learning_rate": 2e-3,
+    values = {"name": "act", "steps": 6, "shares": {"colour": 1.0}, "learning_rate": 2e-3,
               "batch_size": 4, "dense_weight": 0.0, "sigma": (2.0, 2.0)}  # fmt: skip
     return TinyStage(**{**values, **changes})
 
@@ -71,7 +80,7 @@ def tiny_run(config, sources=SOURCES, **others):
 
 
 def vlm_stage(**changes):
-    values = {"name": "tune", "steps": 6, "shares": {"grey": 1.0, "talk": 1.0},
+    values = {"name": "tune", "steps": 6, "shares": {"colour": 1.0, "talk": 1.0},
               "learning_rate": 1e-3, "batch_size": 4}  # fmt: skip
     return Stage(**{**values, **changes})
 

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes learn what one does, by DDP and by FSDP, broken off and gone on with too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import losses, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
+
+TOGETHER = Path(__file__).with_name("together.py")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder of runs by two processes, and beside them `alone`, the same by one."""
+    folder = tmp_path_factory.mktemp("runs")
+    vlm_checkpoint(folder / "model")
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+        str(TOGETHER), str(folder),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    # One process with two batches to a step reads what two read, and does not forget to divide.
+    stages = (vlm_stage(steps=6, batch_size=2, accumulate=2),)
+    vlm_run(vlm_config(folder / "alone", folder / "model", stages=stages)).run()
+    return folder
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_does(runs, parallel):
+    together, alone = (
+        load_file(runs / name / "checkpoint" / "model.safetensors")
+        for name in (f"{parallel}/whole", "alone")
+    )
+    start = load_file(runs / "model" / "model.safetensors")
+    assert together.keys() == alone.keys() == start.keys()
+    moved = max(float((alone[name] - start[name]).abs().max()) for name in start)
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, atol=moved * 0.02, rtol=0)
+    # The gradient's norm, over all parts of all processes, is the same at every step.
+    for step, (_, norm) in losses(runs / "alone").items():
+        assert losses(runs / parallel / "whole")[step][1] == pytest.approx(norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_processes_go_on_as_if_they_had_not_been_stopped(runs, parallel):
+    whole, broken = (losses(runs / parallel / name) for name in ("whole", "broken"))
+    assert sorted(broken) == [1, 2, 3, 4, 5, 6]
+    assert broken == whole

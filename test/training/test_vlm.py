@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any Hugging Face model: rows are what a policy reads and may write; plan and action are learned;
+adapters, frozen towers, three vocabularies.
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tiny_runs import SOURCES, Colour, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
+from transformers import AutoModelForImageTextToText
+
+from rt2_ros.actions import Grammar, answer_text
+from rt2_ros.data.robot import SPACE
+from rt2_ros.data.samples import Frame, Query
+from rt2_ros.models.prepare import by_processor
+from rt2_ros.models.tiny import build_model, build_processor
+from rt2_ros.policies import Observation, load_policy
+from rt2_ros.training.data import keep_plans
+from rt2_ros.training.packing import IGNORED
+from rt2_ros.training.vlm import Rower, VlmObjective, merged
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
+BINS = [0, 1, 2, 3, 127, 127, 127, 255]
+ACT = Query("Q: what action should the robot take to hold? A:", answer_text(BINS, "key"), "robot")
+SHORT = Query("Q: where is it? A:", "131", "web")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return vlm_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_processor()
+
+
+@pytest.mark.parametrize("scheme", ["integers", "digits", "least_used"])
+def test_rows_are_the_prompt_of_a_policy_and_an_answer_that_its_grammar_allows(processor, scheme):
+    rower = Rower(processor, SPACE, vocabulary=scheme)
+    rows = rower([Frame(IMAGE, (ACT, SHORT), ())])
+    prompt = by_processor(processor, IMAGE, ACT.prompt)
+    length = prompt["input_ids"].shape[1]
+    assert torch.equal(rows.inputs["input_ids"][0, :length], prompt["input_ids"][0])
+    assert torch.equal(rows.inputs["pixel_values"][0], prompt["pixel_values"][0])
+    asked = rows.labels[0] != IGNORED
+    answer = rows.labels[0][asked]
+    # What is read after the prompt is the answer but for its end, each token one place later.
+    assert asked.nonzero()[0, 0] == length - 1
+    assert torch.equal(rows.inputs["input_ids"][0, length:], answer[:-1])
+    grammar = Grammar(rower.vocabulary, SPACE, plan="required")
+    assert grammar.accepts(answer.tolist())
+    parsed = grammar.read(answer.tolist())
+    assert parsed.bins.tolist() == BINS and parsed.plan == "key"
+    # Padding is neither seen nor asked for.
+    end = int(rows.inputs["attention_mask"][1].sum())
+    assert end < rows.labels.shape[1] and not rows.inputs["attention_mask"][1, end:].any()
+    assert (rows.labels[1, end:] == IGNORED).all()
+    # The prompt is read both ways, the answer from left to right (PaliGemma's types).
+    assert rows.inputs["token_type_ids"][0].tolist() == [0] * length + [1] * (len(answer) - 1)
+    assert rows.robot.tolist() == [True, False]
+
+
+def test_the_loss_is_that_of_the_model_itself_and_weighs_web_data(processor):
+    rower = Rower(processor, SPACE)
+    model = build_model(processor, hidden=96, vision_layers=1, text_layers=2)
+    objective = VlmObjective(model).eval()
+    rows = rower([Frame(IMAGE, (ACT, SHORT), ())])
+    with torch.no_grad():
+        logits = model(**rows.inputs).logits.log_softmax(-1)
+        told = rows.labels.clamp(min=0)[..., None]
+        each = -logits.gather(-1, told)[..., 0] * (rows.labels != IGNORED)
+        counts = (rows.labels != IGNORED).sum(1)
+        act, web = each.sum(1)
+        for web_weight in (1.0, 0.25, 0.0):
+            expected = (act + web_weight * web) / (counts[0] + web_weight * counts[1])
+            losses = objective(rows, web_weight=web_weight)
+            assert float(losses.total) == pytest.approx(float(expected), rel=1e-4)
+        assert losses.figures["robot"] == pytest.approx(float(act / counts[0]), rel=1e-4)
+
+
+def test_what_cannot_be_trained_on_is_refused(processor):
+    rower = Rower(processor, SPACE)
+    broken = dataclasses.replace(ACT, answer="0 1 2 3")
+    with pytest.raises(ValueError, match="'0 1 2 3': .*4 integers"):
+        rower([Frame(IMAGE, (broken,), ())])
+    with pytest.raises(ValueError, match="no picture"):
+        rower([Frame(None, (ACT,), ())])
+    with pytest.raises(ValueError, match="given in part"):
+        rower([Frame(IMAGE, (dataclasses.replace(ACT, given="Plan: key"),), ())])
+
+
+def test_plan_and_action_are_both_learned(tmp_path, checkpoint):
+    """With plans on half of the answers the model acts rightly with a plan and without."""
+    stage = vlm_stage(
+        steps=120, shares={"colour": 1.0}, plan_share=0.5, learning_rate=2e-3, batch_size=6
+    )
+    config = vlm_config(tmp_path, checkpoint, stages=(stage,), log_every=20, precision="bf16")
+    folder = vlm_run(config).run()
+    record = json.loads((folder / "training.json").read_text())
+    assert record["policy"]["vocabulary"] == "integers"
+    planning = load_policy(str(folder), plan="required")
+    acting = load_policy(str(folder), plan="none")
+    state = np.array([0.5, 0.0, 0.2, 0.0])
+    for which, word in enumerate(Colour.words):
+        observation = Observation({"scene": Colour.image(which)}, "hold", state)
+        decision = planning.infer(observation)
+        assert decision.plan == word
+        assert decision.bins.tolist() == Colour.bins(which)
+        assert acting.infer(observation).bins.tolist() == Colour.bins(which)
+
+
+def test_plans_are_kept_on_the_share_that_is_asked_for():
+    random = np.random.default_rng(0)
+    frame = Frame(IMAGE, (ACT, SHORT) * 500, ())
+    kept = keep_plans(random, frame, 0.25)
+    plans = [query.answer.startswith("Plan: key. Action:") for query in kept.queries[::2]]
+    assert np.mean(plans) == pytest.approx(0.25, abs=0.05)
+    bare = {query.answer for query, plan in zip(kept.queries[::2], plans, strict=True) if not plan}
+    assert bare == {answer_text(BINS)}
+    assert all(query is SHORT for query in kept.queries[1::2])
+
+
+@pytest.mark.parametrize("freeze_vision", [False, True])
+def test_adapters_alone_are_trained_and_merged_in_what_is_written(
+    tmp_path, checkpoint, freeze_vision
+):
+    model = {"lora": {"rank": 2, "alpha": 8}, "freeze_vision": freeze_vision}
+    config = vlm_config(tmp_path, checkpoint, model=model, stages=(vlm_stage(steps=3),))
+    run = vlm_run(config)
+    trained = {n for n, p in run.recipe.objective.named_parameters() if p.requires_grad}
+    assert trained and all(".lora_" in name for name in trained)
+    assert any("vision" in name for name in trained) != freeze_vision
+    folder = run.run()
+    before = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
+    after = AutoModelForImageTextToText.from_pretrained(folder)
+    assert set(after.state_dict()) == set(before)
+    changed = {n for n, v in after.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed and all(n.endswith("_proj.weight") for n in changed)
+    assert any("vision" in name for name in changed) != freeze_vision
+    # Its answers are those of the model with its adapters beside it.
+    rows = run.recipe.pack([SOURCES["colour"](np.random.default_rng(0))])
+    with torch.no_grad():
+        run.recipe.objective.eval()
+        torch.testing.assert_close(
+            after.eval()(**rows.inputs).logits,
+            run.recipe.objective.model(**rows.inputs).logits, atol=1e-4, rtol=1e-4,
+        )  # fmt: skip
+
+
+def test_merging_is_what_peft_does(processor):
+    torch.manual_seed(0)
+    model = build_model(processor, hidden=96, vision_layers=1, text_layers=1)
+    adapted = get_peft_model(model, LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj"]))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    ours = merged({n: v.clone() for n, v in adapted.state_dict().items()}, 3.0)
+    theirs = adapted.merge_and_unload().state_dict()
+    assert set(ours) == set(theirs)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value)
+
+
+def test_a_frozen_vision_tower_stays(tmp_path, checkpoint):
+    stages = (vlm_stage(steps=2),)
+    config = vlm_config(tmp_path, checkpoint, model={"freeze_vision": True}, stages=stages)
+    folder = vlm_run(config).run()
+    before = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
+    after = AutoModelForImageTextToText.from_pretrained(folder).state_dict()
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) == ("vision_tower" in name), name
+
+
+def test_rare_tokens_that_got_a_meaning_are_written_down(tmp_path, checkpoint):
+    model = {"vocabulary": "least_used", "lora": {"rank": 2}, "embeddings": True}
+    config = vlm_config(tmp_path, checkpoint, model=model, stages=(vlm_stage(steps=1),))
+    folder = vlm_run(config).run()
+    policy = json.loads((folder / "training.json").read_text())["policy"]
+    assert len(policy["vocabulary_ids"]) == 256
+    del policy["type"]
+    decision = load_policy(str(folder), **policy).infer(
+        Observation({"scene": IMAGE}, "hold", np.array([0.5, 0.0, 0.2, 0.0]))
+    )
+    assert decision.action is not None
+    after = AutoModelForImageTextToText.from_pretrained(folder).state_dict()
+    before = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
+    name = "model.language_model.embed_tokens.weight"
+    assert not torch.equal(after[name], before[name])
+
+
+def test_adapters_for_layers_that_are_not_there_are_refused(tmp_path, checkpoint):
+    with pytest.raises(ValueError, match="no linear layer is called query_key_value"):
+        model = {"lora": {"targets": ["query_key_value"]}}
+        vlm_run(vlm_config(tmp_path, checkpoint, model=model), {"colour": Colour()})
