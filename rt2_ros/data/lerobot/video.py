@@ -28,6 +28,9 @@ from rt2_ros.data.faults import BadSample
 KEY_EVERY = 2  # pictures
 ENCODING = {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "bf": "0", "threads": "1"}
 OPEN_FILES = 16  # of a reader at once
+# Files that a parent process had open when it forked: to close them here would wait, for ever, for
+# threads that only the parent has.
+_INHERITED: list[Any] = []
 NEAR = 8  # pictures ahead of the last one that are decoded through rather than sought
 
 
@@ -81,12 +84,12 @@ class VideoWriter:
 class _OpenVideo:
     """One file, where it has been read to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, frame: int | None) -> None:
         self.container: Any = av.open(str(path))
         streams = self.container.streams.video
         if not streams:
             self.container.close()
-            raise BadSample(path, "holds no video")
+            raise BadSample(path, "holds no film", frame)
         self.stream = streams[0]
         self.stream.thread_type = "NONE"  # a data worker has one core
         self.stream.codec_context.thread_count = 1
@@ -142,9 +145,10 @@ class VideoReader:
         """
         path = Path(path)
         if self._owner != os.getpid():
+            _INHERITED.append(self._open)
             self._open, self._owner = OrderedDict(), os.getpid()
         try:
-            video = self._open.pop(path, None) or _OpenVideo(path)
+            video = self._open.pop(path, None) or _OpenVideo(path, frame)
             found = video.frame(seconds)
         except FileNotFoundError:
             raise BadSample(path, "no such file", frame) from None
