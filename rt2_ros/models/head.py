@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last step of a model, for the tokens that may come and for no others.
+
+    head = Head(model)
+    steps = head.choose(hidden, [(grammar.allowed(state), (0, -1))], smoothing)
+    steps[0].token      # the likeliest of them after sequence 0's last token
+
+Of PaliGemma's 257,000 rows 256 are multiplied where an integer comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rt2_ros.models.constrain import Smoothing, Step
+
+
+class Head:
+    """Chooses among the allowed tokens, by their rows of the output matrix alone.
+
+    Grammars hand out the same array for the same situation, so ids and rows are kept by it.
+    """
+
+    FEW = 16384  # more rows than that are not copied; the whole matrix is multiplied
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._linear = model.get_output_embeddings()
+        self._cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        self._kept: dict[int, tuple[np.ndarray, torch.Tensor, torch.Tensor | None]] = {}
+        self._certain: dict[int, Step] = {}
+
+    def certain(self, token: int) -> Step:
+        """A token that nothing was chosen from."""
+        if token not in self._certain:
+            device = self._linear.weight.device
+            alone = torch.tensor([token], device=device)
+            self._certain[token] = Step(token, alone, torch.ones(1, device=device))
+        return self._certain[token]
+
+    def choose(
+        self,
+        hidden: torch.Tensor,
+        places: Sequence[tuple[np.ndarray, tuple[int, int]]],
+        smoothing: Smoothing,
+    ) -> list[Step]:
+        """The likeliest allowed token at each place (row, column) of hidden (B, T, H).
+
+        Places that allow the same tokens are scored together.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, (allowed, _) in enumerate(places):
+            groups.setdefault(id(allowed), []).append(index)
+        steps: dict[int, Step] = {}
+        for group in groups.values():
+            rows, columns = zip(*(places[index][1] for index in group), strict=True)
+            ids, scores = self._scores(hidden[list(rows), list(columns)], places[group[0]][0])
+            probabilities = scores.float().softmax(-1)
+            best = ids[smoothing(ids, probabilities).argmax(-1)].tolist()
+            for index, token, each in zip(group, best, probabilities, strict=True):
+                steps[index] = Step(token, ids, each)
+        return [steps[index] for index in range(len(places))]
+
+    def _scores(
+        self, hidden: torch.Tensor, allowed: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The allowed tokens (n,) and their scores (P, n) from hidden states (P, H)."""
+        _, ids, rows = self._rows(allowed)
+        if rows is None:
+            scores = self._linear(hidden)[:, ids]
+        else:
+            bias = self._linear.bias
+            scores = torch.nn.functional.linear(hidden, rows, None if bias is None else bias[ids])
+        return ids, scores if self._cap is None else self._cap * torch.tanh(scores / self._cap)
+
+    def _rows(self, allowed: np.ndarray) -> tuple[np.ndarray, torch.Tensor, torch.Tensor | None]:
+        if id(allowed) not in self._kept:
+            weight = self._linear.weight
+            ids = torch.tensor(np.array(allowed), device=weight.device)
+            rows = weight[ids] if len(ids) <= self.FEW else None
+            self._kept[id(allowed)] = (allowed, ids, rows)  # `allowed` lives as long as its id
+        return self._kept[id(allowed)]
