@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small datasets whose pictures tell which frame they are of: frame i of episode e is grey 20e+5i."""
+"""Small datasets whose pictures tell which frame they are of: i of episode e is grey 20e + 5i."""
 
 import numpy as np
 import pytest

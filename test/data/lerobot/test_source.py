@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Episodes as samples: what an action means is said, and what does not fit is told, not clipped."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rt2_ros.actions import ActionSpace
+from rt2_ros.data.faults import BadSample
+from rt2_ros.data.lerobot import Episode, Episodes, EpisodeWriter
+from rt2_ros.data.lerobot.actions import ActionMeaning, space_of
+from rt2_ros.data.lerobot.source import LeRobotSource
+
+from .conftest import CAMERA, FEATURES, make_episode
+
+SPACE = ActionSpace(
+    name="test", frame="base", low=(0, -1, -1, -1, -1, -1, -1, 0), high=(1,) * 8,
+    state_low=(0, 0, 0, 0), state_high=(4, 4, 4, 4),
+)  # fmt: skip
+
+
+def save(folder, action, state=None, features=FEATURES, **options):
+    """One dataset of one episode for each (T, D) action."""
+    width = action[0].shape[1]
+    features = {**features, "action": {"dtype": "float32", "shape": [width], "names": None}}
+    if state is not None:
+        shape = [state[0].shape[1]]
+        features["observation.state"] = {"dtype": "float32", "shape": shape, "names": None}
+    with EpisodeWriter(folder, fps=4, features=features, robot_type="arm", **options) as writer:
+        for number, rows in enumerate(action):
+            base = make_episode(number, len(rows))
+            columns = {name: base.columns[name] for name in features} | {"action": rows}
+            if state is not None:
+                columns["observation.state"] = state[number]
+            writer.add(Episode(base.task, columns))
+    return folder
+
+
+def test_a_frame_becomes_picture_prompt_and_bins(write):
+    source = LeRobotSource(write([3, 2]), holdout=0, size=16, space=SPACE)
+    assert source.count == 5
+    frame = source.frame(1)
+    assert frame.image.shape == (16, 16, 3) and abs(frame.image.astype(int) - 5).max() <= 2
+    assert frame.things == () and not frame.labelled and frame.more == ()
+    (query,) = frame.queries
+    # State 1/16 of 0..4 is bin 4 (3.98); dx 1/64 of -1..1 is bin 129 (129.49); gripper 1.
+    assert query.prompt == (
+        "Q: what action should the robot take to pick up thing 0? State: 4 4 4 4. A:"
+    )
+    assert query.answer == "0 129 127 127 127 127 127 255" and query.kind == "robot"
+    assert source.frame(4).queries[0].answer == "1 129 127 127 127 127 127 255"  # next.done
+    assert frame.origin.endswith("data/chunk-000/file-000.parquet, episode 0, frame 1")
+
+
+def test_every_frame_is_drawn_and_the_generator_alone_says_which(write):
+    folder = write([3, 2])
+    one, two = (LeRobotSource(folder, holdout=0, space=SPACE) for _ in range(2))
+    a, b = np.random.default_rng(1), np.random.default_rng(1)
+    origins = [one(a).origin for _ in range(60)]
+    assert origins == [two(b).origin for _ in range(60)]
+    assert len(set(origins)) == 5
+
+
+def test_validation_is_by_episode_and_never_trained_on(write, tmp_path):
+    told = write([2, 2, 2, 2], folder=tmp_path / "told", validation=1)
+    untold = write([2, 2, 2, 2], folder=tmp_path / "untold")
+
+    def episodes(folder, split, **options):
+        source = LeRobotSource(folder, split=split, space=SPACE, **options)
+        return {source.locate(i)[0] for i in range(source.count)}
+
+    assert episodes(told, "train") == {1, 2, 3} and episodes(told, "val") == {0}
+    assert episodes(untold, "train", holdout=0.3) == {0, 1}
+    assert episodes(untold, "val", holdout=0.3) == {2, 3}
+    with pytest.raises(ValueError, match="no episode is in the split 'val'"):
+        episodes(untold, "val", holdout=0)
+
+
+def test_a_plan_begins_the_answer(tmp_path):
+    features = {**FEATURES, "plan": {"dtype": "string", "shape": [1], "names": None}}
+    with EpisodeWriter(tmp_path, fps=4, features=features, robot_type="panda") as writer:
+        episode = make_episode(0, 2)
+        plans = np.array([["key 38 109"], ["key 39 110"]], object)
+        writer.add(Episode(episode.task, {**episode.columns, "plan": plans}))
+    source = LeRobotSource(tmp_path, holdout=0, space=SPACE)
+    answer = "Plan: key 39 110. Action: 1 129 127 127 127 127 127 255"
+    assert source.frame(1).queries[0].answer == answer
+
+
+def test_an_action_outside_the_space_is_told_with_file_and_frame(tmp_path):
+    rows = np.zeros((3, 7))
+    rows[1, 2] = 1.01
+    rows[2, 0] = 1 + 1e-6  # rounding
+    source = LeRobotSource(save(tmp_path, [rows]), holdout=0, space=SPACE)
+    with pytest.raises(
+        BadSample, match=r"file-000.parquet, frame 1: action dz is 1.01 m, expected -1 to 1"
+    ):
+        source.frame(1)
+    assert source.frame(2).queries[0].answer.startswith("1 255 127")
+    clipping = LeRobotSource(tmp_path, holdout=0, space=SPACE, tolerance=0.01)
+    assert clipping.frame(1).queries[0].answer == "0 127 127 255 127 127 127 0"
+
+
+@pytest.mark.parametrize("gripper", [1.2, -0.1])
+def test_a_gripper_beyond_open_and_closed_is_never_clipped(tmp_path, gripper):
+    rows = np.zeros((2, 7))
+    rows[0, 6] = gripper
+    source = LeRobotSource(save(tmp_path, [rows]), holdout=0, space=SPACE, tolerance=10)
+    with pytest.raises(BadSample, match=f"frame 0: action gripper is {gripper}"):
+        source.frame(0)
+
+
+def test_a_number_that_is_none_is_told(tmp_path):
+    folder = save(tmp_path, [np.zeros((3, 7))])
+    import pyarrow.parquet as pq
+
+    path = folder / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    rows = table["action"].to_pylist()
+    rows[1][3] = float("nan")
+    place = table.column_names.index("action")
+    pq.write_table(table.set_column(place, "action", [rows]), path)
+    source = LeRobotSource(folder, holdout=0, space=SPACE, tolerance=np.inf)
+    with pytest.raises(BadSample, match=r"file-000.parquet, frame 1: action drx is nan rad"):
+        source.frame(1)
+    source.frame(2)
+
+
+def test_the_datasets_own_action_space_is_used(write):
+    folder = write([2])
+    SPACE.save(folder / "action_space.json")
+    assert LeRobotSource(folder, holdout=0).space == SPACE
+
+
+def test_a_frame_of_reference_is_never_guessed(write):
+    with pytest.raises(ValueError, match="action_space.json: no such file; expected it, or a `f"):
+        LeRobotSource(write([2]))
+
+
+def test_a_space_of_quantiles_is_that_of_the_statistics(tmp_path):
+    rows = np.zeros((200, 7))
+    rows[:, 0] = np.arange(200) / 100
+    folder = save(tmp_path, [rows])
+    found = Episodes(folder)
+    meaning = ActionMeaning()
+    space = space_of(found, meaning.steps(found), meaning=meaning, frame="base", state=(0, 2))
+    assert space.low[1] == pytest.approx(0.0199) and space.high[1] == pytest.approx(1.9701)
+    assert (space.low[2], space.high[2]) == (-0.001, 0.001)  # never moves, and says so
+    assert (space.low[7], space.high[7]) == (0.0, 1.0)
+    assert space.state_names == ("x", "z") and len(space.state_low) == 2
+    path = folder / "meta/stats.json"  # what it tells counts, not what could be computed
+    told = json.loads(path.read_text())
+    told["action"]["q99"][0] = 5.0
+    path.write_text(json.dumps(told))
+    found = Episodes(folder)
+    assert space_of(found, meaning.steps(found), meaning=meaning, frame="base").high[1] == 5.0
+    path.unlink()  # older datasets tell none
+    found = Episodes(folder)
+    space = space_of(found, meaning.steps(found), meaning=meaning, frame="base")
+    assert space.high[1] == pytest.approx(1.9701)
+    source = LeRobotSource(folder, holdout=0, frame="base")
+    assert source.frame(199).queries[0].answer.split()[1] == "255"  # beyond 99 %: the nearer end
+
+
+def test_poses_become_steps_from_where_the_hand_was(tmp_path):
+    half = np.pi / 2
+    state = np.array([[0.5, 0, 0.2, np.pi, 0, 0], [0.5, 0, 0.2, 0, 0, half], [0, 0, 0, 0, 0, 3.0]])
+    # The same pose, further along x; a quarter turn about the base's x; the short way round.
+    target = np.array([
+        [0.6, 0, 0.2, np.pi, 0, 0, 0.08],
+        [0.5, 0, 0.2, *turned(half), 0.0],
+        [0, 0, 0, 0, 0, -3.0, 0.04],
+    ])  # fmt: skip
+    folder = save(tmp_path, [target], [state])
+    meaning = ActionMeaning("absolute_ee", gripper=(0.08, 0.0))
+    steps = meaning.steps(Episodes(folder))
+    expected = [
+        [0, 0.1, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, half, 0, 0, 1],
+        [1, 0, 0, 0, 0, 0, 2 * np.pi - 6.0, 0.5],
+    ]
+    np.testing.assert_allclose(steps, expected, atol=2e-6)
+
+
+def turned(half):
+    """A quarter turn about z, then one about the base's x, as a rotation vector."""
+    import pinocchio as pin
+
+    return pin.log3(pin.exp3(np.array([half, 0, 0])) @ pin.exp3(np.array([0, 0, half])))
+
+
+def test_columns_in_another_order_and_a_gripper_that_opens(tmp_path):
+    rows = np.array([[1.0, 9, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [-1.0, 9, 0, 0, 0, 0, 0, 0]])
+    features = {k: v for k, v in FEATURES.items() if k != "next.done"}
+    folder = save(tmp_path, [rows], features=features)
+    meaning = ActionMeaning(columns=(2, 3, 4, 5, 6, 7, 0), gripper=(1, -1))
+    steps = meaning.steps(Episodes(folder))
+    expected = [[0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0], [1, 0, 0, 0, 0, 0, 0, 1]]
+    np.testing.assert_allclose(steps, expected, atol=1e-6)  # the last one ends the episode
+    with pytest.raises(ValueError, match="action has 8 numbers, expected more than 8"):
+        ActionMeaning(columns=(2, 3, 4, 5, 6, 7, 8)).steps(Episodes(folder))
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"kind": "joint_position"}, "action is 'joint_position'; expected delta_ee or absolute"),
+        ({"columns": (0, 1)}, "columns is .*expected 7 numbers"),
+        ({"gripper": (1, 1)}, "expected open and closed to differ"),
+    ],
+)
+def test_a_meaning_that_is_none_is_refused_by_name(values, message):
+    with pytest.raises(ValueError, match=message):
+        ActionMeaning(**values)
+
+
+def test_two_robots_write_the_same_tokens_for_steps_of_their_own(tmp_path):
+    small, large = (
+        LeRobotSource(save(tmp_path / name, [np.full((100, 7), 0.0) + np.linspace(
+            -reach, reach, 100)[:, None] * [1, 1, 1, 1, 1, 1, 0]]), holdout=0, frame=name)
+        for name, reach in (("a", 0.02), ("b", 0.2))
+    )  # fmt: skip
+    assert small.space.high[1] == pytest.approx(large.space.high[1] / 10, rel=1e-3)
+    assert small.frame(20).queries[0].answer == large.frame(20).queries[0].answer
+    assert small.statistics["action"]["max"][0] == pytest.approx(0.02)
+    assert small.space.frame == "a" and large.space.frame == "b"
+
+
+def test_further_cameras_come_along(tmp_path):
+    features = {**FEATURES, "observation.images.wrist": FEATURES[CAMERA]}
+    with EpisodeWriter(tmp_path, fps=4, features=features, robot_type="panda") as writer:
+        episode = make_episode(0, 2)
+        wrist = 200 - episode.columns[CAMERA]
+        columns = {**episode.columns, "observation.images.wrist": wrist}
+        writer.add(Episode(episode.task, columns))
+    source = LeRobotSource(tmp_path, holdout=0, space=SPACE, cameras=["wrist", "scene"])
+    frame = source.frame(1)
+    assert abs(frame.image.astype(int) - 195).max() <= 2
+    assert len(frame.more) == 1 and abs(frame.more[0].astype(int) - 5).max() <= 2
+    assert LeRobotSource(tmp_path, holdout=0, space=SPACE).frame(1).more == ()
