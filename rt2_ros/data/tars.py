@@ -24,7 +24,7 @@ from rt2_ros.data.rows import Row, decode
 PICTURES = ("jpg", "jpeg", "png", "webp", "bmp")
 CAPTIONS = ("txt", "caption")
 
-# The ending of a file, where it begins in the shard, and how long it is.
+# The last ending of a file, where it begins in the shard, and how long it is.
 _Member = tuple[str, int, int]
 
 
@@ -102,7 +102,7 @@ def _samples(shard: str) -> Iterator[list[_Member]]:
                     yield members
                     members = []
                 key = here
-                members.append((ending.lower(), info.offset_data, info.size))
+                members.append((ending.lower().rpartition(".")[2], info.offset_data, info.size))
     except FileNotFoundError:
         raise FileNotFoundError(f"{shard}: no such file") from None
     except tarfile.TarError as error:
