@@ -10,14 +10,15 @@ A mirror image is a demonstration of the mirrored robot, which nobody has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rt2_ros.data.samples import Frame
+from rt2_ros.actions.prompts import ACTION
+from rt2_ros.data.samples import Frame, Query, Thing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +47,17 @@ class Augmentation:
         """The frame with another picture; ValueError for a crop of one that speaks of places."""
         if frame.image is None:
             return frame
-        if self.crop and frame.things:
+        if self.crop and (frame.things or any(_tells_places(query) for query in frame.queries)):
             raise ValueError(
                 "augment: crop would move things whose places in the picture the answers tell; "
                 "expected crop 0 for this source"
             )
-        image = frame.image
+        more = tuple(self._vary(random, frame, image) for image in frame.more)
+        return replace(frame, image=self._vary(random, frame, frame.image), more=more)
+
+    def _vary(
+        self, random: np.random.Generator, frame: Frame, image: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
         if self.crop:
             image = _crop(random, image, self.crop)
         if self.colour:
@@ -59,8 +65,8 @@ class Augmentation:
         if self.blur and (sigma := random.uniform(0, self.blur)) > 0.2:
             image = cv2.GaussianBlur(image, (0, 0), sigma).astype(np.uint8)
         if self.noise:
-            image = _noise(random, replace(frame, image=image), self.noise)
-        return replace(frame, image=image)
+            image = _noise(random, image, frame.things, self.noise)
+        return image
 
 
 class Augmented:
@@ -103,12 +109,19 @@ def _recolour(
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def _noise(random: np.random.Generator, frame: Frame, most: float) -> NDArray[np.uint8]:
-    assert frame.image is not None
-    noise = random.normal(0, random.uniform(0, most), frame.image.shape).astype(np.float32)
-    if frame.things:
-        covered = np.zeros(frame.image.shape[:2], np.uint8)
-        for thing in frame.things:
+def _noise(
+    random: np.random.Generator, image: NDArray[np.uint8], things: Sequence[Thing], most: float
+) -> NDArray[np.uint8]:
+    noise = random.normal(0, random.uniform(0, most), image.shape).astype(np.float32)
+    if things:
+        covered = np.zeros(image.shape[:2], np.uint8)
+        for thing in things:
             cv2.fillConvexPoly(covered, np.round(thing.outline).astype(np.int32), 1)
         noise[covered == 1] = 0
-    return np.clip(frame.image + noise, 0, 255).astype(np.uint8)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def _tells_places(query: Query) -> bool:
+    """Whether a plan has numbers: where in the picture a thing is seen."""
+    plan, marker, _ = query.answer.partition(ACTION)
+    return bool(marker) and any(letter.isdigit() for letter in plan)

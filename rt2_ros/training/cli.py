@@ -68,7 +68,7 @@ def _rt2(args: argparse.Namespace) -> Run:
         from rt2_ros.training.tiny import TinyRecipe
 
         assert isinstance(config, TinyConfig)
-        recipe, space = TinyRecipe(config, sources), main_space(sources)
+        recipe, space = TinyRecipe(config, sources), main_space(sources, config.space)
     run = Run(config, recipe, sources, space, held_out)
     if any(settings.get("type") == "robot" for settings in config.sources.values()):
         # Measured with a simulator of its own, and without pictures: this process must stay free of

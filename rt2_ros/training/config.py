@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 import yaml
 
+from rt2_ros.data.mixture import Mixing
 from rt2_ros.paths import config_path
 from rt2_ros.training.augment import Augmentation
 
@@ -30,7 +31,7 @@ class Stage:
     minutes or steps: how long it lasts. By minutes the learning rate follows elapsed time, so a
         slower machine sees fewer pictures, not another schedule; only by steps is a run that was
         stopped and went on the very same as one that was not.
-    shares: source name -> weight of its pictures.
+    shares: source name -> weight of its pictures; mixing: how weights become probabilities.
     batch_size: pictures in one forward of one process; a step has accumulate * processes of them.
     web_weight: lambda in L_action + lambda * L_web.
     plan_share: of robot questions whose answer has a plan, those that keep it.
@@ -45,10 +46,15 @@ class Stage:
     accumulate: int = 1
     web_weight: float = 1.0
     plan_share: float = 1.0
+    mixing: Mixing = Mixing()
     warmup: float = 0.02  # share of the stage
     floor: float = 0.05  # of the learning rate, at the end
 
     def __post_init__(self) -> None:
+        if isinstance(self.mixing, dict):
+            object.__setattr__(
+                self, "mixing", build(Mixing, self.mixing, f"stage {self.name}: mixing")
+            )
         for name in ("learning_rate", "batch_size", "accumulate"):
             if not getattr(self, name) > 0:
                 raise self._wrong(name, "> 0")
@@ -118,6 +124,7 @@ class TrainingConfig:
 
     sources: name -> {type: ..., ...}, see `rt2_ros.training.sources`.
     augment: source name -> how its pictures are varied.
+    space: name of the source whose action space the checkpoint speaks; None: the only robot one.
     precision: bf16 computes in bfloat16 where that is safe; weights are float32 either way.
     parallel: how several processes share a model, ddp (each has all of it) or fsdp (a part each).
     on_bad_sample, on_bad_step: whether a sample that cannot be read, and a step whose loss or
@@ -134,6 +141,7 @@ class TrainingConfig:
     seed: int = 0
     workers: int = 1
     augment: dict[str, Augmentation] = field(default_factory=dict)
+    space: str | None = None
     validation: Validation | None = None
     precision: str = "bf16"
     parallel: str = "ddp"
@@ -261,13 +269,9 @@ class VlmSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class VlmConfig(TrainingConfig):
-    """Any Hugging Face image-text-to-text model: `type: vlm`.
-
-    space: name of the source whose action space the checkpoint speaks; None: the only robot one.
-    """
+    """Any Hugging Face image-text-to-text model: `type: vlm`."""
 
     model: VlmSettings = field(metadata={"settings": VlmSettings})
-    space: str | None = None
     weight_decay: float = 0.01
 
 

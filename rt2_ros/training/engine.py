@@ -177,7 +177,7 @@ class Run:
         sources = self._held_out if held_out else self.sources
         assert sources is not None
         return Mixture(
-            sources, stage.shares, self.recipe.pack,
+            sources, stage.mixing.shares(stage.shares, sources), self.recipe.pack,
             batch_size=stage.batch_size, seed=self.config.seed, stage=place.stage,
             process=gang.process_index, processes=gang.num_processes,
             plan_share=stage.plan_share, skip=self.config.on_bad_sample == "skip",

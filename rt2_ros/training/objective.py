@@ -164,8 +164,11 @@ class Objective(nn.Module):
         self, features: torch.Tensor, embedding: torch.Tensor, batch: Batch, sigma: float
     ) -> tuple[torch.Tensor, float]:
         shown = batch.patch_uv[..., 0] != IGNORED
+        labelled = batch.patch_words[..., 0] != IGNORED
         # Every patch with a thing, and one in eight without.
-        kept = shown | (torch.rand(shown.shape, device=shown.device) < 0.125)
+        kept = shown | (labelled & (torch.rand(shown.shape, device=shown.device) < 0.125))
+        if not shown.any():  # of pictures of which nobody said what is where
+            return features.sum() * 0.0, 0.0
         picked = features[kept].float()
         picked = picked * torch.rsqrt(picked.pow(2).mean(-1, keepdim=True) + 1e-6)
         log_p = (picked @ embedding.float().T).log_softmax(-1)

@@ -139,6 +139,9 @@ class Packer:
         """What each patch shows: the thing's number, its words, its centre."""
         grid = self.grid
         assert frame.image is not None
+        if not frame.labelled:
+            unknown = torch.full((grid * grid, 8), IGNORED)
+            return unknown[:, 0], unknown, unknown[:, :2]
         owner = patch_owners(frame.things, grid, frame.image.shape[0])
         words = torch.full((grid * grid, 8), IGNORED)
         uv = torch.full((grid * grid, 2), IGNORED)

@@ -4,6 +4,7 @@
     sources:
       web:   {type: web, queries: 14, robot_names_share: 0.8}    # the built-in web set
       robot: {type: robot, queries: 3}                           # demonstrations in the simulator
+      mine:  {type: lerobot, path: data/mine}                    # recorded; see rt2_ros.data.files
 
 Each is a callable that draws one frame from a random generator. It may have `space`, the action
 space that its answers speak, and `statistics`, what is kept with a checkpoint about its data.
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rt2_ros.actions import ActionSpace
+from rt2_ros.data.files import FILES
 from rt2_ros.data.robot import RobotSource
 from rt2_ros.data.samples import Frame
 from rt2_ros.data.split import robot_pictographs, web_pictographs
@@ -60,10 +62,13 @@ def build(
     for name, given in settings.items():
         values = dict(given)
         kind = values.pop("type", None)
-        if kind not in MADE:
-            raise ValueError(f"source {name}: type is {kind!r}; expected {', '.join(MADE)}")
+        if kind not in MADE and kind not in FILES:
+            known = ", ".join([*MADE, *FILES])
+            raise ValueError(f"source {name}: type is {kind!r}; expected {known}")
         try:
-            source = MADE[kind](**values)
+            source: Source = (
+                MADE[kind](**values) if kind in MADE else FILES[kind](**values, held_out=held_out)
+            )
         except TypeError as error:
             raise ValueError(f"source {name}: {error}") from error
         sources[name] = (

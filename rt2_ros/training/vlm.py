@@ -97,6 +97,11 @@ class Rower:
         for frame in frames:
             if frame.image is None:
                 raise ValueError("a frame has no picture; this model's questions need one")
+            if frame.more:
+                raise ValueError(
+                    f"a frame has {1 + len(frame.more)} pictures; this model is asked about one: "
+                    "expected one camera"
+                )
             if any(query.given for query in frame.queries):
                 raise ValueError("an answer is given in part; this model is asked for all of it")
             size = frame.image.shape[0]

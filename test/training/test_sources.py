@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources by their names in a configuration, batches by their numbers, pictures varied."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from tiny_runs import SOURCES, Colour, vlm_stage
+
+from rt2_ros.data.faults import BadSample
+from rt2_ros.data.samples import Frame, Query, Thing
+from rt2_ros.training.augment import Augmentation, Augmented
+from rt2_ros.training.config import Stage, build
+from rt2_ros.training.data import HELD_OUT, MOST_BAD, Mixture
+from rt2_ros.training.sources import build as build_sources
+from rt2_ros.training.sources import main_space, statistics
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
+WHERE = Query("Q: where is it? A:", "64 75", "web")
+
+
+def levels(frames):
+    return [frame.origin or int(frame.image[0, 0, 0]) for frame in frames]
+
+
+def mixture(**changes):
+    values = {"batch_size": 3, "seed": 0, **changes}
+    sources = values.pop("sources", SOURCES)
+    return Mixture(sources, {name: 1 for name in sources}, levels, **values)
+
+
+def test_a_mixture_draws_its_shares():
+    seen = []
+    mixed = Mixture(SOURCES, {"colour": 3, "talk": 1}, levels, batch_size=100, seed=0)
+    for number in range(20):
+        seen += mixed.draw(number).sources
+    assert seen.count("colour") / 2000 == pytest.approx(0.75, abs=0.03)
+    with pytest.raises(ValueError, match="unknown source 'c'"):
+        Mixture(SOURCES, {"c": 1}, levels, batch_size=1, seed=0)
+
+
+def test_batches_go_by_number_whoever_draws_them():
+    alone = iter(mixture())
+    batches = [next(alone).batch for _ in range(8)]
+    assert batches[0] != batches[1]
+    # One that goes on from the fourth, and two processes of which each draws every second.
+    later, even, odd = (
+        iter(mixture(**of))
+        for of in ({"start": 4}, {"processes": 2}, {"process": 1, "processes": 2})
+    )
+    assert [next(later).batch for _ in range(4)] == batches[4:]
+    assert [next(even).batch for _ in range(4)] == batches[::2]
+    assert [next(odd).batch for _ in range(4)] == batches[1::2]
+    # Other numbers of another seed, another stage, and for validation.
+    for other in ({"seed": 1}, {"stage": 1}, {"use": HELD_OUT}):
+        assert next(iter(mixture(**other))).batch != batches[0]
+
+
+def test_a_source_with_nothing_but_bad_samples_ends_the_run():
+    calls = []
+
+    def bad(random):
+        calls.append(1)
+        raise BadSample("a.mp4", "torn", frame=len(calls))
+
+    drawn = mixture(sources={"bad": bad}, skip=True).draw(0)
+    assert drawn.batch is None and len(calls) == MOST_BAD
+    assert drawn.stopped == f"{MOST_BAD} bad samples in a row; the last: a.mp4, frame 100: torn"
+    stopped = list(mixture(sources={"bad": bad}))  # not one more batch after it
+    assert [drawn.stopped for drawn in stopped] == ["a.mp4, frame 101: torn"]
+
+
+def test_files_are_sources_with_rows_kept_out(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), IMAGE)
+    rows = [{"image": "a.png", "question": f"number {i}?", "answer": str(i)} for i in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"vqa": {"type": "jsonl", "path": str(tmp_path / "rows.jsonl"), "holdout": 0.1}}
+
+    def answers(held_out):
+        random = np.random.default_rng(0)
+        source = build_sources(settings, {"vqa": Augmentation(noise=9)}, held_out)["vqa"]
+        frames = [source(random) for _ in range(200)]
+        varied = any(not np.array_equal(f.image, frames[0].image) for f in frames)
+        return {query.answer for frame in frames for query in frame.queries}, varied
+
+    assert answers(held_out=False) == ({str(i) for i in range(18)}, True)
+    assert answers(held_out=True) == ({"18", "19"}, False)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"type": "video"}, "source a: type is 'video'; expected web, robot, lerobot"),
+        ({"type": "web", "pictures": 3}, "source a: .*pictures"),
+    ],
+)
+def test_an_unknown_source_is_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_sources({"a": settings}, {})
+
+
+def test_a_checkpoint_speaks_one_action_space_that_is_named_where_there_are_several():
+    assert main_space(SOURCES) is Colour.space
+    other = Colour()
+    other.space = replace(Colour.space, name="other")
+    both = {**SOURCES, "other": other}
+    assert main_space(both, "other") is other.space
+    with pytest.raises(ValueError, match="space is None; expected .*'colour', 'other'"):
+        main_space(both)
+    assert statistics(both) == {"colour": {"frames": 3}, "other": {"frames": 3}}
+
+
+def test_shares_of_a_stage_can_be_mixed_to_a_robot_share():
+    values = {"name": "a", "steps": 1, "learning_rate": 1, "shares": {"colour": 1, "talk": 7}}
+    stage = build(Stage, {**values, "mixing": {"robot_share": "palm-e"}}, "file")
+    assert stage.mixing.shares(stage.shares, SOURCES) == pytest.approx(
+        {"colour": 0.66, "talk": 0.34}
+    )
+    with pytest.raises(ValueError, match="stage a: mixing: unknown key 'robots'"):
+        build(Stage, {**values, "mixing": {"robots": 1}}, "file")
+    assert vlm_stage().mixing.shares({"talk": 2.0}, SOURCES) == {"talk": 1.0}
+
+
+def test_pictures_are_varied_and_never_mirrored():
+    ramp = np.broadcast_to(np.arange(192, dtype=np.uint8)[None, :, None], (192, 192, 3)).copy()
+    frame = Frame(ramp, (Query("Q: ? A:", "yes", "web"),), ())
+    source = Augmented(
+        lambda random: frame, Augmentation(crop=0.2, colour=0.3, blur=2.0, noise=4.0)
+    )
+    pictures = [source(np.random.default_rng(seed)).image for seed in range(20)]
+    assert len({picture.tobytes() for picture in pictures}) == 20
+    for picture in pictures:
+        assert picture.shape == ramp.shape and picture.dtype == np.uint8
+        columns = picture.mean((0, 2))
+        assert columns[150] > columns[40] + 20  # left is left
+    same = source(np.random.default_rng(3))
+    assert np.array_equal(same.image, pictures[3]) and same.queries == frame.queries
+
+
+def test_noise_leaves_alone_what_is_asked_for():
+    outline = np.array([[32, 48], [64, 48], [64, 64], [32, 64]], np.float32)
+    frame = Frame(IMAGE, (WHERE,), (Thing("key", 64, 75, outline),))
+    varied = Augmentation(noise=60)(np.random.default_rng(0), frame).image
+    assert np.array_equal(varied[48:65, 32:65], IMAGE[48:65, 32:65])
+    assert not np.array_equal(varied[:32], IMAGE[:32])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(IMAGE, (WHERE,), (Thing("key", 64, 75, np.zeros((4, 2), np.float32)),)),
+        Frame(IMAGE, (Query("Q: ? A:", "Plan: key 64 75. Action: 0 1", "robot"),), ()),
+    ],
+)
+def test_a_crop_that_would_make_answers_wrong_is_refused(frame):
+    with pytest.raises(ValueError, match="crop would move things"):
+        Augmentation(crop=0.1)(np.random.default_rng(0), frame)
+
+
+def test_an_augmentation_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="crop is 0.9; expected 0 to 0.5"):
+        Augmentation(crop=0.9)
