@@ -186,9 +186,8 @@ def flood(bench: Bench) -> None:
     while (now := time.monotonic()) < end:
         while count < (now - began) * FLOOD_HZ:
             count += 1
-            newest = bench.rig.last_delta
-            (msg,) = delta(put(y=0.1 if count % 2 else -0.1))(newest)
-            msg.step = newest.step + count
+            (msg,) = delta(put(y=0.1 if count % 2 else -0.1))(bench.rig.last_delta)
+            msg.step += count
             bench.rig.say("deltas", msg)
         time.sleep(0.001)
     bench.note(f"{count} deltas in {FLOOD_S:g} s")

@@ -47,7 +47,8 @@ class Bench:
     """The running graph, with the means to break it; one fault after another."""
 
     def __init__(self, rig: FaultRig, processes: Processes, judge: Judge, seed: int) -> None:
-        self.rig, self._processes, self._judge = rig, processes, judge
+        self.rig: FaultRig = rig
+        self._processes, self._judge = processes, judge
         self._rng = np.random.default_rng(seed)
         self._said = 0
         self._outcome = Outcome(FAULTS[0])

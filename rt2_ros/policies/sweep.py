@@ -42,8 +42,9 @@ class SweepPolicy:
     def from_config(cls, name: str, config: dict[str, Any]) -> SweepPolicy:
         """Keys: frame (of the delta), image_size (px), reach and step (m); errors name the key."""
         rest = {key: value for key, value in config.items() if key not in ("reach", "step")}
-        sizes = {key: float(config[key]) for key in ("reach", "step") if key in config}
-        return cls(name, *default_space(name, rest), **sizes)
+        space, size = default_space(name, rest)
+        reach, step = float(config.get("reach", REACH)), float(config.get("step", STEP))
+        return cls(name, space, size, reach, step)
 
     def infer(self, observation: Observation) -> Decision:
         """One step; an invalid decision where the hand's place is not known."""
