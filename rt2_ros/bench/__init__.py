@@ -9,6 +9,7 @@ BENCHES = {
     "faults": ("rt2_ros.bench.faults", "what the arm does when things break"),
     "policy": ("rt2_ros.bench.policy", "a decision's time, against generate and the machine"),
     "loop": ("rt2_ros.bench.loop", "latency, rates and load of the running graph"),
+    "train": ("rt2_ros.bench.train", "training's speed against a plain Hugging Face Trainer"),
     "eval": ("rt2_ros.bench.evaluation", "the evaluation's runner against one table in a loop"),
     "control": ("rt2_ros.bench.control", "hostile deltas, and how the arm follows"),
 }

@@ -36,15 +36,13 @@ MOST_BAD = 100  # bad samples in a row after which a source is given up, skippin
 class Drawn:
     """A batch and where it came from.
 
-    sources, origins: of each picture; queries: how many questions; left_out: what was wrong with
-    samples that were skipped. stopped: what is wrong with the one that ends the run; then batch is
-    None.
+    sources, origins: of each picture; left_out: what was wrong with samples that were skipped.
+    stopped: what is wrong with the one that ends the run; then batch is None.
     """
 
     batch: Any
     sources: tuple[str, ...]
     origins: tuple[str, ...]
-    queries: int = 0
     left_out: tuple[str, ...] = ()
     stopped: str = ""
 
@@ -111,9 +109,8 @@ class Mixture(IterableDataset[Drawn]):
             frames.append(keep_plans(random, frame, self._plan_share))
         names = tuple(self._names[pick] for pick in picks)
         return Drawn(
-            self._pack(frames), names, tuple(frame.origin for frame in frames),
-            sum(len(frame.queries) for frame in frames), tuple(left_out),
-        )  # fmt: skip
+            self._pack(frames), names, tuple(frame.origin for frame in frames), tuple(left_out)
+        )
 
 
 def keep_plans(random: np.random.Generator, frame: Frame, share: float) -> Frame:

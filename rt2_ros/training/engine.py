@@ -55,8 +55,8 @@ class Recipe(Protocol):
     def weight(self, batch: Any, stage: Any) -> float:
         """How much a batch counts among those of a step."""
 
-    def answer_tokens(self, batch: Any) -> int:
-        """How many tokens are asked for."""
+    def size(self, batch: Any) -> tuple[int, int]:
+        """How many questions a batch asks, and how many tokens of answers."""
 
     def record(self) -> dict[str, Any]:
         """What belongs to the model in training.json."""
@@ -161,7 +161,7 @@ class Run:
                 self.journal.step(
                     place.step, progress, rate, figures, drawn, waited,
                     time.monotonic() - begun,
-                    sum(self.recipe.answer_tokens(d.batch) for d in drawn),
+                    [self.recipe.size(d.batch) for d in drawn],
                 )  # fmt: skip
                 if place.step % config.log_every == 0:
                     self.journal.write(stage=stage.name, pictures=place.pictures)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ class Journal:
         self._seen: Counter[str] = Counter()
         self._seconds = self._waited = 0.0
         self._steps = 0
-        self._queries = self._tokens = self._left_out = 0
+        self._questions = self._tokens = self._left_out = 0
 
     def say(self, text: str) -> None:
         """A line on the terminal, from the main process."""
@@ -74,17 +75,20 @@ class Journal:
 
     def step(
         self, step: int, progress: float, rate: float, figures: Mapping[str, float],
-        drawn: Sequence[Drawn], waited: float, seconds: float, tokens: int,
+        drawn: Sequence[Drawn], waited: float, seconds: float, sizes: Sequence[tuple[int, int]],
     ) -> None:  # fmt: skip
-        """Take note of one step: waited for data, s; seconds in all; tokens asked for."""
+        """Take note of one step.
+
+        waited: for data, s; seconds: in all; sizes: questions and answer tokens of each batch.
+        """
         self._step, self._progress, self._rate = step, progress, rate
         for name, value in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] += 1
         for batch in drawn:
             self._seen.update(batch.sources)
-            self._queries += batch.queries
-        self._tokens += tokens
+        self._questions += sum(questions for questions, _ in sizes)
+        self._tokens += sum(tokens for _, tokens in sizes)
         self._steps += 1
         self._waited += waited
         self._seconds += seconds
@@ -94,13 +98,14 @@ class Journal:
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         seen = sum(self._seen.values())
         entry: dict[str, Any] = {
-            "step": self._step, "stage": stage, "pictures": pictures, "lr": self._rate,
+            "step": self._step, "stage": stage, "pictures": pictures,
+            "time": round(time.time(), 3), "lr": self._rate,
             **{name: round(value, 6) for name, value in means.items()},
             **{f"share/{name}": round(n / seen, 4) for name, n in self._seen.items()},
             **self._known,
             "seconds_per_step": round(self._seconds / self._steps, 4),
             "waited_share": round(self._waited / self._seconds, 4),
-            "queries_per_second": round(self._queries / self._seconds, 2),
+            "questions_per_second": round(self._questions / self._seconds, 2),
             "tokens_per_second": round(self._tokens / self._seconds, 1),
             "left_out": self._left_out,
             "memory_mb": round(psutil.Process().memory_info().rss / 2**20),

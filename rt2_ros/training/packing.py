@@ -44,9 +44,10 @@ class Batch:
     patch_uv: torch.Tensor  # int64 (N, P, 2): centre of what the patch shows, or IGNORED
 
     @property
-    def asked(self) -> int:
-        """How many tokens are to be written."""
-        return int((self.labels != IGNORED).sum())
+    def asked(self) -> tuple[int, int]:
+        """How many questions there are, and how many tokens are to be written."""
+        questions = int((self.segments.amax(1) + 1).sum()) if self.segments.shape[1] else 0
+        return questions, int((self.labels != IGNORED).sum())
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""

@@ -79,8 +79,8 @@ class TinyRecipe:
         """How much a batch counts among those of a step: packed, all are about as full."""
         return 1.0
 
-    def answer_tokens(self, batch: Batch) -> int:
-        """How many tokens are asked for."""
+    def size(self, batch: Batch) -> tuple[int, int]:
+        """How many questions a batch asks, and how many tokens of answers."""
         return batch.asked
 
     def record(self) -> dict[str, Any]:

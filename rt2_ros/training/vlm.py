@@ -225,9 +225,9 @@ class VlmRecipe:
         """How much a batch counts among those of a step: as much as its answer tokens do."""
         return float(batch.weights(stage.web_weight).sum())
 
-    def answer_tokens(self, batch: Rows) -> int:
-        """How many tokens are asked for."""
-        return int((batch.labels != IGNORED).sum())
+    def size(self, batch: Rows) -> tuple[int, int]:
+        """How many questions a batch asks, and how many tokens of answers."""
+        return len(batch.labels), int((batch.labels != IGNORED).sum())
 
     def record(self) -> dict[str, Any]:
         """What a policy must be told to read a checkpoint of this model."""

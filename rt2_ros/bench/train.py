@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2 bench train`: training's speed against a plain Hugging Face `Trainer` with the same model.
+
+Both see the same mixture of pictures and questions with the same number of workers, in bfloat16,
+and take turns, so that whatever else the machine does falls on both. The Trainer has one row for
+each question, as its examples have; the engine encodes a picture once and packs its questions
+behind it. What is counted is what is learned from: questions, and tokens of their answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch.utils.data import IterableDataset, get_worker_info
+from transformers import (
+    ProcessorMixin,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from rt2_ros.data.samples import Query
+from rt2_ros.models.tiny import build_model, build_processor
+from rt2_ros.provenance import machine
+from rt2_ros.training.config import TinyConfig, TinyStage
+from rt2_ros.training.data import Source
+from rt2_ros.training.engine import Run
+from rt2_ros.training.packing import IGNORED
+from rt2_ros.training.sources import build, main_space
+from rt2_ros.training.tiny import TinyRecipe
+
+WARM_UP = 10  # steps: compilation, workers, memory
+COUNTED = ("questions", "tokens")
+ROWS = 32  # questions in a Trainer's batch
+
+
+class QuestionRows(IterableDataset[dict[str, Any]]):
+    """The mixture as rows: one question with its picture each."""
+
+    def __init__(self, sources: Mapping[str, Source], shares: Mapping[str, float]) -> None:
+        self._sources = [sources[name] for name in shares]
+        self._shares = np.array(list(shares.values())) / sum(shares.values())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        random = np.random.default_rng(worker.id if worker else 0)
+        while True:
+            frame = self._sources[random.choice(len(self._sources), p=self._shares)](random)
+            for query in frame.queries:
+                yield {"image": frame.image, "query": query}
+
+
+class Collator:
+    """Rows to a batch as PaliGemma's processor makes it, labels included."""
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        self._processor = processor
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Tensors of one batch."""
+        queries: list[Query] = [row["query"] for row in rows]
+        return dict(
+            self._processor(
+                images=[row["image"] for row in rows],
+                text=[f"{self._processor.image_token}{query.prompt}" for query in queries],
+                suffix=[query.answer for query in queries], padding="longest", return_tensors="pt",
+            )
+        )  # fmt: skip
+
+
+class Clock(TrainerCallback):
+    """When each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+
+class CountingTrainer(Trainer):
+    """Counts tokens of answers as they are learned."""
+
+    tokens: list[int]
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model's own loss."""
+        self.tokens.append(int((inputs["labels"] != IGNORED).sum()))
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def by_trainer(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, float]:
+    """Questions and tokens per second of a plain Trainer."""
+    sources = build(config.sources, config.augment)
+    processor = build_processor()
+    model = build_model(processor, seed=config.seed, **dataclasses.asdict(config.model))
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = CountingTrainer(
+            model, data_collator=Collator(processor), callbacks=[clock],
+            train_dataset=QuestionRows(sources, stage.shares),
+            args=TrainingArguments(
+                folder, max_steps=WARM_UP + steps, per_device_train_batch_size=ROWS,
+                dataloader_num_workers=config.workers, bf16=True, report_to=[],
+                learning_rate=stage.learning_rate, save_strategy="no", logging_strategy="no",
+                disable_tqdm=True, remove_unused_columns=False,
+                use_cpu=not torch.cuda.is_available(),
+            ),
+        )  # fmt: skip
+        trainer.tokens = []
+        trainer.train()
+    seconds = clock.ends[-1] - clock.ends[WARM_UP - 1]
+    return {"questions": steps * ROWS / seconds, "tokens": sum(trainer.tokens[WARM_UP:]) / seconds}
+
+
+def by_engine(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, float]:
+    """The same of the engine, with the share of time that it waits for data."""
+    sources = build(config.sources, config.augment)
+    with tempfile.TemporaryDirectory() as folder:
+        stage = dataclasses.replace(stage, minutes=0.0, steps=WARM_UP + steps)
+        config = dataclasses.replace(config, out=folder, stages=(stage,), log_every=1)
+        Run(config, TinyRecipe(config, sources), sources, main_space(sources)).run()
+        lines = (Path(folder) / "log.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    seconds = entries[-1]["time"] - entries[WARM_UP - 1]["time"]
+    measured = entries[WARM_UP:]
+    spent = [entry["seconds_per_step"] for entry in measured]
+    sums = {
+        name: sum(entry[name] * s for entry, s in zip(measured, spent, strict=True))
+        for name in ("questions_per_second", "tokens_per_second", "waited_share")
+    }
+    return {
+        "questions": sums["questions_per_second"] / seconds,
+        "tokens": sums["tokens_per_second"] / seconds,
+        "waited_share": sums["waited_share"] / sum(spent),
+    }
+
+
+def apart(
+    function: Callable[[TinyConfig, TinyStage, int], dict[str, float]], *args: Any
+) -> dict[str, float]:
+    """Call it in a process of its own: each sets up its arithmetic for the whole process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_quiet) as pool:
+        return pool.submit(function, *args).result()
+
+
+def _quiet() -> None:
+    """Neither progress bars nor summaries between the bench's own lines."""
+    sys.stdout = Path(os.devnull).open("w")
+
+
+def measure(name: str, steps: int, repeats: int, workers: int | None) -> dict[str, Any]:
+    """Both in turns; medians, and the ratio of questions per second."""
+    config = TinyConfig.load(name)
+    if workers is not None:
+        config = dataclasses.replace(config, workers=workers)
+    stage = config.stages[-1]
+    assert isinstance(stage, TinyStage)
+    stage = dataclasses.replace(stage, state_rows=0)  # a Trainer's rows all have a picture
+    ways = {"trainer": by_trainer, "engine": by_engine}
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    for _ in track(range(repeats), "repeats"):
+        for way, function in ways.items():
+            found[way].append(apart(function, config, stage, steps))
+    middle = repeats // 2
+    rates = {
+        f"{way}_{what}_per_second": sorted(one[what] for one in found[way])[middle]
+        for way in ways
+        for what in COUNTED
+    }
+    ratios = {
+        what: sorted(
+            ours[what] / theirs[what]
+            for ours, theirs in zip(found["engine"], found["trainer"], strict=True)
+        )
+        for what in COUNTED
+    }
+    return {
+        "config": name, "machine": machine(), "steps": steps, "repeats": repeats,
+        "workers": config.workers, **rates,
+        "speedup_vs_trainer": ratios["questions"][middle],
+        "speedup_range": [ratios["questions"][0], ratios["questions"][-1]],
+        "tokens_speedup_vs_trainer": ratios["tokens"][middle],
+        "waited_share": sorted(one["waited_share"] for one in found["engine"])[middle],
+    }  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser("rt2 bench train", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="rt2-tiny", help="a configuration of type tiny")
+    parser.add_argument("--steps", type=int, default=60, help="of each way (default: 60)")
+    parser.add_argument("--repeats", type=int, default=3, help="(default: 3)")
+    parser.add_argument("--workers", type=int, help="(default: the configuration's)")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args(argv)
+    if args.steps < 1 or args.repeats < 1:
+        raise ValueError("--steps and --repeats: expected at least 1 each")
+    figures = measure(args.config, args.steps, args.repeats, args.workers)
+    table = Table("way", "questions per second", "answer tokens per second")
+    for way in ("trainer", "engine"):
+        table.add_row(way, *(f"{figures[f'{way}_{w}_per_second']:.1f}" for w in COUNTED))
+    console = Console()
+    console.print(table)
+    low, high = figures["speedup_range"]
+    console.print(
+        f"{figures['speedup_vs_trainer']:.2f} times the questions ({low:.2f} to {high:.2f}); "
+        f"{figures['waited_share']:.1%} of the engine's time waits for data"
+    )
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
