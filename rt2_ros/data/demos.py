@@ -187,7 +187,11 @@ def _plan(env: TabletopEnv, truth: TabletopState) -> str:
 def _episodes(
     seeds: Iterator[int], recording: Recording, processes: int
 ) -> Generator[tuple[int, Episode | None], None, None]:
-    """Seeds in order with their episodes, played ahead by several processes."""
+    """Seeds in order with their episodes, played ahead by several processes; by this one if 1."""
+    if processes == 1:
+        for seed in seeds:
+            yield seed, record_episode(seed, recording)
+        return
     context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         waiting: deque[tuple[int, Future[Episode | None]]] = deque()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded demonstrations: what physics calls a success, from training seeds and robot objects."""
+
+import numpy as np
+import pytest
+
+from rt2_ros.actions import ActionSpace, parse
+from rt2_ros.data import split
+from rt2_ros.data.demos import CAMERA, Recording, _next_seed, main, record_episode, scenario
+from rt2_ros.data.lerobot import Episodes
+from rt2_ros.data.lerobot.source import LeRobotSource
+from rt2_ros.data.robot import SPACE
+from rt2_ros.sim.tasks import parse_task
+
+SEED = split.TRAIN_SEEDS.start
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two episodes by the command in processes of their own, then a third one behind them."""
+    folder = tmp_path_factory.mktemp("demos") / "set"
+    for episodes, processes in (("2", "2"), ("3", "1")):
+        arguments = ["--episodes", episodes, "--validation", "1", "--size", "64"]
+        assert main(["--out", str(folder), "--processes", processes, *arguments]) == 0
+    return folder
+
+
+def test_the_command_goes_on_behind_the_last_seed(folder):
+    found = Episodes(folder, extra=("seed",))
+    assert len(found) == 3
+    seeds = found.extra["seed"]
+    assert seeds == sorted(set(seeds)) and seeds[0] >= SEED
+    assert _next_seed(folder, SEED) == seeds[-1] + 1
+    assert found.info.splits == {"train": "1:3", "val": "0:1"}
+    assert ActionSpace.load(folder) == SPACE
+    with pytest.raises(ValueError, match="begins with seed .* choose another folder"):
+        _next_seed(folder, SEED + 10_000)
+
+
+def test_recorded_episodes_are_the_experts_and_end_when_it_is_done(folder):
+    found = Episodes(folder)
+    for episode in range(len(found)):
+        steps = [found.read(episode, i) for i in range(int(found.lengths[episode]))]
+        done = [bool(step.values["next.done"][0]) for step in steps]
+        assert done == [False] * (len(done) - 1) + [True]
+        state = np.array([step.values["observation.state"] for step in steps])
+        action = np.array([step.values["action"] for step in steps])
+        # The hand went where the action said: it was along it, wherever that was far.
+        moved, asked = np.diff(state[:, :3], axis=0), action[:-1, :3]
+        far = np.linalg.norm(moved, axis=1) > 0.03
+        assert far.any() and ((moved * asked).sum(1)[far] > 0).all()
+        assert state[-1, 2] > 0.15 and 0.25 < state[-1, 3] < 0.6  # up, with a block in the hand
+        assert steps[0].images[CAMERA].shape == (64, 64, 3)
+        assert steps[0].images[CAMERA].std() > 10
+        task = parse_task(steps[0].task, split.object_name)
+        assert task.kind == "pick" and task.object in split.ROBOT_NAMES
+        assert steps[0].values["plan"][0].startswith(task.object)
+
+
+def test_a_recorded_frame_is_a_valid_answer(folder):
+    source = LeRobotSource(folder, size=64)
+    for index in range(source.count):
+        (query,) = source.frame(index).queries
+        parsed = parse(query.answer, SPACE)
+        assert parsed.action is not None, parsed.reason
+        name, u, v = parsed.plan.rsplit(" ", 2)
+        assert name in split.ROBOT_NAMES and 0 <= int(u) <= 255 and 0 <= int(v) <= 255
+
+
+def test_a_seed_is_one_episode_whenever_it_is_played(folder):
+    seed = Episodes(folder, extra=("seed",)).extra["seed"][1]
+    recording = Recording(size=64, validation=1)
+    record_episode(seed + 1, recording)
+    again = record_episode(seed, recording)
+    found = Episodes(folder)
+    assert again is not None and again.task == found.task(1, 0)
+    assert len(again) == found.lengths[1]
+    rows = slice(found.row(1, 0), found.row(1, 0) + len(again))
+    stored = found.column("observation.state")[rows]
+    np.testing.assert_allclose(again.columns["observation.state"], stored, atol=1e-4)
+
+
+def test_scenes_are_of_robot_objects_in_their_own_words():
+    kinds = set()
+    for seed in range(SEED, SEED + 40):
+        made = scenario(seed, ("pick", "near", "on"))
+        names = [placement.name for placement in made.layout]
+        assert set(names) <= set(split.ROBOT_NAMES)
+        assert {made.task.object, made.task.target} - {""} <= set(names)
+        assert parse_task(made.instruction, split.object_name) == made.task
+        kinds.add(made.task.kind)
+    assert kinds == {"pick", "near", "on"}
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"size": 63}, "size is 63; expected an even number"),
+        ({"seed": -1}, "seed is -1; expected 0"),
+        ({"tasks": ("fly",)}, "expected some of pick, near, on"),
+    ],
+)
+def test_a_recording_that_cannot_be_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Recording(**values)
