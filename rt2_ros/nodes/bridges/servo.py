@@ -36,6 +36,7 @@ SILENCE = 1.0  # s without a status, after which Servo is taken to be gone
 OLD_STATUS = 0.2  # s after a start in which a halt may still be the one before
 SWITCH_PATIENCE = 1.0  # s for an answer about the command type
 PULL = 4.0  # 1/s, how fast the tip is drawn to where the chunk has it
+STALL = 0.25  # s between two commands, after which this process stood still: it does not go on
 SETTLE, SETTLED = 0.5, 0.002  # s after its end for which that goes on; m, unless it is as near
 
 _SLOWER = (
@@ -74,6 +75,7 @@ class MoveItServoBridge(Bridge):
 
         self._chunk: Chunk | None = None
         self._chunk_time = self._begun = 0.0  # of the chunk, and of the motion it belongs to
+        self._stream_time = 0.0  # when it was looked at last
         self._pull = True
         self._farewells = 0
         self._end: Pose | None = None  # where the tip is to stay
@@ -99,6 +101,7 @@ class MoveItServoBridge(Bridge):
             if not command.brake:
                 self._ask_type(now)  # somebody may have driven Servo by joystick meanwhile
         self._chunk, self._chunk_time = command.chunk, now
+        self._stream_time = now
         self._pull = not command.brake
         self._stream()
 
@@ -136,6 +139,8 @@ class MoveItServoBridge(Bridge):
     def _take_status(self, msg: Any) -> None:
         now = time.monotonic()
         before, self._status = self._status, self._names.get(msg.code, f"status {msg.code}")
+        if now - self._status_time > SILENCE:  # it may be another one, without a command type
+            self._set = False
         self._status_time = now
         moving = self._chunk is not None and now - self._begun > OLD_STATUS
         if self._status in _SLOWER and self._status != before:
@@ -146,12 +151,9 @@ class MoveItServoBridge(Bridge):
             self._end_stream(None)
 
     def _choose_type(self) -> None:
-        """Ask for our command type until Servo has confirmed; again when it has been away."""
-        now = time.monotonic()
-        if now - self._status_time > SILENCE:
-            self._set = False
+        """Ask for our command type until Servo has confirmed."""
         if not self._set:
-            self._ask_type(now)
+            self._ask_type(time.monotonic())
 
     def _ask_type(self, now: float) -> None:
         waiting = now - self._asked < SWITCH_PATIENCE
@@ -172,8 +174,10 @@ class MoveItServoBridge(Bridge):
                 self._farewells -= 1
                 self._publish(np.zeros(6), self._end)
             return
-        past = time.monotonic() - self._chunk_time
-        if time.monotonic() - self._status_time > SILENCE or not self.node.active:
+        now = time.monotonic()
+        past, stalled = now - self._chunk_time, now - self._stream_time > STALL
+        self._stream_time = now
+        if stalled or now - self._status_time > SILENCE or not self.node.active:
             self._end_stream(None)
             return
         if past >= self._chunk.duration and not self._settling(past - self._chunk.duration):
