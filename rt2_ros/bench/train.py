@@ -40,7 +40,7 @@ from transformers import (
 from rt2_ros.data.samples import Query
 from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.provenance import machine
-from rt2_ros.training.config import TinyConfig, TinyStage
+from rt2_ros.training.config import TinyConfig, TinyStage, load
 from rt2_ros.training.data import Source
 from rt2_ros.training.engine import Run
 from rt2_ros.training.packing import IGNORED
@@ -172,7 +172,7 @@ def _quiet() -> None:
 
 def measure(name: str, steps: int, repeats: int, workers: int | None) -> dict[str, Any]:
     """Both in turns; medians, and the ratio of questions per second."""
-    config = TinyConfig.load(name)
+    config = load(name, TinyConfig)
     if workers is not None:
         config = dataclasses.replace(config, workers=workers)
     stage = config.stages[-1]

@@ -43,6 +43,7 @@ def save(
     if weights is None:
         model.save_pretrained(new)
     else:
+        assert isinstance(model, PreTrainedModel)
         model.save_pretrained(new, state_dict=dict(weights))
     if processor is not None:
         processor.save_pretrained(new)

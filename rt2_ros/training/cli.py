@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rt2_ros.training.config import TinyConfig, VlmConfig, load, read
+from rt2_ros.training.config import TinyConfig, TrainingConfig, VlmConfig, load, read
 
 if TYPE_CHECKING:  # both take seconds to import
     from rt2_ros.training.engine import Run
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
 
 def _rt2(args: argparse.Namespace) -> Run:
     """RT-2, on robot and web data: the default model, or any of the hub."""
-    config = load(args.config)
+    config: TrainingConfig = load(args.config)
     if args.out:
         config = dataclasses.replace(config, out=args.out)
     from rt2_ros.data.robot import RobotSource

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import yaml
 
@@ -77,6 +77,9 @@ class Stage:
         )
 
 
+StageType = type[Stage]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TinyStage(Stage):
     """A stage of the default model, which starts from nothing and needs aids.
@@ -131,7 +134,7 @@ class TrainingConfig:
         gradient is not finite, is left out (skip) or ends the run after a checkpoint (stop).
     """
 
-    stage_type: ClassVar[type[Stage]] = Stage
+    stage_type: ClassVar[StageType] = Stage
 
     name: str
     stages: tuple[Stage, ...]
@@ -166,32 +169,6 @@ class TrainingConfig:
             _known(stage.shares, self.sources, f"stage {stage.name}: shares")
         _known(self.augment, self.sources, "augment")
 
-    @classmethod
-    def load(cls: type[T], name_or_path: str) -> T:
-        """Read config/training/NAME.yaml or a file; ValueError names the key and what was
-        expected.
-        """
-        path, raw = read(name_or_path)
-        return cls.parse(path, raw)  # type: ignore[attr-defined]
-
-    @classmethod
-    def parse(cls: type[T], path: Path, raw: dict[str, Any]) -> T:
-        """The configuration that a file's mapping means."""
-        where = str(path)
-        values = {"name": path.stem, **raw}
-        kind = cls.stage_type  # type: ignore[attr-defined]
-        values["stages"] = tuple(build(kind, s, f"{where}: stage") for s in raw["stages"])
-        if raw.get("validation") is not None:
-            values["validation"] = build(Validation, raw["validation"], f"{where}: validation")
-        values["augment"] = {
-            name: build(Augmentation, settings, f"{where}: augment: {name}")
-            for name, settings in (raw.get("augment") or {}).items()
-        }
-        if "model" in raw:
-            settings = next(f for f in fields(cls) if f.name == "model").metadata["settings"]  # type: ignore[arg-type]
-            values["model"] = build(settings, raw["model"], f"{where}: model")
-        return build(cls, values, where)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TinySizes:
@@ -206,7 +183,7 @@ class TinySizes:
 class TinyConfig(TrainingConfig):
     """The default model from nothing: `type: tiny`."""
 
-    stage_type: ClassVar[type[Stage]] = TinyStage
+    stage_type: ClassVar[StageType] = TinyStage
 
     model: TinySizes = field(default=TinySizes(), metadata={"settings": TinySizes})
 
@@ -221,7 +198,7 @@ class Lora:
     """Low-rank adapters (arXiv 2106.09685) beside the linear layers that are named `targets`."""
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: int = 32
     dropout: float = 0.0
     targets: tuple[str, ...] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
@@ -275,16 +252,41 @@ class VlmConfig(TrainingConfig):
     weight_decay: float = 0.01
 
 
+C = TypeVar("C", bound=TrainingConfig)
 TYPES: dict[str, type[TrainingConfig]] = {"tiny": TinyConfig, "vlm": VlmConfig}
 
 
-def load(name_or_path: str) -> TrainingConfig:
-    """Read a configuration of any type but RT-1's, which `rt2_ros.training.rt1` reads."""
+def load(name_or_path: str, kind: type[C] | None = None) -> C:
+    """Read config/training/NAME.yaml or a file, of any type but RT-1's (`rt2_ros.training.rt1`).
+
+    kind: the one that it must be. ValueError names the key and what was expected.
+    """
     path, raw = read(name_or_path)
-    kind = raw.get("type")
-    if kind not in TYPES:
-        raise ValueError(f"{path}: type is {kind!r}; expected {', '.join(TYPES)} or rt1")
-    return TYPES[kind].parse(path, raw)
+    found = TYPES.get(raw.get("type", ""))
+    if found is None:
+        raise ValueError(f"{path}: type is {raw.get('type')!r}; expected {', '.join(TYPES)} or rt1")
+    if kind is not None and not issubclass(found, kind):
+        wanted = next(name for name, of in TYPES.items() if of is kind)
+        raise ValueError(f"{path}: type is {raw['type']!r}; expected {wanted}")
+    return parse(cast("type[C]", found), path, raw)
+
+
+def parse(kind: type[C], path: Path, raw: dict[str, Any]) -> C:
+    """The configuration that a file's mapping means."""
+    where, values = str(path), {"name": path.stem, **raw}
+    values["stages"] = tuple(
+        build(kind.stage_type, stage, f"{where}: stage") for stage in raw["stages"]
+    )
+    if raw.get("validation") is not None:
+        values["validation"] = build(Validation, raw["validation"], f"{where}: validation")
+    values["augment"] = {
+        name: build(Augmentation, settings, f"{where}: augment: {name}")
+        for name, settings in (raw.get("augment") or {}).items()
+    }
+    if "model" in raw:
+        settings = next(f for f in fields(kind) if f.name == "model").metadata["settings"]
+        values["model"] = build(settings, raw["model"], f"{where}: model")
+    return build(kind, values, where)
 
 
 def read(name_or_path: str) -> tuple[Path, dict[str, Any]]:

@@ -264,7 +264,9 @@ class Run:
         """Drawn once, by a worker, and kept: always the same, and the simulator opens once."""
         if self.config.validation is None or self._held_out is None:
             return []
-        batches = loader(self._mixture(stage, held_out=True), min(self.config.workers, 1))
+        batches: Iterator[Drawn] = loader(
+            self._mixture(stage, held_out=True), min(self.config.workers, 1)
+        )
         return [self._next(batches) for _ in range(self.config.validation.batches)]
 
     def _validate(self, stage: Stage, held_out: list[Drawn]) -> None:

@@ -223,7 +223,7 @@ def test_an_unknown_configuration_names_what_there_is():
 
 
 def test_the_default_models_recipe_is_what_it_was():
-    config = TinyConfig.load("rt2-tiny")
+    config = load("rt2-tiny", TinyConfig)
     assert [(s.name, s.minutes, s.answers) for s in config.stages] == [
         ("see", 12, False), ("act", 48, True),
     ]  # fmt: skip
