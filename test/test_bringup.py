@@ -55,7 +55,7 @@ def test_arguments_become_ros_arguments(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"robot": "ur5"}, "no robot 'ur5'; there are: panda"),
+        ({"robot": "ur5"}, "no robot 'ur5'; there are: fr3, gen3, iiwa14, panda"),
         ({"policy": "rt3"}, "no policy 'rt3': not one of .*hold"),
         ({"sim": "isaac"}, "sim is 'isaac'; expected one of mujoco, gazebo, none"),
         ({"namespace": "my robot"}, "namespace is 'my robot'; expected letters"),
