@@ -358,7 +358,9 @@ class Run:
         path = self.checkpoint / checkpoint.STATE_FILE
         if not path.exists():
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, all processes of a host read the same memory.
+        mapped = parallel.sharded(self.recipe.objective)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         if "place" not in state:
             raise ValueError(f"{path} is not of this engine; expected another folder, --out")
         parallel.restore(

@@ -3,6 +3,7 @@
 steps.
 """
 
+import gc
 import json
 import math
 from dataclasses import replace
@@ -26,7 +27,7 @@ from transformers import AutoModelForImageTextToText
 
 from rt2_ros.data.faults import BadSample
 from rt2_ros.policies import load_policy
-from rt2_ros.training.config import TinyConfig, Validation, load
+from rt2_ros.training.config import TinyConfig, Validation, VlmConfig, load
 from rt2_ros.training.data import Drawn
 from rt2_ros.training.engine import Stopped
 from rt2_ros.training.schedule import schedule, soften
@@ -220,6 +221,32 @@ def test_a_share_of_an_unknown_source_is_refused(tmp_path):
 def test_an_unknown_configuration_names_what_there_is():
     with pytest.raises(ValueError, match="rt2-tiny"):
         load("rt3-tiny")
+
+
+def test_no_tensor_is_kept_from_step_to_step(tmp_path):
+    alive = []
+
+    class Counting(Colour):
+        def __call__(self, random):
+            if run.place.step in (8, 16, 24) and len(alive) < run.place.step // 8:
+                gc.collect()
+                alive.append(sum(isinstance(o, torch.Tensor) for o in gc.get_objects()))
+            return super().__call__(random)
+
+    run = tiny_run(
+        tiny_config(tmp_path, stages=(tiny_stage(steps=26, batch_size=1),), log_every=5),
+        {**SOURCES, "colour": Counting()},
+    )
+    run.run()
+    assert len(alive) == 3 and len(set(alive)) == 1, alive
+
+
+def test_the_guides_configuration_is_read():
+    config = load("my-robot", VlmConfig)
+    assert config.parallel == "fsdp" and config.validation.patience == 6
+    assert config.stages[0].mixing.robot_share == 0.5
+    with pytest.raises(ValueError, match="type is 'vlm'; expected tiny"):
+        load("my-robot", TinyConfig)
 
 
 def test_the_default_models_recipe_is_what_it_was():
