@@ -133,6 +133,7 @@ def describe(
 ) -> Graph:
     """Return the graph for these arguments; ValueError names a bad one and what exists."""
     robots = sorted(path.stem for path in config_path("robots").glob("*.yaml"))
+    robots.remove("template")  # to be copied, not driven
     if robot not in robots and not (robot.endswith(".yaml") and Path(robot).is_file()):
         raise ValueError(f"no robot {robot!r}; there are: {', '.join(robots)}")
     policy_config(policy)
