@@ -54,7 +54,8 @@ def _rt2(args: argparse.Namespace) -> Run:
     if args.out:
         config = dataclasses.replace(config, out=args.out)
     from rt2_ros.data.robot import RobotSource
-    from rt2_ros.training.engine import Recipe, Run
+    from rt2_ros.training.engine import Run
+    from rt2_ros.training.recipe import Recipe
     from rt2_ros.training.sources import build, main_space
 
     sources = build(config.sources, config.augment)

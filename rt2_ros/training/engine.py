@@ -13,58 +13,23 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils import logging as hub_logging
 
 from rt2_ros.actions import ActionSpace
-from rt2_ros.data.samples import Frame
 from rt2_ros.training import checkpoint, parallel
 from rt2_ros.training.config import Stage, TrainingConfig
 from rt2_ros.training.data import HELD_OUT, Drawn, Mixture, Source, loader
 from rt2_ros.training.journal import Journal
 from rt2_ros.training.objective import Losses
+from rt2_ros.training.recipe import Recipe
 from rt2_ros.training.schedule import schedule
 from rt2_ros.training.sources import spaces, statistics
-
-
-class Recipe(Protocol):
-    """A model and how it learns: what the loop does not know."""
-
-    objective: nn.Module  # objective(batch, **settings) -> Losses
-    processor: ProcessorMixin
-    states: Source | None  # of questions without a picture
-    blocks: tuple[str, ...]
-    unused: bool
-
-    def pack(self, frames: Sequence[Frame]) -> Any:
-        """Frames as a batch, with `to(device)`; called in worker processes."""
-
-    def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
-        """For the objective's parameters as they are now."""
-
-    def settings(self, stage: Any, progress: float) -> dict[str, Any]:
-        """What the objective is told after `progress` (0..1) of a stage."""
-
-    def weight(self, batch: Any, stage: Any) -> float:
-        """How much a batch counts among those of a step."""
-
-    def size(self, batch: Any) -> tuple[int, int]:
-        """How many questions a batch asks, and how many tokens of answers."""
-
-    def record(self) -> dict[str, Any]:
-        """What belongs to the model in training.json."""
-
-    def exported(
-        self, weights: Mapping[str, torch.Tensor]
-    ) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
-        """The model in Hugging Face layout and its weights, of the objective's."""
 
 
 class Stopped(ValueError):
@@ -317,7 +282,7 @@ class Run:
         state = {
             "place": asdict(self.place), "weights": weights,
             "optimizers": parallel.state_of(self.recipe.objective, self.optimizers),
-            "random": _gathered(gang.num_processes, _random_state(gang.device)),
+            "random": parallel.gathered(gang.num_processes, parallel.random_state(gang.device)),
         }  # fmt: skip
         self._export(self.checkpoint, weights, state)
         self.journal.plot()
@@ -368,28 +333,6 @@ class Run:
         )
         self.place = Place(**{f.name: state["place"][f.name] for f in fields(Place)})
         if len(state["random"]) == gang.num_processes:
-            _set_random_state(state["random"][gang.process_index], gang.device)
+            parallel.set_random_state(state["random"][gang.process_index], gang.device)
         self.journal.cut(self.place.step)
         self.journal.say(f"resuming at step {self.place.step}, stage {self.place.stage}")
-
-
-def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
-
-
-def _gathered(processes: int, value: Any) -> list[Any]:
-    """Each process's value, in all of them."""
-    if processes == 1:
-        return [value]
-    values: list[Any] = [None] * processes
-    torch.distributed.all_gather_object(values, value)
-    return values

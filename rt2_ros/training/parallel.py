@@ -114,3 +114,27 @@ def norm_of(parameters: Sequence[nn.Parameter], most: float) -> float:
     """Clip gradients to a norm of `most` over all of them; returns what it was."""
     norm = nn.utils.clip_grad_norm_(parameters, most)
     return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """What torch's random numbers go on from, here."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Go on from there."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def gathered(processes: int, value: Any) -> list[Any]:
+    """Each process's value, in all of them."""
+    if processes == 1:
+        return [value]
+    values: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(values, value)
+    return values

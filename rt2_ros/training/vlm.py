@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Co-fine-tuning of any Hugging Face image-text-to-text model: one cross-entropy on answer tokens.
-
-    [what the model's processor makes of picture and prompt][answer][end][padding]
-
-The prompt is prepared by the code that prepares it for a policy, and a robot answer is spelled by
-the grammar that constrains decoding: a model is trained on exactly what it will read and may write.
+"""Co-fine-tuning of any Hugging Face image-text-to-text model: one cross-entropy on answer tokens,
+of all weights, of all but the vision tower's, or of adapters (`type: vlm`).
 """
 
 from __future__ import annotations
@@ -12,7 +8,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,124 +15,17 @@ from torch import nn
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
-    PaliGemmaProcessor,
     PreTrainedModel,
-    ProcessorMixin,
 )
 
-from rt2_ros.actions import ActionSpace, Grammar, LeastUsedTokens, choose_vocabulary, parse
-from rt2_ros.actions.tokens import continuation, eos_id
-from rt2_ros.data.samples import Frame, Query
-from rt2_ros.models.prepare import Preparation
+from rt2_ros.actions import LeastUsedTokens
+from rt2_ros.data.samples import Frame
 from rt2_ros.training.config import Lora, Stage, VlmConfig
 from rt2_ros.training.data import Source
 from rt2_ros.training.objective import Losses
 from rt2_ros.training.packing import IGNORED
+from rt2_ros.training.rows import Rower, Rows
 from rt2_ros.training.sources import main_space
-
-MAX_PLAN_TOKENS = 128
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One row for each question; B rows of T tokens.
-
-    inputs: what the model reads. labels: int64 (B, T), the token to be written next, or IGNORED.
-    robot: bool (B,).
-    """
-
-    inputs: dict[str, torch.Tensor]
-    labels: torch.Tensor
-    robot: torch.Tensor
-
-    def to(self, device: torch.device) -> Rows:
-        """The same on another device."""
-        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
-        return Rows(inputs, self.labels.to(device), self.robot.to(device))
-
-    def weights(self, web_weight: float) -> torch.Tensor:
-        """(B, T) what each label counts."""
-        row = torch.where(self.robot, 1.0, web_weight)[:, None]
-        return (self.labels != IGNORED) * row
-
-
-class Rower:
-    """Frames to rows, for one processor and one action space."""
-
-    def __init__(
-        self, processor: ProcessorMixin, space: ActionSpace, *, vocabulary: str | None = None,
-        causal: bool = False,
-    ) -> None:  # fmt: skip
-        """causal: prompts are read from left to right, whatever the model's own processor says."""
-        self.vocabulary = choose_vocabulary(processor.tokenizer, vocabulary)
-        self.space, self._processor, self._causal = space, processor, causal
-        self._grammar = Grammar(
-            self.vocabulary, space, plan="optional", max_plan_tokens=MAX_PLAN_TOKENS
-        )
-        self._eos = eos_id(processor.tokenizer)
-        self._pad = processor.tokenizer.pad_token_id
-        if self._pad is None:
-            self._pad = self._eos
-        # PaliGemma's type 1 is a suffix, read from left to right; others mark images with types.
-        self._suffix_type = int(isinstance(processor, PaliGemmaProcessor))
-        self._prepare: dict[int, Preparation] = {}
-
-    def answer(self, query: Query) -> list[int]:
-        """The tokens of an answer, the end token included; ValueError for no valid action."""
-        if query.kind == "robot":
-            parsed = parse(query.answer, self.space)
-            if parsed.bins is None:
-                raise ValueError(f"answer {query.answer!r}: {parsed.reason}")
-            return self._grammar.encode(parsed.bins, parsed.plan or None)
-        return [*continuation(self._processor.tokenizer, query.answer), self._eos]
-
-    def __call__(self, frames: Sequence[Frame]) -> Rows:
-        """All questions about all frames; ValueError for one without a picture or given in part."""
-        rows, robot = [], []
-        for frame in frames:
-            if frame.image is None:
-                raise ValueError("a frame has no picture; this model's questions need one")
-            if frame.more:
-                raise ValueError(
-                    f"a frame has {1 + len(frame.more)} pictures; this model is asked about one: "
-                    "expected one camera"
-                )
-            if any(query.given for query in frame.queries):
-                raise ValueError("an answer is given in part; this model is asked for all of it")
-            size = frame.image.shape[0]
-            if size not in self._prepare:
-                self._prepare[size] = Preparation(self._processor, size)
-            for query in frame.queries:
-                rows.append((self._prepare[size](frame.image, query.prompt), self.answer(query)))
-                robot.append(query.kind == "robot")
-        return self._stack(rows, torch.tensor(robot))
-
-    def _stack(
-        self, rows: list[tuple[dict[str, torch.Tensor], list[int]]], robot: torch.Tensor
-    ) -> Rows:
-        # The last token of an answer is never read, only written.
-        lengths = [prompt["input_ids"].shape[1] + len(answer) - 1 for prompt, answer in rows]
-        longest = max(lengths)
-        labels = torch.full((len(rows), longest), IGNORED)
-        columns: dict[str, list[torch.Tensor]] = {}
-        for number, (prompt, answer) in enumerate(rows):
-            shape, start = prompt["input_ids"].shape, prompt["input_ids"].shape[1] - 1
-            labels[number, start : start + len(answer)] = torch.tensor(answer)
-            for name, value in prompt.items():
-                if name == "token_type_ids" and self._causal:
-                    continue
-                if value.shape == shape:  # one number for each token
-                    tail = value.new_full((longest - shape[1],), self._filler(name))
-                    if name == "input_ids":
-                        tail[: len(answer) - 1] = value.new_tensor(answer[:-1])
-                    elif name == "attention_mask":
-                        tail[: len(answer) - 1] = 1
-                    value = torch.cat([value[0], tail])[None]
-                columns.setdefault(name, []).append(value)
-        return Rows({n: torch.cat(values) for n, values in columns.items()}, labels, robot)
-
-    def _filler(self, name: str) -> int:
-        return {"input_ids": self._pad, "token_type_ids": self._suffix_type}.get(name, 0)
 
 
 class VlmObjective(nn.Module):

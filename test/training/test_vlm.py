@@ -21,7 +21,8 @@ from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.policies import Observation, load_policy
 from rt2_ros.training.data import keep_plans
 from rt2_ros.training.packing import IGNORED
-from rt2_ros.training.vlm import Rower, VlmObjective, merged
+from rt2_ros.training.rows import Rower
+from rt2_ros.training.vlm import VlmObjective, merged
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
 BINS = [0, 1, 2, 3, 127, 127, 127, 255]
