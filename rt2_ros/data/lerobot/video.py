@@ -160,7 +160,7 @@ class VideoReader:
         self._open[path] = video
         if len(self._open) > self._most:
             self._open.popitem(last=False)[1].close()
-        return found.to_ndarray(format="rgb24")
+        return found.to_ndarray(format="rgb24", threads=1)  # to wake others costs more than to work
 
     def close(self) -> None:
         """Close all files."""
