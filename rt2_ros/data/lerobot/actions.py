@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.actions import ActionSpace
-from rt2_ros.actions.space import FILE_NAME
+from rt2_ros.actions.space import FILE_NAME, STATE_NAMES
 from rt2_ros.data.faults import BadSample
 from rt2_ros.data.lerobot import layout
 from rt2_ros.data.lerobot.layout import INFO
@@ -146,10 +146,13 @@ def space_of(
         names = tuple(str(known[i]) if isinstance(known, list) else f"state{i}" for i in state)
     return ActionSpace(
         name=episodes.folder.resolve().name,
-        low=(0.0, *low.tolist(), 0.0), high=(1.0, *high.tolist(), 1.0), frame=frame,
-        state_low=tuple(state_low.tolist()), state_high=tuple(state_high.tolist()),
-        **({"state_names": names} if names else {}),
-    )  # fmt: skip
+        low=(0.0, *low.tolist(), 0.0),
+        high=(1.0, *high.tolist(), 1.0),
+        frame=frame,
+        state_names=names or STATE_NAMES,
+        state_low=tuple(state_low.tolist()),
+        state_high=tuple(state_high.tolist()),
+    )
 
 
 def _range(

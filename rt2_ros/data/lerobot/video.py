@@ -86,7 +86,7 @@ class _OpenVideo:
 
     def __init__(self, path: Path, frame: int | None) -> None:
         self.container: Any = av.open(str(path))
-        streams = self.container.streams.video
+        streams: Any = self.container.streams.video
         if not streams:
             self.container.close()
             raise BadSample(path, "holds no film", frame)
