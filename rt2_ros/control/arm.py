@@ -35,7 +35,9 @@ from rt2_ros.control.trajectory import Chunk
 from rt2_ros.control.watch import ClockWatch
 
 NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
-_PAUSE = 2.0  # s without ticks or joint states, after which a person says whether to go on
+# s without ticks, joint states or a decision that is taken, after which a person says whether to go
+# on: nothing moves because a node that was away is back.
+_PAUSE = 2.0
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
 
 
@@ -78,7 +80,7 @@ class ArmController:
         self._execution = Execution(profile, kinematics, self._safety)
         self._clock_watch, self._mandate = ClockWatch(), Mandate(profile.no_progress_time)
         self._clock = clock
-        self._joint_state_time = self._tick_time = -np.inf
+        self._joint_state_time = self._tick_time = self._decision_time = -np.inf
         self._gripper: float | None = None  # closedness commanded last
         self._settled_time = -np.inf
         self._expiry_time = -np.inf
@@ -126,7 +128,8 @@ class ArmController:
         For the profile's no_progress_time, decisions of little confidence are taken as well.
         """
         if self._mandate.asking:
-            self._mandate.resume(self._clock())
+            self._decision_time = self._clock()
+            self._mandate.resume(self._decision_time)
             self.reason = "resumed: waiting for the next decision"
 
     def disarm(self, reason: str = "disarmed") -> Command | None:
@@ -243,6 +246,7 @@ class ArmController:
         self.accepted += 1
         self.changes.update(change.code for change in self.verdict.changes)
         self._accept_times.append(now)
+        self._decision_time = now
         self._mandate.take(delta)
         if delta.terminate:
             return self._end_instruction(State.HOLDING, "done: the policy says terminate")
@@ -273,6 +277,10 @@ class ArmController:
                 return self._ask(f"the controller stood still for {gap:.1f} s")
             if silence > _PAUSE:
                 return self._ask(f"no joint states for {_PAUSE:g} s")
+            if self.busy:
+                self._decision_time = now
+            if mandate.begun and now - self._decision_time > _PAUSE:
+                return self._ask(f"no decision to act on for {_PAUSE:g} s")
             if mandate.progress.running and not mandate.progress.look(now, self.pose()):
                 return self._ask(f"no progress for {mandate.progress.patience:g} s")
         return self._tick_moving(now, silence) if self.state == State.MOVING else None

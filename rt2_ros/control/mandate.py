@@ -40,6 +40,11 @@ class Mandate:
         """The current instruction's number, 0 if there is none."""
         return self._instruction[0] if self._instruction else 0
 
+    @property
+    def begun(self) -> bool:
+        """Whether a delta of this instruction has been accepted."""
+        return self.step >= 0
+
     def hear(self) -> None:
         """Note that somebody gives an instruction now."""
         self._heard = True

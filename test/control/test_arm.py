@@ -356,9 +356,11 @@ def test_progress_is_what_gets_somewhere_or_moves_the_gripper(careful):
         careful.move(0.0, 0.015, 0.0) if step < 12 else careful.move(0.0, 0.0, 0.01)
         careful.run(0.25)
     careful.move(0, 0, 0, gripper=1.0)
-    careful.run(1.9)
+    for _ in range(4):
+        careful.run(0.45)
+        careful.move(0, 0, 0, gripper=1.0)  # decisions go on, and get nowhere
     assert not careful.arm.needs_help
-    careful.run(0.2)
+    careful.run(0.4)
     assert asks(careful, "no progress")
 
 
@@ -367,7 +369,7 @@ def test_a_policy_silent_for_long_does_not_move_the_arm_when_it_is_back(careful)
     careful.run(1.5)
     assert careful.arm.reason.startswith("no decision")
     careful.run(1.5)
-    assert asks(careful, "no progress for 2 s")
+    assert asks(careful, "no decision to act on for 2 s")
 
 
 def test_a_controller_that_was_paused_does_not_go_on_by_itself(rig):
@@ -384,6 +386,28 @@ def test_joint_states_missing_for_long_do_not_move_the_arm_when_they_are_back(ri
     rig.run(0.6, joint_states=False)
     rig.run(0.1)
     assert asks(rig, "no joint states for 2 s")
+
+
+def test_a_policy_that_was_away_for_long_does_not_go_on_by_itself(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(1.5)
+    rig.move(0.02, 0, 0)  # late, and still in time
+    assert rig.arm.state == State.MOVING
+    rig.run(1.9)
+    assert not rig.arm.needs_help
+    rig.run(0.2)
+    assert asks(rig, "no decision to act on for 2 s")
+    rig.arm.resume()
+    rig.run(1.9)  # a person has said so; the policy has as long again
+    rig.move(0.02, 0, 0)
+    assert rig.arm.state == State.MOVING
+
+
+def test_a_policy_that_thinks_long_before_its_first_decision_is_waited_for(rig):
+    rig.run(10.0)
+    assert not rig.arm.needs_help
+    rig.move(0.02, 0, 0)
+    assert rig.arm.state == State.MOVING
 
 
 def test_stop_and_disarm_end_the_call_for_help(careful):
