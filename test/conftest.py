@@ -4,6 +4,8 @@
 import os
 import tempfile
 
+from hypothesis import settings
+
 from rt2_ros.paths import config_path
 
 # Set before any test imports rclpy, and inherited by the nodes that a test starts. Never the
@@ -13,3 +15,7 @@ os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(config_path("fastdds.xml"))
 _logs = tempfile.TemporaryDirectory(prefix="rt2_ros_test_log_", ignore_cleanup_errors=True)
 os.environ["ROS_LOG_DIR"] = _logs.name  # goes when the interpreter does
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Machines that run tests are busy: an example that takes long has not failed.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")

@@ -147,6 +147,8 @@ def sinusoids(count: int, width: int) -> torch.Tensor:
     """Unit-length embeddings of 0..count-1 whose dot product falls with distance; shape (count,
     width).
     """
-    wavelength = torch.exp(torch.linspace(math.log(16.0), math.log(2.0 * count), width // 2))
-    angle = torch.arange(count)[:, None] * (2 * math.pi / wavelength)[None, :]
+    # On the CPU also where a model is built without memory ("meta").
+    longest = torch.linspace(math.log(16.0), math.log(2.0 * count), width // 2, device="cpu")
+    turns = 2 * math.pi / torch.exp(longest)
+    angle = torch.arange(count, device="cpu")[:, None] * turns[None, :]
     return torch.cat([angle.sin(), angle.cos()], dim=1) * (2 / width) ** 0.5
