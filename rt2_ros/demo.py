@@ -141,9 +141,9 @@ class Demo:
 
         from rt2_ros.film import captioned
 
-        stamp_ns = stamp_ns(msg.header.stamp)
-        self._first_ns = self._first_ns or stamp_ns
-        now_ms = (stamp_ns - self._first_ns) // 1_000_000
+        taken_ns = stamp_ns(msg.header.stamp)
+        self._first_ns = self._first_ns or taken_ns
+        now_ms = (taken_ns - self._first_ns) // 1_000_000
         if self._judge is None or now_ms - self._filmed_ms < FILM_MS:
             return
         self._filmed_ms = now_ms
