@@ -61,6 +61,8 @@ def test_home_needs_an_armed_arm_and_is_slow(bench, arm):
     assert 0 < fastest <= 0.2 * 2.2 + 1e-6
     again = home(bench)
     assert again.success
+    bench.until(lambda msg: msg.reason == "moving home", "the arm to be on its short way")
+    bench.until(lambda msg: msg.reason == "at home", "the arm to be home again")
 
 
 def test_home_can_be_stopped(bench, arm):
