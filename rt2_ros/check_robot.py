@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rt2 check-robot`: what is missing between the robot and the policy, before anything may move.
 
-    rt2 check-robot                         # the graph that runs, 3 s of it
+    rt2 check-robot                         # the graph that runs: 8 s
     rt2 check-robot --namespace left --seconds 10
 
 A line for each thing that must be so: OK, or what is missing and what to do about it. Exit status 1
-if anything is. It listens and asks; it publishes nothing and commands nothing. What it sees is
-gathered in `rt2_ros.nodes.inspector`, what is made of it in `rt2_ros.checks`.
+if anything is. It listens and asks; it publishes nothing and commands nothing. It first waits until
+nothing new has appeared for 4 s, so that what is discovered late is not called missing, and longer,
+10 s at most for each, for a node that is not seen or does not answer, or a topic on which nothing
+comes. What it sees is gathered in `rt2_ros.nodes.inspector`, what is made of it in
+`rt2_ros.checks`.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("rt2 check-robot", description=__doc__.splitlines()[0])
     parser.add_argument("--namespace", default="", help="of the graph (default: none)")
     parser.add_argument("--robot", help="profile (default: the controller's own, else panda)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="to listen (default: 3)")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="to listen, once all is heard (default: 3)"
+    )
     arguments = parser.parse_args(argv)
     if arguments.seconds < 1:
         raise ValueError(f"--seconds is {arguments.seconds}; expected at least 1")

@@ -7,6 +7,12 @@
 
 `rt2_ros.checks` judges these facts. This node only subscribes and asks for parameters: it offers
 no topic of the graph and calls no service that changes anything.
+
+What is there must not be reported missing because it was discovered late. A DDS participant whose
+first announcements were lost, as they are on a busy machine, announces itself again after 3 s; and
+a request or its reply is dropped where the two ends have not both met. So nothing is judged before
+the graph has been quiet for longer than that, requests are repeated, and the seconds of listening
+begin once everything on offer has been heard. Each of these waits has a limit, LATE_S.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +30,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rclpy.task import Future
 from rclpy.time import Time
 
 from rt2_ros.facts import Endpoint, Facts, Stream
@@ -35,9 +43,20 @@ from rt2_ros.nodes.parameters import words
 from rt2_ros.nodes.policy_node import PolicyNode
 from rt2_ros.nodes.topics import Topic
 
-DISCOVERY_S = 5.0  # at most, for our nodes to be seen
-PARAMETERS_S = 2.0  # for a node to say its parameters
+LATE_S = 10.0  # at most, for what is there to be seen, to answer, or to be heard
+QUIET_S = 4.0  # that a graph to which nothing is added any more has been seen whole
+AGAIN_S = 1.0  # after which a request is repeated
+LOOK_S = 0.1  # from one look to the next
 KINDS = {"camera_node": CameraNode, "policy_node": PolicyNode, "controller_node": ControllerNode}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Nodes by full name, publishers and readers by topic, and services, as seen at one moment."""
+
+    nodes: Counter[str]
+    endpoints: dict[str, tuple[list[Endpoint], list[Endpoint]]]
+    services: set[str]
 
 
 def inspect(namespace: str = "", seconds: float = 3.0) -> Facts:
@@ -73,13 +92,12 @@ class Inspector:
 
     def look(self, seconds: float) -> Facts:
         """See who is there, ask our nodes for their parameters, then listen."""
-        end = time.monotonic() + DISCOVERY_S
-        while time.monotonic() < end and not all(self._nodes()[self._full(n)] for n in KINDS):
-            self._spin(0.1)
-        seen = self._nodes()
-        parameters = {name: self._parameters(name) for name in KINDS if seen[self._full(name)]}
+        self._settle()
+        parameters = self._parameters(self._seen())
         sim_time = any(values.get("use_sim_time") for values in parameters.values())
         self.node.set_parameters([Parameter("use_sim_time", value=sim_time)])
+        if sim_time:  # until the first /clock it is 0 s, and every stamp in the future
+            self._until(lambda: self.node.get_clock().now().nanoseconds, LATE_S)
 
         camera = parameters.get("camera_node", {})
         row = {parameter.name: parameter.default for parameter in CameraNode.PARAMETERS}
@@ -99,15 +117,24 @@ class Inspector:
         clock = self._listen(topics.CLOCK, stamped=False)
         health: dict[str, tuple[int, str, dict[str, str]]] = {}
         self.node.create_subscription(*topics.DIAGNOSTICS.to(partial(self._take_health, health)))
+        streams = [joints, description, observation, policy, controller, *listened.values()]
+        self._until(
+            lambda: (
+                all(
+                    stream.arrivals or not self.node.count_publishers(stream.topic)
+                    for stream in streams
+                )
+                and health.keys() >= {name for name, values in parameters.items() if values}
+            ),
+            LATE_S,
+        )
         self._spin(seconds)
-        for stream in (
-            *(joints, description, observation, policy, controller, clock),
-            *listened.values(),
-        ):
+        graph = self._graph()
+        for stream in (*streams, clock):
             stream.publishers, _ = self._endpoints(stream.topic)
         return Facts(
             namespace=self.node.get_namespace().rstrip("/"),
-            nodes=self._nodes(),
+            nodes=graph.nodes,
             parameters=parameters,
             cameras=listened,
             joint_states=joints,
@@ -116,17 +143,36 @@ class Inspector:
             policy=policy,
             controller=controller,
             clock=clock,
-            endpoints={
-                name: self._endpoints(name) for name, _ in self.node.get_topic_names_and_types()
-            },
-            services={name for name, _ in self.node.get_service_names_and_types()},
+            endpoints=graph.endpoints,
+            services=graph.services,
             diagnostics=health,
         )
 
-    def _nodes(self) -> Counter[str]:
-        """How many nodes of each full name are seen now."""
+    def _settle(self) -> None:
+        """Wait for our nodes, LATE_S at most, then until nothing has changed for QUIET_S."""
+        start = changed = now = time.monotonic()
+        graph = self._graph()
+        while now - start < LATE_S + QUIET_S and (
+            now - changed < QUIET_S or (now - start < LATE_S and len(self._seen()) < len(KINDS))
+        ):
+            self._spin(LOOK_S)
+            before, graph, now = graph, self._graph(), time.monotonic()
+            if graph != before:
+                changed = now
+
+    def _graph(self) -> Snapshot:
+        """What is seen now."""
         found = self.node.get_node_names_and_namespaces()
-        return Counter(f"{namespace.rstrip('/')}/{name}" for name, namespace in found)
+        return Snapshot(
+            Counter(f"{namespace.rstrip('/')}/{name}" for name, namespace in found),
+            {name: self._endpoints(name) for name, _ in self.node.get_topic_names_and_types()},
+            {name for name, _ in self.node.get_service_names_and_types()},
+        )
+
+    def _seen(self) -> list[str]:
+        """Which of our nodes are seen now."""
+        nodes = self._graph().nodes
+        return [name for name in KINDS if nodes[self._full(name)]]
 
     def _take_health(self, health: dict[str, tuple[int, str, dict[str, str]]], msg: Any) -> None:
         for status in msg.status:
@@ -143,18 +189,44 @@ class Inspector:
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(left)
 
-    def _parameters(self, name: str) -> dict[str, Any]:
-        """Return a node's parameters by name; empty if it does not answer."""
-        wanted = ["use_sim_time", *(p.name for p in KINDS[name].PARAMETERS)]
-        client = self.node.create_client(GetParameters, f"{self._full(name)}/get_parameters")
-        try:
-            future = client.call_async(GetParameters.Request(names=wanted))
-            self._executor.spin_until_future_complete(future, PARAMETERS_S)
-            reply = future.result() if future.done() else None
-        finally:
+    def _until(self, condition: Callable[[], object], seconds: float) -> None:
+        """Receive until the condition holds, for some seconds at most."""
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            self._spin(LOOK_S)
+
+    def _parameters(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        """Return the parameters of these nodes; none of a node that has not answered in LATE_S."""
+        found: dict[str, dict[str, Any]] = {name: {} for name in names}
+        clients = {
+            name: self.node.create_client(GetParameters, f"{self._full(name)}/get_parameters")
+            for name in names
+        }
+        due = dict.fromkeys(names, 0.0)
+
+        def ask(name: str) -> None:
+            wanted = ["use_sim_time", *(p.name for p in KINDS[name].PARAMETERS)]
+
+            def take(future: Future) -> None:
+                values = map(parameter_value_to_python, future.result().values)
+                pairs = zip(wanted, values, strict=False)
+                found[name] = {key: value for key, value in pairs if value is not None}
+
+            future = clients[name].call_async(GetParameters.Request(names=wanted))
+            future.add_done_callback(take)
+
+        def answered() -> bool:
+            for name in names:
+                now = time.monotonic()
+                if not found[name] and now >= due[name] and clients[name].service_is_ready():
+                    ask(name)
+                    due[name] = now + AGAIN_S
+            return all(found.values())
+
+        self._until(answered, LATE_S)
+        for client in clients.values():
             self.node.destroy_client(client)
-        values = [] if reply is None else map(parameter_value_to_python, reply.values)
-        return {key: value for key, value in zip(wanted, values, strict=False) if value is not None}
+        return found
 
     def _remapped(self, name: str, topic: Topic) -> Topic:
         """Return the topic as a node of ours reads it, which a person may have remapped."""
