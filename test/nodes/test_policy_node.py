@@ -26,7 +26,7 @@ from rt2_ros.nodes.policy_node import PolicyNode, to_observation  # noqa: E402
 from rt2_ros.policies import load_policy  # noqa: E402
 from rt2_ros.policies.runner import Step  # noqa: E402
 
-WAIT = 10.0
+WAIT = 30.0  # s
 
 
 def observation(stamp, size=8, gripper=1.0):
@@ -83,7 +83,8 @@ class Person:
 
     @property
     def status(self):
-        return self.got["status"][-1]
+        """The newest status; an empty one until the first has come."""
+        return self.got["status"][-1] if self.got["status"] else PolicyStatus()
 
     def close(self):
         self.executor.shutdown()
@@ -105,7 +106,7 @@ def person(request):
 
 def test_instruction_and_observation_become_a_stamped_delta(person):
     person.start()
-    person.until(lambda: person.got["status"] and person.status.state == PolicyStatus.IDLE)
+    person.until(lambda: person.status.state == PolicyStatus.IDLE)
     assert person.status.policy == "hold"
 
     person.say_out.publish(String(data="pick up the apple"))
@@ -144,7 +145,7 @@ def test_the_status_is_latched_for_latecomers(person):
 @pytest.mark.parametrize("person", [{"policy": "rt3"}], indirect=True)
 def test_an_unknown_policy_is_a_fault_that_names_what_exists(person):
     assert person.node.trigger_configure() == FAILURE
-    person.until(lambda: person.got["status"] and person.status.state == PolicyStatus.FAULT)
+    person.until(lambda: person.status.state == PolicyStatus.FAULT)
     assert person.status.reason.startswith("no policy 'rt3': not one of ")
     assert "hold" in person.status.reason
 

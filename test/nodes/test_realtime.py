@@ -8,6 +8,8 @@ import pytest
 
 from rt2_ros.nodes.realtime import RealTimeLoop
 
+WAIT = 30.0  # s
+
 
 class World:
     """Counts its steps; `stepped` is released at each."""
@@ -41,7 +43,7 @@ class World:
 
     def steps(self, count):
         for _ in range(count):
-            assert self.stepped.acquire(timeout=5)
+            assert self.stepped.acquire(timeout=WAIT)
 
 
 def test_everything_happens_in_one_thread_of_its_own():
@@ -84,13 +86,17 @@ def test_an_exception_of_called_work_is_raised_to_the_caller_and_of_posted_work_
 
 
 def test_a_late_step_is_made_up_for():
-    world = World()
-    loop = world.loop(period=0.02)
-    world.slow = 0.04
-    loop.run(True)
-    world.steps(4)
-    loop.close()
-    assert world.times[3] - world.times[0] < 0.04 + 0.02 * 2
+    def took():
+        world = World()
+        loop = world.loop(period=0.02)
+        world.slow = 0.04
+        loop.run(True)
+        world.steps(4)
+        loop.close()
+        return world.times[3] - world.times[0]
+
+    # A busy machine is late by itself now and then; a step that is not made up for always is.
+    assert any(took() < 0.04 + 0.02 * 2 - 0.005 for _ in range(20))
 
 
 def test_time_in_which_the_world_stood_still_is_not_made_up_for():

@@ -5,6 +5,8 @@ import threading
 
 from rt2_ros.nodes.worker import NewestWorker
 
+WAIT = 30.0  # s
+
 
 class Gate:
     """Work that waits until it is let go, so that a test decides what overtakes what."""
@@ -15,7 +17,7 @@ class Gate:
 
     def work(self, item):
         self.begun.release()
-        assert self.go.acquire(timeout=5)
+        assert self.go.acquire(timeout=WAIT)
         if item == "bad":
             raise ValueError("bad item")
         self.done.append(item)
@@ -25,11 +27,11 @@ def test_items_overtaken_while_the_worker_is_busy_are_dropped():
     gate = Gate()
     worker = NewestWorker(gate.work, gate.errors.append)
     worker.put(1)
-    assert gate.begun.acquire(timeout=5)
+    assert gate.begun.acquire(timeout=WAIT)
     for item in (2, 3, 4):
         worker.put(item)
     gate.go.release()
-    assert gate.begun.acquire(timeout=5)
+    assert gate.begun.acquire(timeout=WAIT)
     gate.go.release()
     assert worker.close()
     assert gate.done == [1, 4] and worker.dropped == 2
@@ -40,7 +42,7 @@ def test_an_exception_is_told_and_the_next_item_gets_its_turn():
     worker = NewestWorker(gate.work, gate.errors.append)
     for item in ("bad", "good"):
         worker.put(item)
-        assert gate.begun.acquire(timeout=5)
+        assert gate.begun.acquire(timeout=WAIT)
         gate.go.release()
     assert worker.close()
     assert gate.done == ["good"] and [str(e) for e in gate.errors] == ["bad item"]
@@ -50,7 +52,7 @@ def test_close_drops_what_waits():
     gate = Gate()
     worker = NewestWorker(gate.work, gate.errors.append)
     worker.put(1)
-    assert gate.begun.acquire(timeout=5)
+    assert gate.begun.acquire(timeout=WAIT)
     worker.put(2)
     assert not worker.close(timeout=0)  # still busy
     gate.go.release()
@@ -62,12 +64,12 @@ def test_clear_drops_what_waits_but_the_worker_lives():
     gate = Gate()
     worker = NewestWorker(gate.work, gate.errors.append)
     worker.put(1)
-    assert gate.begun.acquire(timeout=5)
+    assert gate.begun.acquire(timeout=WAIT)
     worker.put(2)
     worker.clear()
     worker.put(3)
     gate.go.release()
-    assert gate.begun.acquire(timeout=5)
+    assert gate.begun.acquire(timeout=WAIT)
     gate.go.release()
     assert worker.close()
     assert gate.done == [1, 3]

@@ -9,7 +9,7 @@ from rt2_ros.actions import Action
 from rt2_ros.policies import Decision, Observation, load_policy
 from rt2_ros.policies.runner import PolicyRunner, State
 
-WAIT = 5.0
+WAIT = 30.0  # s
 
 
 class Scripted:
@@ -110,7 +110,7 @@ def test_a_new_instruction_drops_what_is_in_flight(graph):
     assert graph.policy.entered.acquire(timeout=WAIT)
     graph.runner.instruct("pick up the banana")
     graph.policy.gate.release(2)
-    graph.until(lambda: graph.state() == State.HOLDING)
+    graph.until(lambda: graph.statuses[-1].state == State.HOLDING)
     while not graph.steps:  # the worker frees itself on its own time
         graph.look()
         time.sleep(0.01)
@@ -276,9 +276,11 @@ def test_a_question_without_a_fresh_image_or_with_bad_words_gets_a_reason(graph)
 def test_the_rate_is_capped():
     graph = Graph(max_rate=20.0)
     graph.runner.instruct("pick up the apple")
-    end = time.monotonic() + 0.5
-    while time.monotonic() < end:
+    start = time.monotonic()
+    while time.monotonic() - start < 0.5 or len(graph.steps) < 2:
+        assert time.monotonic() - start < WAIT
         graph.look()
         time.sleep(0.002)
-    assert 2 <= len(graph.steps) <= 11
+    count = len(graph.steps)
+    assert count <= 1 + 20.0 * (time.monotonic() - start)
     assert graph.runner.stop()

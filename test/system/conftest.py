@@ -70,10 +70,10 @@ class Process:
         if self.running:
             self._process.send_signal(number)
             try:
-                return self._process.wait(15)
+                return self._process.wait(DEADLINE)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(5)
+                self._process.wait(DEADLINE)
         return self._process.returncode
 
 

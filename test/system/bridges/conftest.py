@@ -132,6 +132,11 @@ class Bench:
 
         return self.probe.until(found, what)
 
+    def until_new(self, condition, what):
+        """The same, of a status from now on."""
+        self._since = self.probe.now().nanoseconds
+        return self.until(condition, what)
+
     def until_reason(self, *texts):
         """Wait for a status whose reason says all this; return the reason."""
         return self.until(lambda msg: all(t in msg.reason for t in texts), f"{texts}").reason
@@ -139,8 +144,7 @@ class Bench:
     def until_free(self):
         """Arm, which gives a new reason, and wait until the bridge adds no complaint to it."""
         self.probe.call(SetBool, "controller_node/arm", SetBool.Request(data=True))
-        self._since = self.probe.now().nanoseconds
-        self.until(lambda msg: ";" not in msg.reason, "the bridge to be ready")
+        self.until_new(lambda msg: ";" not in msg.reason, "the bridge to be ready")
 
     def instruct(self):
         """Arm, and give a new instruction, as the policy tells it."""
