@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rt2 bench eval`: episodes per minute of the evaluation's runner, against one table in a loop.
 
-The loop plays as most evaluations do: one environment, and for each of its steps one call of the
-policy. Both play the same episodes of suite `seen` with the same policy, in turns, so that whatever
-else the machine does falls on both; the runner's processes start anew each time, and that counts.
+A loop plays as most evaluations do: one environment, and for each of its steps one call of the
+policy; once with our decoder, and once by the model's own `generate`, as most projects decide. All
+play the same episodes of suite `seen` with the same policy, in turns, so that whatever else the
+machine does falls on all; the runner's processes start anew each time, and that counts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import track
@@ -25,6 +26,26 @@ from rt2_ros.evaluation.runs import RunFolder, RunInfo
 from rt2_ros.evaluation.suites import load_suite
 from rt2_ros.evaluation.tables import Act, Begin, OneTable, Seen
 from rt2_ros.provenance import machine
+
+if TYPE_CHECKING:
+    from rt2_ros.policies.vlm import VlmPolicy
+
+
+TITLES = {
+    "loop": "loop",
+    "generate_loop": "loop that decides by `generate`",
+    "runner": "runner",
+}
+
+
+class ByGenerate:
+    """A policy that decides by its model's own `generate`; all else is that policy's."""
+
+    def __init__(self, policy: VlmPolicy) -> None:
+        self._policy = policy
+        self.name, self.image_size = policy.name, policy.image_size
+        self.action_space = policy.action_space
+        self.infer, self.answer = policy.infer_by_generate, policy.answer
 
 
 def loop(wanted: list[Episode], player: PolicyPlayer, table: OneTable) -> int:
@@ -49,32 +70,41 @@ def run(wanted: list[Episode], player: PolicyPlayer) -> int:
 
 
 def measure(policy: str, count: int, repeats: int, seed: int) -> dict[str, Any]:
-    """Episodes per minute of both (medians), their ratio, and successes, which must be alike."""
+    """Episodes per minute of each way (medians), the runner's ratio to the others, and successes,
+    which must be alike. The loop by `generate` is left out for a policy that has none.
+    """
     from rt2_ros.policies import load_policy
 
-    player = PolicyPlayer(load_policy(policy))
+    loaded: Any = load_policy(policy)
+    player = PolicyPlayer(loaded)
     table = OneTable(player.image_size)
     loop(episodes([load_suite("seen")], 1, seed), player, table)  # opens OpenGL, warms up
-    rates: dict[str, list[float]] = {"loop": [], "runner": []}
-    successes = {"loop": 0, "runner": 0}
     ways: dict[str, Callable[[list[Episode]], int]] = {
         "loop": lambda wanted: loop(wanted, player, table),
         "runner": lambda wanted: run(wanted, player),
     }
+    if hasattr(loaded, "infer_by_generate"):
+        reference = PolicyPlayer(ByGenerate(loaded))
+        ways["generate_loop"] = lambda wanted: loop(wanted, reference, table)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    successes = dict.fromkeys(ways, 0)
     for number in track(range(repeats), "repeats"):
         wanted = episodes([load_suite("seen")], count, seed + number * count)
         for name, way in ways.items():
             started = time.perf_counter()
             successes[name] += way(wanted)
             rates[name].append(60 * count / (time.perf_counter() - started))
-    ratios = sorted(b / a for a, b in zip(*rates.values(), strict=True))
-    return {
+    figures: dict[str, Any] = {
         "policy": policy, "machine": machine(), "repeats": repeats, "episodes": repeats * count,
-        "loop_per_minute": sorted(rates["loop"])[repeats // 2],
-        "runner_per_minute": sorted(rates["runner"])[repeats // 2],
-        "speedup_vs_loop": ratios[repeats // 2], "speedup_range": [ratios[0], ratios[-1]],
-        "loop_successes": successes["loop"], "runner_successes": successes["runner"],
     }  # fmt: skip
+    for name, values in rates.items():
+        figures[f"{name}_per_minute"] = sorted(values)[repeats // 2]
+        figures[f"{name}_successes"] = successes[name]
+    for name in rates.keys() - {"runner"}:
+        ratios = sorted(b / a for a, b in zip(rates[name], rates["runner"], strict=True))
+        figures[f"speedup_vs_{name}"] = ratios[repeats // 2]
+        figures[f"speedup_vs_{name}_range"] = [ratios[0], ratios[-1]]
+    return figures
 
 
 def main(argv: list[str]) -> int:
@@ -90,14 +120,17 @@ def main(argv: list[str]) -> int:
         raise ValueError("--episodes and --repeats: expected at least 1 each")
     figures = measure(args.policy, args.episodes, args.repeats, args.seed)
     table = Table("way", "episodes a minute", "successes")
-    for name in ("loop", "runner"):
-        table.add_row(
-            name, f"{figures[f'{name}_per_minute']:.1f}", str(figures[f"{name}_successes"])
-        )
     console = Console()
+    for name, title in TITLES.items():
+        if f"{name}_per_minute" in figures:
+            rate, successes = figures[f"{name}_per_minute"], figures[f"{name}_successes"]
+            table.add_row(title, f"{rate:.1f}", str(successes))
     console.print(table)
-    low, high = figures["speedup_range"]
-    console.print(f"{figures['speedup_vs_loop']:.2f} times as many ({low:.2f} to {high:.2f})")
+    for name, title in TITLES.items():
+        if f"speedup_vs_{name}" in figures:
+            low, high = figures[f"speedup_vs_{name}_range"]
+            ratio = figures[f"speedup_vs_{name}"]
+            console.print(f"the runner: {ratio:.2f} times the {title} ({low:.2f} to {high:.2f})")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
