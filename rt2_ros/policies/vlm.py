@@ -11,7 +11,6 @@ plan: required                  # none | optional | required
 from __future__ import annotations
 
 import logging
-import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -68,7 +67,6 @@ class VlmPolicy:
             )
         self.name, self.action_space = name, space
         self.model, self._processor, self._causal = model, processor, prefix_attention == "causal"
-        self._device, self._dtype = model.device, model.dtype  # to ask a model takes 0.1 ms
         words = choose_vocabulary(processor.tokenizer, vocabulary, vocabulary_ids)
         image_token = getattr(processor, "image_token_id", None)
         forbidden = [] if image_token is None else [image_token]
@@ -78,12 +76,8 @@ class VlmPolicy:
         self._answers = AnswerGrammar(words, max_tokens=32)
         self._words = words
         spellings = enumerate(words.spellings)
-        integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
-        self._smoothing = Smoothing(integers, smoothing)
-        self._near = {
-            token: np.sort([ids[0] for ids in words.spellings[max(0, at - NEAR) : at + NEAR + 1]])
-            for token, at in integers.items()
-        }
+        self._integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
+        self._smoothing = Smoothing(self._integers, smoothing)
         self._decode, self._memory = Decoder(model), AnswerMemory(self._grammar, plan_every)
         self.image_size = image_size or _image_size(processor)
         self._prepare = Preparation(processor, self.image_size)
@@ -209,8 +203,9 @@ class VlmPolicy:
     def _to_model(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if self._causal:
             inputs.pop("token_type_ids", None)
+        model = self.model
         return {
-            key: value.to(self._device, self._dtype if value.is_floating_point() else None)
+            key: value.to(model.device, model.dtype if value.is_floating_point() else None)
             for key, value in inputs.items()
         }
 
@@ -220,18 +215,19 @@ class VlmPolicy:
         Neighbouring integers mean nearly the same step, so an integer counts with those within
         `NEAR` bins.
         """
-        total = 0.0
+        logs = []
         for step in steps:
-            if len(step.allowed) == 1:
-                continue
             ids, probabilities = step.allowed.cpu().numpy(), step.probabilities.cpu().numpy()
-            same = self._near.get(step.token)
-            if same is None:
-                same = np.array([step.token])
-            places = np.minimum(np.searchsorted(ids, same), len(ids) - 1)
-            mass = float(probabilities[places[ids[places] == same]].sum())
-            total += math.log(min(max(mass, 1e-9), 1.0))
-        return math.exp(total / len(steps)) if steps else 0.0
+            value = self._integers.get(step.token)
+            if value is None:
+                same = [step.token]
+            else:
+                near = self._words.spellings[max(0, value - NEAR) : value + NEAR + 1]
+                same = sorted(spelling[0] for spelling in near)
+            places = np.searchsorted(ids, same).clip(max=len(ids) - 1)
+            total = probabilities[places[ids[places] == same]].sum()
+            logs.append(np.log(np.clip(total, 1e-9, 1.0)))
+        return float(np.exp(np.mean(logs))) if logs else 0.0
 
 
 def _missing(device: str) -> str:
