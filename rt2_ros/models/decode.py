@@ -15,8 +15,7 @@ What it saves:
 - A guess, such as the answer before this one, is read in one forward and kept as far as the model
   would have written it (speculative decoding, arXiv 2211.17192, with the past as the draft model):
   a robot's words change little from picture to picture. Where a guess is wrong the model's own
-  token stands, so that guesses change the time only. What it chose behind a wrong place is the next
-  guess (Jacobi decoding, arXiv 2305.10427): one step that differs by a bin seldom changes the rest.
+  token stands, so that guesses change the time only.
 - One forward serves all sequences, each in a grammar state of its own.
 """
 
@@ -94,7 +93,7 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.forwards = 0  # of the model, so far
-        self._model, self._head, self._device = model, Head(model), model.device
+        self._model, self._head = model, Head(model)
         self._lean = lean_weights(model)
         text = model.config.get_text_config()
         self._both_ways = bool(getattr(text, "use_bidirectional_attention", False))
@@ -102,7 +101,7 @@ class Decoder:
         # A sliding window forgets for good what a wrong guess has pushed out.
         layers = DynamicCache(config=text).layers
         self._guesses = all(type(layer) is DynamicLayer for layer in layers)
-        static = self._device.type == "cuda" and self._guesses
+        static = model.device.type == "cuda" and self._guesses
         self._static = StaticSteps(model) if static else None
 
     @torch.inference_mode()
@@ -124,11 +123,11 @@ class Decoder:
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise RuntimeError(
-                        f"{self._device} has too little memory for one sequence"
+                        f"{self._model.device} has too little memory for one sequence"
                     ) from error
                 self._most = (len(batch) + 1) // 2
                 warnings.warn(
-                    f"{self._device} has too little memory for {len(batch)} sequences at "
+                    f"{self._model.device} has too little memory for {len(batch)} sequences at "
                     f"once: {self._most} from now on, which takes longer",
                     stacklevel=2,
                 )
@@ -141,7 +140,7 @@ class Decoder:
         max_tokens: int,
         smoothing: Smoothing,
     ) -> list[Answer]:
-        stages = Stages(self._device)
+        stages = Stages(self._model.device)
         inputs = [prompt.inputs for prompt in prompts]
         if self._both_ways and not all("token_type_ids" in each for each in inputs):
             raise ValueError(
@@ -193,7 +192,6 @@ class _Row:
         self._read = 0  # of the tokens in `steps`
         self._path: list[int] = []  # read beyond them, on trial
         self._asked: list[tuple[int, np.ndarray]] = []  # place in `_path`, what is allowed there
-        self._ahead: list[int] = []  # the answer as the last forward would have it
         for token in prompt.begin:
             self._write(head.certain(int(token)))
         self._write_forced()
@@ -213,7 +211,7 @@ class _Row:
             return []
         known = [step.token for step in self.steps[self._read :]]
         self._read = len(self.steps)
-        state, guess = self._state, self._guess() if guessing else ()
+        state, guess = self._state, self._best_guess() if guessing else ()
         while self._may_go_on(state, self._read + len(self._path)):
             allowed = self._grammar.allowed(state)
             if len(allowed) > 1:
@@ -230,14 +228,9 @@ class _Row:
                 break  # a guess that the grammar does not allow
             self._path.append(token)
         del self._path[self._asked[-1][0] :]  # nothing is asked behind it
-        self._ahead = [*(step.token for step in self.steps), *self._path]
         return known + self._path
 
-    def _guess(self) -> Sequence[int]:
-        """The whole answer, as the last forward would have it and then as one before it was."""
-        return [*self._ahead, *self._past()[len(self._ahead) :]]
-
-    def _past(self) -> Sequence[int]:
+    def _best_guess(self) -> Sequence[int]:
         """The first of the guesses that agree longest with what was written last."""
         written = [step.token for step in reversed(self.steps)]
         best: Sequence[int] = ()
@@ -255,11 +248,10 @@ class _Row:
         return [(len(self._path) - place, allowed) for place, allowed in self._asked]
 
     def take(self, step: Step) -> None:
-        """The choice at the next question; a guess only, once that which it was read in is left."""
-        place = self._asked.pop(0)[0]
-        at = self._read + place
-        self._ahead[at : at + 1] = [step.token]
-        if place == len(self.steps) - self._read and self._matches(place):
+        """The choice at the next question; void once the guess has been left."""
+        written = len(self.steps) - self._read
+        if self._asked and self._asked[0][0] == written and self._matches(written):
+            del self._asked[0]
             self._write(step)
             self._write_forced()
 

@@ -123,12 +123,11 @@ class LeanWeights:
         self.embedding = text.embed_tokens.weight
         self.embedding_scale = float(text.embed_tokens.embed_scale)
         gemma = config.get_text_config()
-        self.width = gemma.hidden_size
-        self.root_eps = torch.tensor((gemma.hidden_size * gemma.rms_norm_eps) ** 0.5)
+        self.width, self.eps = gemma.hidden_size, gemma.rms_norm_eps
         self.heads, self.kv_heads = gemma.num_attention_heads, gemma.num_key_value_heads
         self.head_dim = gemma.head_dim
         self.text = [_TextLayer(layer, self.heads, self.head_dim) for layer in text.layers]
-        self.text_norm = (1 + text.norm.weight.detach()) * self.width**0.5
+        self.text_norm = 1 + text.norm.weight.detach()
         self._turn = text.rotary_emb.inv_freq.double()
         self.turns = torch.empty(0, self.head_dim // 2, dtype=torch.complex64)
         self.cache = torch.empty(len(self.text), 2, 0, self.kv_heads, 0, self.head_dim)
@@ -159,22 +158,14 @@ class _TextLayer:
     def __init__(self, layer: torch.nn.Module, heads: int, head_dim: int) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         before, between = (
-            (1 + n.weight.detach()) * len(n.weight) ** 0.5
-            for n in (layer.input_layernorm, layer.post_attention_layernorm)
+            1 + n.weight.detach() for n in (layer.input_layernorm, layer.post_attention_layernorm)
         )
         maps = [_interleaved(m.weight, head_dim) for m in (attention.q_proj, attention.k_proj)]
         self.qkv = Linear(torch.cat([*maps, attention.v_proj.weight]) * before)
         self.out = Linear(attention.o_proj.weight)
-        self.both = torch.cat([m.weight * between for m in (mlp.gate_proj, mlp.up_proj)])
-        self.gate, self.up = (Linear(weight) for weight in self.both.chunk(2))
+        self.gate = Linear(mlp.gate_proj.weight * between)
+        self.up = Linear(mlp.up_proj.weight * between)
         self.down = Linear(mlp.down_proj.weight)
-
-    def mlp(self, x: torch.Tensor) -> torch.Tensor:
-        """Gemma's gated map of (..., H)."""
-        if x.shape[:-1].numel() < MANY_ROWS:  # one product has less to call
-            gate, up = F.linear(x, self.both).chunk(2, dim=-1)
-            return self.down(F.gelu(gate, approximate="tanh") * up)
-        return self.down(self.gate(x, gelu=True).mul_(self.up(x)))
 
 
 def _interleaved(weight: torch.Tensor, head_dim: int) -> torch.Tensor:
@@ -242,7 +233,7 @@ class LeanForward:
         rows = torch.arange(batch)[:, None]
         split = [w.heads + w.kv_heads, w.kv_heads]
         for index, layer in enumerate(w.text):
-            qkv = layer.qkv(_direction(x, w.root_eps))
+            qkv = layer.qkv(F.rms_norm(x, (w.width,), eps=w.eps))
             qk, v = qkv.view(batch, count, -1, w.head_dim).split(split, dim=2)
             pairs = torch.view_as_complex(qk.reshape(*qk.shape[:3], -1, 2)) * turns
             q, k = torch.view_as_real(pairs).flatten(3).split([w.heads, w.kv_heads], dim=2)
@@ -261,9 +252,10 @@ class LeanForward:
                 q.transpose(1, 2), keys, values, attn_mask=mask, is_causal=causal,
                 enable_gqa=w.heads != w.kv_heads,
             )  # fmt: skip
-            x = layer.out(seen.transpose(1, 2).flatten(2)).add_(x)
-            x = layer.mlp(_direction(x, w.root_eps)).add_(x)
-        return _direction(x, w.root_eps) * w.text_norm
+            x = x + layer.out(seen.transpose(1, 2).flatten(2))
+            y = F.rms_norm(x, (w.width,), eps=w.eps)
+            x = x + layer.down(layer.gate(y, gelu=True) * layer.up(y))
+        return F.rms_norm(x, (w.width,), w.text_norm, w.eps)
 
     def _mask(self, slots: torch.Tensor, end: int) -> tuple[torch.Tensor | None, bool]:
         """What is added to scores (B, 1, T, end), and whether it is plain causal instead."""
@@ -275,13 +267,6 @@ class LeanForward:
         reach = torch.maximum(slots, torch.tensor(self._prefix)[:, None] - 1)
         hidden = torch.arange(end) > reach[:, None, :, None]
         return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf), False
-
-
-def _direction(x: torch.Tensor, root_eps: torch.Tensor) -> torch.Tensor:
-    """The RMS norm of (..., H) but for a factor sqrt(H), which the weights have: in three
-    operations, less to call than torch's own.
-    """
-    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), root_eps)
 
 
 def _see(w: LeanWeights, pixels: torch.Tensor) -> torch.Tensor:
@@ -296,9 +281,9 @@ def _see(w: LeanWeights, pixels: torch.Tensor) -> torch.Tensor:
         y = F.layer_norm(x, (size,), layer.norm1.weight, layer.norm1.bias, w.vision_eps)
         q, k, v = layer.qkv(y).view(batch, count, 3, w.vision_heads, -1).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = layer.out(seen).add_(x)
+        x = x + layer.out(seen)
         y = F.layer_norm(x, (size,), layer.norm2.weight, layer.norm2.bias, w.vision_eps)
-        x = layer.down(layer.up(y, gelu=True)).add_(x)
+        x = x + layer.down(layer.up(y, gelu=True))
     norm = w.vision_norm
     x = F.layer_norm(x, (size,), norm.weight, norm.bias, w.vision_eps)
     return w.projector(x).flatten(0, 1)
