@@ -205,10 +205,10 @@ def request(random: np.random.Generator, name: str) -> tuple[str, str]:
     """An instruction to pick up the pictograph of that name, and what it is called in it."""
     what = by_name(name)
     if random.random() < 0.2:
-        phrase, mention = random.choice(split.ROBOT_PHRASES_ZH), what.name_zh
+        phrase, mention = random.choice(split.ROBOT_PHRASES_ZH["pick"]), what.name_zh
     else:
-        phrase, mention = random.choice(split.ROBOT_PHRASES), call(random, what)
-    return str(phrase).format(mention), mention
+        phrase, mention = random.choice(split.ROBOT_PHRASES["pick"]), call(random, what)
+    return str(phrase).format(object=mention), mention
 
 
 def _ask(random: np.random.Generator, thing: Thing) -> Query:

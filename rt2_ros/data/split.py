@@ -33,11 +33,39 @@ SHORT_NAMES: dict[str, str] = {
     "closed book": "book", "wrapped gift": "gift", "doughnut": "donut",
 }  # fmt: skip
 
-# How demonstrations put a request, {} being the object.
-ROBOT_PHRASES: tuple[str, ...] = (
-    "pick up the {}", "pick the {}", "pick up {}", "grab the {}", "lift the {}", "take the {}",
-)  # fmt: skip
-ROBOT_PHRASES_ZH: tuple[str, ...] = ("拿起{}", "把{}拿起来", "抓住{}")
+# How demonstrations put a request, by the kind of task.
+ROBOT_PHRASES: dict[str, tuple[str, ...]] = {
+    "pick": (
+        "pick up the {object}", "pick the {object}", "pick up {object}", "grab the {object}",
+        "lift the {object}", "take the {object}",
+    ),
+    "near": (
+        "move the {object} near the {target}", "move the {object} to the {target}",
+        "move {object} near {target}", "put the {object} next to the {target}",
+        "bring the {object} to the {target}",
+    ),
+    "on": (
+        "put the {object} on the {target}", "place the {object} on the {target}",
+        "put {object} on {target}", "put the {object} on top of the {target}",
+    ),
+    "push left": ("push the {object} left", "push the {object} to the left"),
+    "push right": ("push the {object} right", "push the {object} to the right"),
+    "push forward": ("push the {object} forward", "push {object} forward"),
+    "push back": ("push the {object} back", "push {object} back"),
+    "open": ("open the gripper", "open the hand"),
+    "close": ("close the gripper", "close the hand"),
+}  # fmt: skip
+ROBOT_PHRASES_ZH: dict[str, tuple[str, ...]] = {
+    "pick": ("拿起{object}", "把{object}拿起来", "抓住{object}"),
+    "near": ("把{object}移到{target}旁边", "把{object}放到{target}旁边"),
+    "on": ("把{object}放到{target}上", "把{object}放在{target}上面"),
+    "push left": ("把{object}向左推", "向左推{object}"),
+    "push right": ("把{object}向右推", "向右推{object}"),
+    "push forward": ("把{object}向前推", "向前推{object}"),
+    "push back": ("把{object}向后推", "向后推{object}"),
+    "open": ("张开夹爪", "打开夹爪"),
+    "close": ("合上夹爪", "闭合夹爪"),
+}
 
 # Seeds: of evaluated scenes, and of the generators that training frames are drawn from.
 TEST_SEEDS = range(0, 100_000)

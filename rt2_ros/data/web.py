@@ -36,7 +36,9 @@ COUNT = "how many things are there?"
 # Every word that prompts and answers use besides names: the tokenizer is built from these.
 PHRASE_WORDS: tuple[str, ...] = (
     *WHERE, *WHERE_ZH, YES_NO, WHAT_AT, WHAT_AT_ZH, KIND, WHICH_KIND, COUNT,
-    *ROBOT_PHRASES, *ROBOT_PHRASES_ZH, *SHORT_NAMES.values(),
+    *(phrase.format(object="", target="") for phrases in (ROBOT_PHRASES, ROBOT_PHRASES_ZH)
+      for of_kind in phrases.values() for phrase in of_kind),
+    *SHORT_NAMES.values(),
     "what action should the robot take to ? . , yes no nothing table hand robot gripper",
     "是 不是 没有",
     "move put push near onto on top of left right forward back to open close place drop it",

@@ -40,7 +40,7 @@ POOLS: dict[str, Names] = {
     "unseen-other": split.unseen_names(alike=False),
 }
 PHRASES: dict[str, Names] = {
-    "robot": tuple(phrase.format("{object}") for phrase in split.ROBOT_PHRASES),
+    "robot": split.ROBOT_PHRASES["pick"],
 }
 APART = 0.16  # m at least between a thing and where it is to be put
 
