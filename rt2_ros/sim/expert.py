@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scripted expert: what to do next, as a function of where hand and blocks are now.
+"""The scripted expert: what comes next, as a function of where hand and blocks are now.
 
-It keeps no memory, so any state can be labelled, also one that no expert would have come to:
+It keeps no memory, so any state can be labelled, also one that no expert would have come to. First
+it says what it is about (`subgoal`), then what to do for that (`act`); a plan in words is the same:
 
->>> expert_action(state=[0.5, 0, 0.2, 0.0], target=[0.6, 0.1, 0.025]).translation  # over, and down
+>>> goal = subgoal(table.state(), Task("pick", "key"))
+>>> goal.verb, goal.thing, goal.place, goal.step
+('take', 'key', array([0.6, 0.1]), 'over')
+>>> act(table.state(), goal).translation  # across, and down to the height at which it travels
 array([ 0.1 ,  0.1 , -0.07])
 
-Open hand: towards the block through a funnel, at hover height while far and low only above the
-block; a hand that is too low for its distance goes up first. Above the block and low: close.
-Block in hand: up, and terminate at the top; or, where it is to be put somewhere, there at hover
-height, down through the same funnel, open, up, terminate. Another block in hand: put it down, open.
-Closed on nothing: open, up, again.
+A hand travels `over` things at hover height, goes `down` where it is above its place and `up` where
+it is too low for its distance.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pinocchio as pin
@@ -21,80 +24,163 @@ from numpy.typing import ArrayLike, NDArray
 
 from rt2_ros.actions import Action
 from rt2_ros.sim.scene import AREA_HIGH, AREA_LOW, rest_height
-from rt2_ros.sim.tabletop import GRASP_HEIGHT, HAND_DOWN, TabletopState
-from rt2_ros.sim.tasks import Task
+from rt2_ros.sim.tabletop import GRASP_HEIGHT, HAND_DOWN, ObjectState, TabletopState
+from rt2_ros.sim.tasks import CLOSED, PUSHES, Task
 
 Array = NDArray[np.float64]
 
 MAX_STEP = 0.10  # m along each axis
 MAX_TURN = 0.25  # rad about each axis
 HOVER_HEIGHT = 0.13  # m, fingertips while they travel
-FUNNEL = 0.03, 0.05  # m: radius within which the hand may be lowest, and width of the funnel's wall
+CLEAR_HEIGHT = 0.09  # m, fingertips that may travel
+ABOVE = 0.03  # m across from its place, within which the hand goes down
 CLOSE_RADIUS, CLOSE_HEIGHT = 0.022, GRASP_HEIGHT + 0.015  # m: from here the fingers close
 LIFT_TARGET, DONE_HEIGHT = 0.25, 0.20  # m: where a held block goes, and where that is enough
 HOLDING = 0.25, 0.60  # closedness of fingers that have a 5 cm block between them
 RELEASE_RADIUS, RELEASE_HEIGHT = 0.015, 0.012  # m from where a block goes: the fingers open
+PUT_HEIGHT = GRASP_HEIGHT + 2 * rest_height("card")  # m, fingertips: on a card, or just above bare
+STACK_HEIGHT = GRASP_HEIGHT + 2 * rest_height("block")  # m, fingertips, on a block
 RETREAT_HEIGHT = 0.11  # m, fingertips above what they have put down
+PUSH_HEIGHT = 0.025  # m, fingertips while they push
+BEHIND = 0.075  # m from a block's centre to where a push begins
+LANE = 0.015  # m aside that a fist may be and still push
 BESIDE = 0.09  # m between centres of things that are put near each other
 CLEARANCE = 0.095  # m between what is put down and everything else
 _CENTRE_ABOVE_TIP = rest_height("block") - GRASP_HEIGHT
 _IN_HAND = 0.03  # m between a held block's centre and where it should be in the hand
-_TOO_LOW = 0.03  # m below the funnel, from which on the hand only rises
+
+VERBS = ("take", "lift", "put", "stack", "leave", "drop", *PUSHES, "open", "close")
+STEPS = ("over", "down", "up", "grip", "release", "push", "done")
+# Fingertips at the bottom of "down", m; verbs that keep the hand closed; how high "up" goes, m.
+_LOW = {"put": PUT_HEIGHT, "stack": STACK_HEIGHT, **dict.fromkeys(PUSHES, PUSH_HEIGHT)}
+_CLOSED = ("lift", "put", "stack", "drop", *PUSHES, "close")
+_HIGH = {"lift": LIFT_TARGET}
 
 
-def expert_action(
-    state: ArrayLike,
-    target: ArrayLike,
-    others: ArrayLike = (),
-    rotation: ArrayLike = HAND_DOWN,
-    goal: ArrayLike | None = None,
-    placed: bool = False,
-) -> Action:
-    """Return the expert's action, in the base frame.
+@dataclass(frozen=True, eq=False)
+class Subgoal:
+    """What comes next.
 
-    state: (4,) fingertips x, y, z in m and closedness 0..1.
-    target: (3,) centre of the block that is wanted, m.
-    others: (n, 3) centres of the other blocks, m; only whether one is in the hand matters.
-    rotation: (3, 3) of the hand, columns are its axes.
-    goal: (3,) where the block's centre shall come to rest, m; None: it shall be lifted.
-    placed: whether it lies where it shall, let go of.
+    verb: one of VERBS. thing: what it is about, "" for the gripper alone: what is taken, lifted,
+    pushed, dropped or left, and with put and stack what it is brought to. place: (2,) where the
+    fingertips go across the table, m. step: one of STEPS.
     """
-    x, y, z, closedness = np.asarray(state, dtype=np.float64)
-    tip = np.array([x, y, z])
-    target = np.asarray(target, dtype=np.float64)
-    turn = pin.log3(HAND_DOWN @ np.asarray(rotation, dtype=np.float64).T)
-    turn = np.clip(turn, -MAX_TURN, MAX_TURN)
 
-    def move(delta: ArrayLike, gripper: float, terminate: bool = False) -> Action:
-        return Action(terminate, np.clip(delta, -MAX_STEP, MAX_STEP), turn, gripper)
-
-    if placed:
-        done = z > RETREAT_HEIGHT - 0.01
-        return move([0.0, 0.0, 0.0 if done else HOVER_HEIGHT - z], 0.0, terminate=done)
-    if closedness < HOLDING[0]:
-        return move(*_approach(tip, target))
-    if closedness <= HOLDING[1]:
-        if _in_hand(tip, target) and goal is not None:
-            return move(*_place(tip, target, np.asarray(goal, dtype=np.float64)))
-        if _in_hand(tip, target):
-            if z > DONE_HEIGHT:
-                return move(np.zeros(3), 1.0, terminate=True)
-            return move([0.0, 0.0, LIFT_TARGET - z], 1.0)
-        if any(_in_hand(tip, other) for other in np.reshape(others, (-1, 3))):
-            if z < CLOSE_HEIGHT:
-                return move(np.zeros(3), 0.0)
-            return move([0.0, 0.0, GRASP_HEIGHT - z], 1.0)
-    return move([0.0, 0.0, HOVER_HEIGHT - z], 0.0)
+    verb: str
+    thing: str
+    place: Array
+    step: str
 
 
 def expert(state: TabletopState, task: Task) -> Action:
-    """Return the expert's action for a task on the true state of the table."""
-    others = [o.position for o in state.objects if o.name != task.object]
-    target = state.find(task.object).position
-    goal, placed = None, False
-    if task.kind != "pick":
-        goal, placed = place_for(state, task), task.success(state)
-    return expert_action(state.vector, target, others, state.tcp.rotation, goal, placed)
+    """Return the expert's action for a task on the true state of the table, in the base frame."""
+    return act(state, subgoal(state, task))
+
+
+def act(state: TabletopState, goal: Subgoal) -> Action:
+    """Return what to do for a subgoal; nothing but the hand's own state matters.
+
+    A step is at most MAX_STEP along each axis and MAX_TURN about each, back to a hand that points
+    down.
+    """
+    tip = state.tcp.position
+    turn = pin.log3(HAND_DOWN @ state.tcp.rotation.T)
+    delta = np.zeros(3)
+    if goal.step in ("over", "down", "push"):
+        delta[:2] = goal.place - tip[:2]
+    if goal.step == "over":
+        delta[2] = HOVER_HEIGHT - tip[2]
+    elif goal.step in ("down", "push"):
+        delta[2] = _LOW.get(goal.verb, GRASP_HEIGHT) - tip[2]
+    elif goal.step == "up":
+        delta[2] = _HIGH.get(goal.verb, HOVER_HEIGHT) - tip[2]
+    closed = (goal.verb in _CLOSED or goal.step == "grip") and goal.step != "release"
+    return Action(
+        goal.step == "done",
+        np.clip(delta, -MAX_STEP, MAX_STEP),
+        np.clip(turn, -MAX_TURN, MAX_TURN),
+        float(closed),
+    )
+
+
+def subgoal(state: TabletopState, task: Task) -> Subgoal:
+    """What comes next in a task.
+
+    Raises:
+        KeyError: what it is about is not on the table.
+    """
+    tip, closed = state.tcp.position, state.closedness
+    across = tip[:2].copy()
+    if task.kind in Task.GRIPPER:
+        there = closed > CLOSED if task.kind == "close" else closed < 1 - CLOSED
+        step = "done" if there else {"open": "release", "close": "grip"}[task.kind]
+        return Subgoal(task.kind, "", across, step)
+    thing = state.find(task.object)
+    held = _held(state)
+    if task.kind in PUSHES and held is None:
+        return _push(tip, closed, thing, task.kind)
+    if task.kind in Task.PLACING and task.success(state, state):
+        step = "done" if tip[2] > RETREAT_HEIGHT - 0.01 else "up"
+        return Subgoal("leave", thing.name, across, step)
+    if held is None:
+        return _take(tip, closed, thing)
+    if held is not thing or task.kind in PUSHES:
+        return Subgoal(
+            "drop", held.name, across, "release" if tip[2] < CLOSE_HEIGHT else "down"
+        )  # fmt: skip
+    if task.kind == "pick":
+        return Subgoal("lift", thing.name, across, "done" if tip[2] > DONE_HEIGHT else "up")
+    target = state.find(task.target)
+    verb = "stack" if task.kind == "on" and target.kind == "block" else "put"
+    place = place_for(state, task)[:2] - (thing.position - tip)[:2]
+    if np.linalg.norm(place - tip[:2]) < RELEASE_RADIUS and tip[2] < _LOW[verb] + RELEASE_HEIGHT:
+        return Subgoal(verb, target.name, place, "release")
+    return Subgoal(verb, target.name, place, _reach(tip, place))
+
+
+def _take(tip: Array, closed: float, thing: ObjectState) -> Subgoal:
+    place = thing.position[:2]
+    if closed >= HOLDING[0]:  # on nothing
+        step = "over" if tip[2] > CLEAR_HEIGHT else "up"
+    elif np.linalg.norm(place - tip[:2]) < CLOSE_RADIUS and tip[2] < CLOSE_HEIGHT:
+        step = "grip"
+    else:
+        step = _reach(tip, place)
+    return Subgoal("take", thing.name, place, step)
+
+
+def _push(tip: Array, closed: float, thing: ObjectState, kind: str) -> Subgoal:
+    """From behind the block, along the table, until it is at the edge of the area."""
+    way, place = np.array(PUSHES[kind]), thing.position[:2]
+    away = tip[:2] - place
+    along = float(away @ way)
+    aside = float(np.linalg.norm(away - along * way))
+    start = place - BEHIND * way
+    low = tip[2] < CLEAR_HEIGHT / 2
+    edge = np.where(way > 0, AREA_HIGH, AREA_LOW)
+    if float((place - edge) @ way) > 0:
+        return Subgoal(kind, thing.name, tip[:2].copy(), "done")
+    if closed > CLOSED and low and -2 * BEHIND < along < 0 and aside < LANE:
+        return Subgoal(kind, thing.name, place, "push")
+    if closed <= CLOSED and not low:
+        return Subgoal(kind, thing.name, start, "grip")
+    return Subgoal(kind, thing.name, start, _reach(tip, start))
+
+
+def _reach(tip: Array, place: Array) -> str:
+    if np.linalg.norm(place - tip[:2]) < ABOVE:
+        return "down"
+    return "over" if tip[2] > CLEAR_HEIGHT else "up"
+
+
+def _held(state: TabletopState) -> ObjectState | None:
+    """What is in the hand, by where it is and how far the fingers are closed."""
+    if not HOLDING[0] <= state.closedness <= HOLDING[1]:
+        return None
+    hand = state.tcp.position + [0.0, 0.0, _CENTRE_ABOVE_TIP]
+    gaps = [(float(np.linalg.norm(o.position - hand)), o) for o in state.objects]
+    gap, nearest = min(gaps, key=lambda pair: pair[0], default=(np.inf, None))
+    return nearest if gap < _IN_HAND else None
 
 
 def place_for(state: TabletopState, task: Task) -> Array:
@@ -126,34 +212,19 @@ def free_place(thing: ArrayLike, target: ArrayLike, others: ArrayLike) -> tuple[
     return around[best], float(gaps[best])
 
 
-def _in_hand(tip: Array, centre: Array) -> bool:
-    return bool(np.linalg.norm(centre - tip - [0.0, 0.0, _CENTRE_ABOVE_TIP]) < _IN_HAND)
+def free_way(thing: ArrayLike, kind: str, others: ArrayLike) -> bool:
+    """Whether a thing (2,) can be pushed: room behind it for a fist, and ahead for what is asked.
 
-
-def _approach(tip: Array, target: Array) -> tuple[Array, float]:
-    """Step (3,) and gripper of an open hand."""
-    across = target[:2] - tip[:2]
-    distance = float(np.linalg.norm(across))
-    if distance < CLOSE_RADIUS and tip[2] < CLOSE_HEIGHT:
-        return np.zeros(3), 1.0
-    return _funnel(tip, across, GRASP_HEIGHT), 0.0
-
-
-def _funnel(tip: Array, across: Array, low: float) -> Array:
-    """Step (3,) towards a place that is `across` (2,) away: low only above it, else at hover height
-    over it; a hand that is too low for its distance goes up first.
+    others (n, 2): where the other things lie, m.
     """
-    wall = np.clip((np.linalg.norm(across) - FUNNEL[0]) / FUNNEL[1], 0.0, 1.0)
-    height = low + wall * (HOVER_HEIGHT - GRASP_HEIGHT)
-    clear = np.clip(1.0 - (height - tip[2]) / _TOO_LOW, 0.0, 1.0)
-    return np.array([*(clear * across), height - tip[2]])
-
-
-def _place(tip: Array, block: Array, goal: Array) -> tuple[Array, float]:
-    """Step (3,) and gripper of a hand that holds the block and puts it at its goal."""
-    across = goal[:2] - block[:2]
-    distance = float(np.linalg.norm(across))
-    low = goal[2] - _CENTRE_ABOVE_TIP
-    if distance < RELEASE_RADIUS and tip[2] < low + RELEASE_HEIGHT:
-        return np.zeros(3), 0.0
-    return _funnel(tip, across, low), 1.0
+    way, place = np.array(PUSHES[kind]), np.asarray(thing, dtype=np.float64)
+    others = np.reshape(np.asarray(others, dtype=np.float64), (-1, 2))
+    edge = np.where(way > 0, AREA_HIGH, AREA_LOW)
+    if float((edge - place) @ way) < 0.08:
+        return False
+    away = others - place
+    along = away @ way
+    aside = np.linalg.norm(away - along[:, None] * way, axis=1)
+    in_lane = (aside < 0.055) & (along > 0) & (along < 0.16)
+    start = np.linalg.norm(others - (place - BEHIND * way), axis=1)
+    return not bool(in_lane.any() or (start < 0.07).any())

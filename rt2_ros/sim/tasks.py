@@ -18,6 +18,13 @@ from rt2_ros.sim.tabletop import ObjectState, TabletopState
 LIFT_HEIGHT = 0.10  # m above the table that a picked object must be lifted
 NEAR = 0.11  # m between centres, across, of what is near each other
 ON = 0.035  # m between centres, across, of what lies on each other
+PUSHED = 0.05  # m that a pushed object must have gone its way, and at least twice as far as aside
+CLOSED = 0.9  # closedness of a gripper that is told to close, at least; to open: 0.1 at most
+# Where a push goes: unit vectors (x, y) in the base frame, as seen from the robot (REP 103).
+PUSHES: dict[str, tuple[float, float]] = {
+    "push left": (0.0, 1.0), "push right": (0.0, -1.0),
+    "push forward": (1.0, 0.0), "push back": (-1.0, 0.0),
+}  # fmt: skip
 WRONG_HEIGHT = 0.05  # m, an object that nobody asked for counts as taken from here on
 _LIFTED = 0.02  # m, an object has left the table
 _MOVED = 0.02  # m, fingertips have left their start
@@ -27,11 +34,27 @@ _LYING = 0.015  # m above where it would rest, below which an object lies
 _POLITE = r"(?:please\s+)?(?:can you\s+|could you\s+)?"
 _THE = r"(?:the\s+|a\s+|an\s+|that\s+)?"
 _END = r"(?:,?\s+please)?[.!?]*$"
+_WAYS = {
+    "left": ("left", "左"), "right": ("right", "右"), "forward": (r"forwards?|away", "前"),
+    "back": (r"back(?:wards?)?", "后"),
+}  # fmt: skip
 # One way of asking: the kind of task, and the names of object and target in it. Placing comes
 # first, because "take the apple to the cup" would be a picking as well.
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
+        ("open", rf"{_POLITE}open\s+(?:the|your)\s+(?:gripper|hand|fingers){_END}"),
+        ("open", r"请?(?:张开|打开)(?:夹爪|手|手爪)[。!！]?$"),
+        ("close", rf"{_POLITE}close\s+(?:the|your)\s+(?:gripper|hand|fingers){_END}"),
+        ("close", r"请?(?:合上|闭合|关闭)(?:夹爪|手|手爪)[。!！]?$"),
+        *((f"push {way}", rf"{_POLITE}(?:push|slide|shove)\s+{_THE}(?P<name>.+?)\s+"
+                          rf"(?:to\s+(?:the|your)\s+)?(?:{english}){_END}")
+          for way, (english, _) in _WAYS.items()),
+        *((f"push {way}", rf"请?[把将](?P<name>.+?)(?:[向往朝]{chinese}[边面]?推|推[向到]{chinese}[边面])"
+                          r"[。!！]?$")
+          for way, (_, chinese) in _WAYS.items()),
+        *((f"push {way}", rf"请?[向往朝]{chinese}[边面]?推(?P<name>.+?)[。!！]?$")
+          for way, (_, chinese) in _WAYS.items()),
         ("on", rf"{_POLITE}(?:put|place|set|lay|move|drop)\s+{_THE}(?P<name>.+?)\s+"
                rf"(?:onto|on\s+top\s+of|on)\s+{_THE}(?P<target>.+?){_END}"),
         ("near", rf"{_POLITE}(?:put|place|set|move|bring|take)\s+{_THE}(?P<name>.+?)\s+"
@@ -54,35 +77,51 @@ class UnknownTask(ValueError):
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done with an object.
+    """What is to be done, mostly with an object.
 
     pick: it is held by both fingers, more than 10 cm above where it lay. near: it lies, let go of,
     within 11 cm of the target (centres), which is the thing nearest to it. on: it lies, let go
-    of, on the target.
+    of, on the target. push left, right, forward, back: it lies, not held, 5 cm or more that way
+    from where it was, seen from the robot. open, close: the gripper is, with nothing in it.
     """
 
     kind: str
-    object: str
+    object: str = ""
     target: str = ""
 
-    KINDS = ("pick", "near", "on")
+    KINDS = ("pick", "near", "on", *PUSHES, "open", "close")
+    GRIPPER = ("open", "close")  # about no object
+    PLACING = ("near", "on")  # an object to a target
 
     def __post_init__(self) -> None:
         if self.kind not in self.KINDS:
             raise ValueError(f"kind: {self.kind!r}, expected one of {', '.join(self.KINDS)}")
-        if (self.kind == "pick") != (self.target == ""):
-            expected = "none" if self.kind == "pick" else "a name"
-            raise ValueError(f"target: {self.target!r}, expected {expected} for {self.kind!r}")
-        if self.target == self.object:
+        for field, given, needed in (
+            ("object", self.object, self.kind not in self.GRIPPER),
+            ("target", self.target, self.kind in self.PLACING),
+        ):
+            if bool(given) != needed:
+                expected = "a name" if needed else "none"
+                raise ValueError(f"{field}: {given!r}, expected {expected} for {self.kind!r}")
+        if self.object and self.target == self.object:
             raise ValueError(f"target: {self.target!r}, expected another thing than the object")
 
-    def success(self, state: TabletopState) -> bool:
-        """Whether the world is as the task asks."""
+    def success(self, state: TabletopState, start: TabletopState) -> bool:
+        """Whether the world is as the task asks; start: as it was when the task was given."""
+        if self.kind in self.GRIPPER:
+            closed = state.closedness
+            return closed > CLOSED if self.kind == "close" else closed < 1 - CLOSED
         thing = state.find(self.object)
         if self.kind == "pick":
             return thing.grasped and thing.height > LIFT_HEIGHT
         if thing.grasped:
             return False
+        if self.kind in PUSHES:
+            gone = (thing.position - start.find(self.object).position)[:2]
+            way = np.array(PUSHES[self.kind])
+            along = float(gone @ way)
+            aside = float(np.linalg.norm(gone - along * way))
+            return along > PUSHED and along > 2 * aside and thing.height < _LYING
         target = state.find(self.target)
         distance = across(thing, target)
         if self.kind == "on":
@@ -100,7 +139,7 @@ def across(a: ObjectState, b: ObjectState) -> float:
 
 
 def parse_task(instruction: str, object_name: Callable[[str], str]) -> Task:
-    """Understand "pick up the X", "move X near Y", "put X on Y", "拿起X" and the like.
+    """Understand "pick up the X", "move X near Y", "push X left", "拿起X" and the like.
 
     object_name: turns what a person calls an object into its name; raises KeyError if it cannot.
 
@@ -113,9 +152,9 @@ def parse_task(instruction: str, object_name: Callable[[str], str]) -> Task:
         match = pattern.fullmatch(text)
         if match is None:
             continue
+        names = match.groupdict()
         try:
-            target = "" if kind == "pick" else object_name(match["target"])
-            return Task(kind, object_name(match["name"]), target)
+            return Task(kind, *(object_name(names[n]) for n in ("name", "target") if n in names))
         except KeyError as error:  # another reading may fit: "take the piece of cake on a plate"
             reason = reason or str(error.args[0] if error.args else "unknown object")
     if reason:
@@ -150,8 +189,7 @@ class Judge:
         for name in (task.object, task.target):
             if name:
                 state.find(name)  # KeyError if it is not there
-        self._start = state.tcp.position
-        self._state = state
+        self._start = self._state = state
         self._steps = self._limited = 0
         self._moved = self._lifted = self._wrong = self._closed = False
 
@@ -164,27 +202,28 @@ class Judge:
         self._steps += 1
         self._limited += limited
         tip = state.tcp.position
-        self._moved |= bool(np.linalg.norm(tip - self._start) > _MOVED)
+        self._moved |= bool(np.linalg.norm(tip - self._start.tcp.position) > _MOVED)
         self._closed |= bool(state.closedness > 0.2 and tip[2] < _LOW)
-        thing = state.find(self.task.object)
-        self._lifted |= thing.grasped and thing.height > _LIFTED
-        self._wrong |= any(
-            o.grasped and o.height > WRONG_HEIGHT for o in state.objects if o is not thing
-        )
-        return self.task.success(state)
+        for thing in state.objects:
+            asked = thing.name == self.task.object
+            self._lifted |= asked and thing.grasped and thing.height > _LIFTED
+            self._wrong |= not asked and thing.grasped and thing.height > WRONG_HEIGHT
+        return self.task.success(state, self._start)
 
     def verdict(self) -> Verdict:
         """How it ended, by the last state watched and what went before."""
-        if self.task.success(self._state):
+        if self.task.success(self._state, self._start):
             return Verdict(True, "", self._steps)
-        thing = self._state.find(self.task.object)
-        let_go = self._lifted and not thing.grasped
-        placing = self.task.kind != "pick"
+        taking = self.task.kind in ("pick", *Task.PLACING)
+        let_go = lying = False
+        if taking:
+            thing = self._state.find(self.task.object)
+            let_go, lying = self._lifted and not thing.grasped, thing.height < _LYING
         failures = (
             self._wrong,
-            placing and let_go and thing.height < _LYING,
+            self.task.kind in Task.PLACING and let_go and lying,
             let_go,
-            self._closed and not self._lifted,
+            taking and self._closed and not self._lifted,
             self._limited > self._steps / 2,
             not self._moved,
             True,
