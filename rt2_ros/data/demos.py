@@ -14,7 +14,7 @@ A row is what was seen and what was done then:
     action                       dx dy dz in m, rotation vector drx dry drz in rad, both in the base
                                  frame, from where the hand was in the picture; gripper 1 = closed
     next.done                    whether the action was to terminate
-    plan                         what is meant, and where in the picture, in 0..255: "key 38 109"
+    plan                         what comes next, as single pictures' plans say it (see data.robot)
 """
 
 from __future__ import annotations
@@ -51,22 +51,15 @@ from rt2_ros.data.lerobot import layout
 from rt2_ros.data.lerobot.reader import Episodes
 from rt2_ros.data.lerobot.source import PLAN
 from rt2_ros.data.lerobot.writer import Episode, EpisodeWriter
-from rt2_ros.data.robot import RENDERED, SIZE, SPACE, request
-from rt2_ros.data.samples import coordinate
+from rt2_ros.data.robot import SIZE, SPACE, observe, plan_text, request
 
 if TYPE_CHECKING:  # the simulator is imported in the processes that use it
     from rt2_ros.sim.env import Scenario, TabletopEnv
-    from rt2_ros.sim.tabletop import TabletopState
 
 CAMERA = layout.camera_key("scene")
 STEP_PERIOD = 0.25  # s
-TASKS = ("pick", "near", "on")
-PLACING = {
-    "near": ("move the {} near the {}", "put the {} next to the {}", "把{}放到{}旁边"),
-    "on": ("put the {} on the {}", "move the {} onto the {}", "把{}放到{}上"),
-}
+TASKS = tuple(split.ROBOT_PHRASES)
 SEED = "seed"  # column of the episodes' table
-APART = 0.16  # m at least between a thing and where it is to be put
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ class Recording:
 
     size: int = SIZE
     seed: int = 0
-    tasks: tuple[str, ...] = ("pick",)
+    tasks: tuple[str, ...] = TASKS
     validation: int = 0  # episodes
 
     def __post_init__(self) -> None:
@@ -107,35 +100,15 @@ def features(size: int) -> dict[str, dict[str, Any]]:
 
 def scenario(seed: int, tasks: Sequence[str]) -> Scenario:
     """The table of a seed: robot objects only, in the demonstrations' words."""
+    from rt2_ros.data.poses import draw_kind, draw_layout
     from rt2_ros.sim.env import Scenario
-    from rt2_ros.sim.scene import COUNTS, Appearance, random_layout, random_start
-    from rt2_ros.sim.tasks import Task
+    from rt2_ros.sim.scene import Appearance, random_start
 
     random = np.random.default_rng([seed, 1])
-    kind = str(random.choice(list(tasks)))
-    count = int(random.integers(COUNTS[0], COUNTS[1] + 1))
-    names = [str(name) for name in random.permutation(split.ROBOT_NAMES)[:count]]
-    kinds = ["block"] * count
-    if kind == "pick":
-        task, text = Task(kind, names[0]), request(random, names[0])[0]
-    else:
-        kinds[1] = "card"
-        task, text = Task(kind, names[0], names[1]), _placing(random, kind, *names[:2])
-    return Scenario(
-        seed, task, text,
-        random_layout(random, names, kinds, 0.0 if kind == "pick" else APART),
-        random_start(random),
-        Appearance.random(random, float(random.choice([0.0, 0.15, 0.5]))),
-    )  # fmt: skip
-
-
-def _placing(random: np.random.Generator, kind: str, name: str, target: str) -> str:
-    from rt2_ros.data.pictographs import by_name
-
-    phrase = str(random.choice(PLACING[kind]))
-    if phrase.isascii():
-        return phrase.format(*(split.SHORT_NAMES.get(n, n) for n in (name, target)))
-    return phrase.format(by_name(name).name_zh, by_name(target).name_zh)
+    task, layout = draw_layout(random, draw_kind(random, tasks), split.ROBOT_NAMES)
+    text, _ = request(random, task)
+    appearance = Appearance.random(random, float(random.choice([0.0, 0.15, 0.5])))
+    return Scenario(seed, task, text, layout, random_start(random), appearance)
 
 
 @cache
@@ -149,20 +122,21 @@ def _env() -> TabletopEnv:
 
 def record_episode(seed: int, recording: Recording) -> Episode | None:
     """Play a seed's episode; None where the expert did not succeed."""
-    from rt2_ros.sim.expert import expert
+    from rt2_ros.sim.expert import act, subgoal
 
     env = _env()
     observation, done = env.begin(scenario(seed, recording.tasks)), False
     rows: dict[str, list[Any]] = {name: [] for name in features(recording.size)}
     while not done:
         assert observation.image is not None  # the environment renders
-        action = expert(observation.truth, env.task)
+        goal = subgoal(observation.truth, env.task)
+        action = act(observation.truth, goal)
         vector = action.vector()
         for name, value in (
             (layout.STATE, observation.state), (layout.JOINTS, observation.truth.joints),
             (CAMERA, square(observation.image, recording.size)),
             (layout.ACTION, vector[1:]), (layout.DONE, [action.terminate]),
-            (PLAN, [_plan(env, observation.truth)]),
+            (PLAN, [plan_text(goal, observe(env.tabletop, render=False).places, SPACE)]),
         ):  # fmt: skip
             rows[name].append(value)
         observation, done = env.step(action)
@@ -173,15 +147,6 @@ def record_episode(seed: int, recording: Recording) -> Episode | None:
         name: np.asarray(values, types.get(name, np.float32)) for name, values in rows.items()
     }
     return Episode(env.instruction, columns, {SEED: seed})
-
-
-def _plan(env: TabletopEnv, truth: TabletopState) -> str:
-    """What is to be taken and where its upper face is seen, as single pictures' plans say it."""
-    thing = truth.find(env.task.object)
-    top = thing.position + [0.0, 0.0, thing.half_height]
-    pixels = env.tabletop.project(top, "scene", RENDERED, RENDERED)
-    u, v = (coordinate(value, RENDERED) for value in pixels)
-    return f"{thing.name} {u} {v}"
 
 
 def _episodes(
@@ -275,7 +240,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--validation", type=int, default=20, help="of them, for validation: the first ones (20)"
     )
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["pick"], help="(pick)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="(all)")
     parser.add_argument("--size", type=int, default=SIZE, help=f"of the pictures, px ({SIZE})")
     parser.add_argument("--seed", type=int, default=0, help="tells recordings apart (0)")
     parser.add_argument(

@@ -4,17 +4,17 @@ pictures, acted on for some steps.
 
     source = EpisodeSource()
     window = source.draw(np.random.default_rng(7), length=6)   # real physics between the pictures
-    sample = window.read(random, SPACE, grid=12)               # one instruction about all of them
+    sample = window.read(random, source, grid=12)              # one instruction about all of them
     sample.text, sample.bins                                   # "grab the key", (6, 8)
 
-A state is drawn as for single pictures; then the expert works for one of the things in sight. Every
-picture is labelled for every thing in it, so that a window can be read for another thing too: what
-the hand did so far then does not tell what was asked for.
+A state is drawn for a task as for single pictures; then the expert works for it. The truth behind
+every picture is kept, so that a window can be read for another task too: what the hand did so far
+then does not tell what was asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,21 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
-from rt2_ros.actions import ActionSpace
 from rt2_ros.data import split
-from rt2_ros.data.robot import SIZE, Demonstration, RobotSource, observe, recolour, request
+from rt2_ros.data.robot import (
+    SIZE,
+    Demonstration,
+    RobotSource,
+    can_be_asked,
+    observe,
+    recolour,
+    request,
+)
 from rt2_ros.data.samples import NOTHING, Thing, patch_owners
 
 if TYPE_CHECKING:  # the simulator is imported when it is first used
     from rt2_ros.sim.env import TabletopEnv
+    from rt2_ros.sim.tasks import Task
 
 KEPT_FRAMES = 18_000  # that one worker keeps to read them again; 2 GB at 192 px
 ACTED = 0.5  # share of readings that ask for what the expert worked for
@@ -42,7 +50,7 @@ class Sample:
     images: uint8 (T, S, S, 3); states: float32 (T, 4) x, y, z in m and closedness; text: what is
     asked for; bins: int64 (T, 8), the expert's; shown: int64 (T, P), which of split.ROBOT_NAMES a
     cell shows, len(ROBOT_NAMES) for none; centres: int64 (T, P, 2), u, v of what it shows; named:
-    bool (T, P), whether it shows what is asked for.
+    bool (T, P), whether it shows the object of the task.
     """
 
     images: NDArray[np.uint8]
@@ -89,37 +97,40 @@ class Batch:
 
 @dataclass(frozen=True)
 class Window:
-    """Consecutive demonstrations on one table; acted: the thing that the expert worked for."""
+    """Consecutive demonstrations on one table; acted: the task that the expert worked for."""
 
     frames: tuple[Demonstration, ...]
-    acted: str
+    acted: Task
 
     def read(
-        self, random: np.random.Generator, space: ActionSpace, grid: int, name: str = ""
-    ) -> Sample:
-        """Ask for `name`, or for a thing of the first picture drawn at random.
+        self, random: np.random.Generator, source: RobotSource, grid: int,
+        task: Task | None = None,
+    ) -> Sample:  # fmt: skip
+        """Ask for `task`, or for one that the first picture allows, drawn at random.
 
-        grid: cells along a picture's side that `shown` and the like are told for.
+        source: whose tasks and action space. grid: cells along a picture's side that `shown` and
+        the like are told for.
         """
-        if not name:
-            names = [thing.name for thing in self.frames[0].things]
-            alone = len(self.frames) == 1 or random.random() >= ACTED
-            name = str(random.choice(names)) if alone else self.acted
+        from rt2_ros.sim.expert import expert
+
+        if task is None:
+            others = () if random.random() < ACTED else source.others(random, self.frames[0], 1)
+            task = next(iter(others), self.acted)
         cells = [_cells(frame.things, grid, frame.image.shape[0]) for frame in self.frames]
         bins = np.full((len(self.frames), 8), NOTHING, np.int64)
         for row, frame in zip(bins, self.frames, strict=True):
-            for thing, action in zip(frame.things, frame.actions, strict=True):
-                if thing.name == name:
-                    row[:] = space.to_bins(action)
+            if can_be_asked(frame, task):
+                row[:] = source.space.to_bins(expert(frame.truth, task))
         shown = np.stack([shown for shown, _ in cells])
+        asked = split.ROBOT_NAMES.index(task.object) if task.object else -1
         return Sample(
             recolour(random, np.stack([frame.image for frame in self.frames])),
             np.stack([frame.state for frame in self.frames]).astype(np.float32),
-            request(random, name)[0],
+            request(random, task)[0],
             bins,
             shown,
             np.stack([centres for _, centres in cells]),
-            shown == split.ROBOT_NAMES.index(name),
+            shown == asked,
         )
 
 
@@ -140,31 +151,33 @@ def _cells(
 class EpisodeSource:
     """Windows drawn on the fly. The simulator is made when first used, in the process using it."""
 
-    def __init__(self, size: int = SIZE, period: float = 0.25) -> None:
-        """size: of the pictures, px. period: s of simulated time between them."""
+    def __init__(
+        self, size: int = SIZE, period: float = 0.25, tasks: Sequence[str] = ()
+    ) -> None:
+        """size: of the pictures, px. period: s of simulated time between them. tasks: kinds that
+        are asked for, all if none are given.
+        """
         self._size, self._period = size, period
         self._env: TabletopEnv | None = None
+        self.states = RobotSource(tasks=tasks, size=size)
 
     def draw(self, random: np.random.Generator, length: int = 6) -> Window:
         """Up to `length` pictures; fewer where the expert is done before."""
-        from rt2_ros.sim.expert import expert_action
+        from rt2_ros.sim.expert import expert
 
         if self._env is None:
             self._env = self._make()
         env = self._env
-        first = self._states.draw(random)
-        name = first.things[int(random.integers(len(first.things)))].name
+        first = self.states.draw(random)
+        assert first.task is not None
         frames, done = [first], False
         if length > 1:
             truth = env.reset(0).truth
         while len(frames) < length and not done:
-            target = truth.find(name).position
-            others = [thing.position for thing in truth.objects if thing.name != name]
-            action = expert_action(truth.vector, target, others, truth.tcp.rotation)
-            observation, done = env.step(action)
+            observation, done = env.step(expert(truth, first.task))
             truth = observation.truth
             frames.append(observe(env.tabletop, size=self._size))
-        return Window(tuple(frames), name)
+        return Window(tuple(frames), first.task)
 
     def _make(self) -> TabletopEnv:
         from rt2_ros.sim.env import TabletopEnv
@@ -176,22 +189,21 @@ class EpisodeSource:
             def reset(self, *args: object, **kwargs: object) -> TabletopState:
                 return self.state()
 
-        table = Laid(names=split.ROBOT_NAMES)
-        self._states = RobotSource(table=table, size=self._size)
+        table = self.states.table = Laid(names=split.ROBOT_NAMES)
         return TabletopEnv(table, step_period=self._period, render=False)
 
 
 class Windows(IterableDataset[Batch]):
-    """Endless batches of windows, each drawn once and read several times: for another thing, in
+    """Endless batches of windows, each drawn once and read several times: for another task, in
     other words, in other colours. Drawing takes ten times as long as reading.
     """
 
     def __init__(
-        self, source: EpisodeSource, space: ActionSpace, grid: int, *, length: int,
-        batch_size: int, readings: int, seed: int,
+        self, source: EpisodeSource, grid: int, *, length: int, batch_size: int, readings: int,
+        seed: int,
     ) -> None:  # fmt: skip
         """readings: how often a window is read, on average."""
-        self._source, self._space, self._grid, self._length = source, space, grid, length
+        self._source, self._grid, self._length = source, grid, length
         self._batch_size, self._readings, self._seed = batch_size, readings, seed
 
     def __iter__(self) -> Iterator[Batch]:
@@ -205,7 +217,7 @@ class Windows(IterableDataset[Batch]):
         while True:
             yield Batch.of(
                 [
-                    self._next(random, kept).read(random, self._space, self._grid)
+                    self._next(random, kept).read(random, self._source.states, self._grid)
                     for _ in range(self._batch_size)
                 ]
             )

@@ -2,38 +2,44 @@
 """Demonstrations in the simulator: states, their pictures, and what the expert does there.
 
 The expert is a function of the state, so no roll-out is needed: states are drawn, rendered and
-labelled, for each of several objects on the table as if it had been asked for. Hand and blocks are
-drawn where a policy takes them, and somewhat beyond, so that it knows the way back.
+labelled, for several tasks each, as if it had been asked for them.
 
     frame = RobotSource()(np.random.default_rng(7))
-    frame.queries[0].prompt   # "Q: what action should the robot take to grab the key? State: 115
-    188 95 3. A:" frame.queries[0].answer   # "Plan: key 38 109. Action: 0 127 127 103 127 127 127
-    0"
+    frame.queries[0].prompt
+    # "Q: what action should the robot take to grab the key? State: 115 188 95 3. A:"
+    frame.queries[0].answer
+    # "Plan: take key 38 109 at 161 75 over. Action: 0 255 0 103 127 127 127 0"
+
+A plan says what comes next as the expert does (`rt2_ros.sim.expert.Subgoal`): the verb, the thing
+and where its top is seen (u, v in 0..255 over the picture), where the fingertips go across the
+table (x, y in the state's own bins), and the step. So the action is a difference of numbers that
+the model has before it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from rt2_ros.actions import Action, ActionSpace, action_prompt, answer_text, question_prompt
-from rt2_ros.actions.prompts import ACTION
+from rt2_ros.actions import ActionSpace, action_prompt, answer_text
 from rt2_ros.data import split
 from rt2_ros.data.images import square
 from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.samples import Frame, Query, Thing, coordinate
-from rt2_ros.data.web import WHAT_AT, WHERE, WHERE_ZH, call
+from rt2_ros.data.web import call, where_query
 
 if TYPE_CHECKING:  # the simulator is imported when it is first used
-    from rt2_ros.sim.tabletop import ObjectState, Tabletop
+    from rt2_ros.sim.expert import Subgoal
+    from rt2_ros.sim.tabletop import ObjectState, Tabletop, TabletopState
+    from rt2_ros.sim.tasks import Task
 
 SIZE = 192  # px
 RENDERED = 480  # px, the central square of the camera's picture
 VISIBLE = 0.3  # share of its top face that must be seen for a thing to be asked for
-HELD = 0.37  # closedness of fingers that hold a block, as physics gives it give or take 0.015
 BENEATH = 0.05  # m across from the fingertips
 SPACE = ActionSpace(
     name="rt2-tiny",
@@ -43,18 +49,29 @@ SPACE = ActionSpace(
     state_low=(0.3, -0.3, 0.0, 0.0),
     state_high=(0.8, 0.3, 0.4, 1.0),
 )
+AT = " at"  # what stands before a plan's x and y
+# The words of plans beside names, as `rt2_ros.sim.expert` has them: verbs, then steps.
+PLAN_WORDS = (
+    "take", "lift", "put", "stack", "leave", "drop", "push left", "push right", "push forward",
+    "push back", "open", "close", "at", "over", "down", "up", "grip", "release", "push", "done",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One state of the table: its picture, the robot's state, and for each thing in sight the
-    expert's action.
+    """One state of the table and its picture.
+
+    image: (size, size, 3). state: (4,) x, y, z in m, closedness. things: those in sight, to be
+    asked for. truth: what the expert goes by. places: u, v of everything that lies there, hidden or
+    not, by name. task: what the state was drawn for, None where it was found so.
     """
 
-    image: NDArray[np.uint8]  # (size, size, 3)
-    state: NDArray[np.float64]  # (4,) x, y, z in m, closedness
+    image: NDArray[np.uint8]
+    state: NDArray[np.float64]
     things: tuple[Thing, ...]
-    actions: tuple[Action, ...]  # what to do if things[i] is asked for
+    truth: TabletopState
+    places: dict[str, tuple[int, int]]
+    task: Task | None = None
 
 
 class RobotSource:
@@ -65,56 +82,107 @@ class RobotSource:
 
     def __init__(
         self, *, space: ActionSpace = SPACE, names: tuple[str, ...] = split.ROBOT_NAMES,
-        robot_queries: int = 3, web_queries: int = 3, table: Tabletop | None = None,
-        size: int = SIZE,
+        tasks: Sequence[str] = (), robot_queries: int = 3, web_queries: int = 1,
+        table: Tabletop | None = None, size: int = SIZE,
     ) -> None:  # fmt: skip
-        """table: where states are laid; one of its own if None. size: of the pictures, px."""
+        """tasks: kinds that are asked for, all if none are given; ValueError where one is unknown.
+
+        table: where states are laid; one of its own if None. size: of the pictures, px.
+        """
+        unknown = sorted(set(tasks) - set(split.ROBOT_PHRASES))
+        if unknown:
+            raise ValueError(f"tasks: {unknown[0]!r}; expected {', '.join(split.ROBOT_PHRASES)}")
         self.space, self._names = space, names
+        self._tasks = tuple(tasks) or tuple(split.ROBOT_PHRASES)
         self._robot_queries, self._web_queries = robot_queries, web_queries
-        self._table, self._size = table, size
+        self.table, self._size = table, size
 
     def __call__(self, random: np.random.Generator) -> Frame:
         """One frame with its questions, its colours varied as cameras vary."""
-        demonstration = self.draw(random)
-        order = random.permutation(len(demonstration.things))
-        queries = [
-            self.instruct(random, demonstration, index) for index in order[: self._robot_queries]
-        ]
-        queries += [
-            _ask(random, demonstration.things[index]) for index in order[::-1][: self._web_queries]
-        ]
-        return Frame(recolour(random, demonstration.image), tuple(queries), demonstration.things)
+        demo = self.draw(random)
+        assert demo.task is not None
+        tasks = [demo.task, *self.others(random, demo, self._robot_queries - 1)]
+        queries = [self.instruct(random, demo, task) for task in tasks]
+        present = [by_name(thing.name) for thing in demo.things]
+        for index in random.permutation(len(demo.things))[: self._web_queries]:
+            queries.append(where_query(random, demo.things[index], present))
+        order = random.permutation(len(queries))
+        image = recolour(random, demo.image)
+        return Frame(image, tuple(queries[i] for i in order), demo.things)
 
     def draw(self, random: np.random.Generator, render: bool = True) -> Demonstration:
-        """A state with at least one thing in sight; without `render` its picture is black."""
+        """A state drawn for a task that can be seen; without `render` its picture is black."""
         from rt2_ros.control.kinematics import Unreachable
+        from rt2_ros.data.poses import HELD, draw_situation
+        from rt2_ros.sim.scene import Appearance
         from rt2_ros.sim.tabletop import Tabletop
 
-        if self._table is None:
-            self._table = Tabletop(names=self._names)
+        if self.table is None:
+            self.table = Tabletop()
         while True:
+            situation = draw_situation(random, self._names, self._tasks)
+            appearance = Appearance.random(random, float(random.choice([0.0, 0.15, 0.5])))
             try:
-                _pose(random, self._table, self._names)
+                situation.lay(self.table, appearance)
             except Unreachable:
                 continue
-            found = observe(self._table, render, self._size)
-            if self._table.state().held:  # posed fingers are all alike, real ones squeeze
+            found = observe(self.table, render, self._size, situation.task)
+            if situation.held:  # posed fingers are all alike, real ones squeeze
                 found.state[3] = random.normal(HELD, 0.015)
-            if found.things:
+            if found.things and can_be_asked(found, situation.task):
                 return found
 
-    def instruct(self, random: np.random.Generator, demo: Demonstration, index: int) -> Query:
-        """Ask for thing `index`, with a phrase and a name drawn at random."""
-        thing = demo.things[index]
-        text, mention = request(random, thing.name)
+    def others(
+        self, random: np.random.Generator, demo: Demonstration, count: int
+    ) -> tuple[Task, ...]:
+        """Further tasks that could be asked for in this state; fewer where few can."""
+        from rt2_ros.data.poses import draw_kind
+        from rt2_ros.sim.expert import free_way
+        from rt2_ros.sim.tasks import PUSHES, Task
+
+        blocks = [o for o in demo.truth.objects if o.kind == "block"]
+        held = demo.truth.held
+        found: list[Task] = []
+        for _ in range(6 * count):
+            if len(found) == count:
+                break
+            kind = draw_kind(random, self._tasks)
+            if kind in Task.GRIPPER:
+                continue
+            block = blocks[int(random.integers(len(blocks)))]
+            name = held if held and random.random() < 0.6 else block.name
+            rest = [o for o in demo.truth.objects if o.name != name]
+            if kind in PUSHES:
+                places = [o.position[:2] for o in rest]
+                if not free_way(demo.truth.find(name).position[:2], kind, places):
+                    continue
+            names = [name]
+            if kind in Task.PLACING:
+                if not rest:
+                    continue
+                names.append(rest[int(random.integers(len(rest)))].name)
+            task = Task(kind, *names)
+            if task not in (demo.task, *found) and can_be_asked(demo, task):
+                found.append(task)
+        return tuple(found)
+
+    def instruct(self, random: np.random.Generator, demo: Demonstration, task: Task) -> Query:
+        """Ask for a task, with a phrase and names drawn at random."""
+        from rt2_ros.sim.expert import act, subgoal
+
+        text, mentions = request(random, task)
+        goal = subgoal(demo.truth, task)
+        bins = self.space.state_bins(demo.state)
+        first, second = (*mentions, ("", ""), ("", ""))[:2]
         return Query(
-            action_prompt(text, self.space.state_bins(demo.state)),
+            action_prompt(text, bins),
             answer_text(
-                self.space.to_bins(demo.actions[index]), plan=f"{thing.name} {thing.u} {thing.v}"
+                self.space.to_bins(act(demo.truth, goal)), plan_text(goal, demo.places, self.space)
             ),
             "robot",
-            about=thing.name,
-            mention=mention,
+            about=first[0],
+            mention=first[1],
+            second=second,
         )
 
     def language_blind_error(
@@ -122,76 +190,68 @@ class RobotSource:
     ) -> float:
         """The error in bins of a model that sees everything but does not read the instruction.
 
-        Mean distance of the soft integers (plan's u, v; the six steps) from their median over the
-        objects that could have been asked for. A model that reads gets below.
+        Mean distance of the six steps from their median over tasks that could have been asked for.
+        A model that reads gets below.
         """
+        from rt2_ros.sim.expert import expert
+
         distances = []
         for _ in range(frames):
             demo = self.draw(random, render)
-            rows = [
-                [thing.u, thing.v, *self.space.to_bins(action)[1:7].astype(float)]
-                for thing, action in zip(demo.things, demo.actions, strict=True)
-            ]
+            assert demo.task is not None
+            tasks = [demo.task, *self.others(random, demo, 4)]
+            rows = [self.space.to_bins(expert(demo.truth, t))[1:7].astype(float) for t in tasks]
             distances.append(np.abs(rows - np.median(rows, axis=0)).ravel())
         return float(np.concatenate(distances).mean())
 
 
 class StateSource:
-    """What the expert does, told in words alone: four states and plans with their actions.
+    """What the expert does, told in words alone: states and the beginnings of plans.
 
-    How a step follows from where the hand is and where the plan says the thing is can be learned
-    without a picture, many times faster. The plan is given, only the action is asked for.
+    How a step follows from where the hand is and where the plan says that it goes can be learned
+    without a picture, many times faster. What is meant and where it is seen is given; where the
+    hand goes, the step and the action are asked for.
     """
 
-    def __init__(self, *, space: ActionSpace = SPACE, queries: int = 4) -> None:
+    def __init__(self, *, space: ActionSpace = SPACE, queries: int = 3) -> None:
         self.space, self._queries = space, queries
         self._words = RobotSource(space=space)
 
     def __call__(self, random: np.random.Generator) -> Frame:
-        """Four questions without a picture."""
+        """Some questions without a picture."""
         return Frame(None, tuple(self._draw(random) for _ in range(self._queries)), ())
 
     def _draw(self, random: np.random.Generator) -> Query:
+        from rt2_ros.data.poses import draw_situation
         from rt2_ros.sim.camera import scene_camera
-        from rt2_ros.sim.expert import expert_action
-        from rt2_ros.sim.scene import AREA_HIGH, AREA_LOW, rest_height
-        from rt2_ros.sim.tabletop import GRASP_HEIGHT
+        from rt2_ros.sim.tasks import Task
 
-        height = rest_height("block")
-        thing = np.array([*random.uniform(AREA_LOW - 0.02, AREA_HIGH + 0.02), height])
-        tip = random.uniform([0.36, -0.20, 0.012], [0.72, 0.20, 0.30])
-        closedness = abs(random.normal(0, 0.012))
-        others = np.zeros((0, 3))
-        situation = random.random()
-        if situation < 0.45:  # near the thing, where the fine steps are
-            tip[:2] = thing[:2] + random.normal(0, random.choice([0.008, 0.02, 0.05]), 2)
-            tip[2] = random.uniform(0.012, 0.15 if random.random() < 0.6 else 0.04)
-            if random.random() < 0.15:
-                closedness = random.uniform(0, 0.22)
-        elif situation < 0.85:  # a block is in the hand: this one, or another
-            closedness = random.normal(HELD, 0.015)
-            if random.random() < 0.4:
-                tip[2] = random.uniform(0.012, 0.06)
-            held = tip + [0, 0, height - GRASP_HEIGHT] + random.normal(0, 0.002, 3)
-            if random.random() < 0.5:
-                thing = held
-            else:
-                others = held[None]
-        elif situation < 0.90:
-            closedness = 1.0 - abs(random.normal(0, 0.05))
-        state = np.array([*tip, np.clip(closedness, 0, 1)])
-        pixels = scene_camera().project(thing + [0, 0, height], RENDERED, RENDERED)
-        u, v = (coordinate(value, RENDERED) for value in pixels)
-        action = expert_action(state, thing, others)
-        demo = Demonstration(
-            np.zeros((0, 0, 3), np.uint8),
-            state,
-            (Thing(str(random.choice(split.ROBOT_NAMES)), u, v, np.zeros((4, 2), np.float32)),),
-            (action,),
-        )
-        query = self._words.instruct(random, demo, 0)
-        given = query.answer[: query.answer.index(ACTION) + len(ACTION)]
-        return Query(query.prompt, query.answer, "robot", given=given)
+        while True:
+            situation = draw_situation(random, split.ROBOT_NAMES, most=3)
+            if situation.task.kind in Task.GRIPPER and random.random() < 0.5:
+                continue
+            truth = situation.imagined(random)
+            camera = scene_camera()
+            places = {
+                o.name: _place(camera.project(_top(o), RENDERED, RENDERED)) for o in truth.objects
+            }
+            image = np.zeros((0, 0, 3), np.uint8)
+            demo = Demonstration(image, truth.vector.clip(None, 1.0), (), truth, places)
+            query = self._words.instruct(random, demo, situation.task)
+            given = query.answer[: query.answer.find(AT) + len(AT)] if AT in query.answer else ""
+            return Query(query.prompt, query.answer, "robot", given=given)
+
+
+def plan_text(goal: Subgoal, places: dict[str, tuple[int, int]], space: ActionSpace) -> str:
+    """A subgoal in words: "take key 38 109 at 161 75 over"; without numbers where it needs none.
+
+    places: u, v of things by name.
+    """
+    if not goal.thing:
+        return f"{goal.verb} {goal.step}"
+    u, v = places[goal.thing]
+    x, y, *_ = space.state_bins([*goal.place, 0.0, 0.0])
+    return f"{goal.verb} {goal.thing} {u} {v}{AT} {x} {y} {goal.step}"
 
 
 def recolour(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -201,84 +261,64 @@ def recolour(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[n
     return np.clip(varied, 0, 255).astype(np.uint8)
 
 
-def request(random: np.random.Generator, name: str) -> tuple[str, str]:
-    """An instruction to pick up the pictograph of that name, and what it is called in it."""
-    what = by_name(name)
-    if random.random() < 0.2:
-        phrase, mention = random.choice(split.ROBOT_PHRASES_ZH["pick"]), what.name_zh
-    else:
-        phrase, mention = random.choice(split.ROBOT_PHRASES["pick"]), call(random, what)
-    return str(phrase).format(object=mention), mention
-
-
-def _ask(random: np.random.Generator, thing: Thing) -> Query:
-    """A question of the web set's kinds about a thing on the table."""
-    what = by_name(thing.name)
-    if random.random() < 0.2:
-        return Query(question_prompt(WHAT_AT.format(thing.u, thing.v)), what.name, "web")
+def request(random: np.random.Generator, task: Task) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """An instruction for a task in the demonstrations' words, and what it calls each thing, as
+    (name, words).
+    """
     chinese = random.random() < 0.2
-    name = what.name_zh if chinese else call(random, what)
-    text = str(random.choice(WHERE_ZH if chinese else WHERE)).format(name)
-    return Query(question_prompt(text), f"{thing.u} {thing.v}", "web", what.name, name)
+    phrases = (split.ROBOT_PHRASES_ZH if chinese else split.ROBOT_PHRASES)[task.kind]
+    words = {}
+    for key, name in (("object", task.object), ("target", task.target)):
+        what = by_name(name) if name else None
+        words[key] = "" if what is None else what.name_zh if chinese else call(random, what)
+    names = (task.object, task.target)
+    mentions = tuple((n, w) for n, w in zip(names, words.values(), strict=True) if n)
+    return str(random.choice(phrases)).format(**words), mentions
 
 
-def _pose(random: np.random.Generator, table: Tabletop, names: tuple[str, ...]) -> None:
-    """Put hand and objects somewhere a policy may find itself."""
-    from rt2_ros.sim.scene import Appearance, random_layout
-
-    count = int(random.integers(3, 7))
-    chosen = [names[i] for i in random.choice(len(names), count, replace=False)]
-    tip = random.uniform([0.36, -0.20, 0.015], [0.70, 0.20, 0.30])
-    opening, held = 0.08 - abs(random.normal(0, 0.001)), None
-    layout = random_layout(random, chosen)
-    situation = random.random()
-    if situation < 0.40:  # in the funnel above some block
-        block = np.asarray(layout[int(random.integers(count))].position)
-        spread = random.choice([0.004, 0.012, 0.035])
-        height = random.uniform(0.015, 0.13 if random.random() < 0.6 else 0.04)
-        tip = np.array([*(block[:2] + random.normal(0, spread, 2)), height])
-        if random.random() < 0.15:  # the fingers are about to close
-            opening = random.uniform(0.062, 0.08)
-    elif situation < 0.75:  # something is in the hand
-        held = chosen.pop()
-        layout = layout[:-1]
-        if random.random() < 0.4:
-            tip[2] = random.uniform(0.015, 0.06)
-        gaps = [np.hypot(*(np.asarray(p.position)[:2] - tip[:2])) for p in layout]
-        if tip[2] < 0.09 and min(gaps, default=1.0) < 0.085:
-            tip[2] = random.uniform(0.1, 0.3)
-    elif situation < 0.80:  # closed on nothing
-        opening = abs(random.normal(0, 0.004))
-    tip[2] = max(tip[2], 0.012)
-    appearance = Appearance.random(random, float(random.choice([0.0, 0.15, 0.5])))
-    table.pose(tip, float(np.clip(opening, 0, 0.08)), layout, held=held, appearance=appearance)
+def can_be_asked(demo: Demonstration, task: Task) -> bool:
+    """Whether what a task is about is in sight, or hidden by the hand that is at work on it."""
+    seen = {thing.name for thing in demo.things}
+    for name in filter(None, (task.object, task.target)):
+        away = demo.truth.find(name).position[:2] - demo.state[:2]
+        if name not in seen and not (name == task.target and np.hypot(*away) < BENEATH):
+            return False
+    return True
 
 
-def observe(table: Tabletop, render: bool = True, size: int = SIZE) -> Demonstration:
-    """The state that the table is in: its picture, things in sight, the expert's action for each.
+def observe(
+    table: Tabletop, render: bool = True, size: int = SIZE, task: Task | None = None
+) -> Demonstration:
+    """The state that the table is in: its picture, and the things in sight.
 
     Without `render` the picture is black.
     """
-    from rt2_ros.sim.expert import expert_action
-
     state = table.state()
-    positions = np.array([o.position for o in state.objects])
-    things, actions = [], []
-    for index, thing in enumerate(state.objects):
+    things, places = [], {}
+    for thing in state.objects:
         corners = _top_face(thing)
+        pixels = table.project(corners, "scene", RENDERED, RENDERED)
+        u, v = places[thing.name] = _place(pixels.mean(0))
         # What the hand itself hides, on its way down to it, is asked for all the same.
         beneath = np.hypot(*(thing.position[:2] - state.vector[:2])) < BENEATH
-        if _visible_share(table, corners) < (0.1 if beneath else VISIBLE):
-            continue
-        pixels = table.project(corners, "scene", RENDERED, RENDERED) * (size / RENDERED)
-        u, v = (coordinate(value, size) for value in pixels.mean(0))
-        things.append(Thing(thing.name, u, v, pixels.astype(np.float32)))
-        others = np.delete(positions, index, axis=0)
-        actions.append(expert_action(state.vector, thing.position, others))
+        if _visible_share(table, corners) >= (0.1 if beneath else VISIBLE):
+            outline = (pixels * (size / RENDERED)).astype(np.float32)
+            things.append(Thing(thing.name, u, v, outline))
     image = np.zeros((size, size, 3), np.uint8)
     if render:
         image = square(table.render("scene", RENDERED, RENDERED), size)
-    return Demonstration(image, state.vector.copy(), tuple(things), tuple(actions))
+    return Demonstration(image, state.vector.copy(), tuple(things), state, places, task)
+
+
+def _place(pixels: ArrayLike) -> tuple[int, int]:
+    """Pixels (2,) of a rendered picture as u, v."""
+    u, v = (coordinate(float(value), RENDERED) for value in np.asarray(pixels))
+    return u, v
+
+
+def _top(thing: ObjectState) -> NDArray[np.float64]:
+    """The middle (3,) of its upper face in the base frame, m."""
+    return thing.position + [0.0, 0.0, thing.half_height]
 
 
 def _top_face(thing: ObjectState) -> NDArray[np.float64]:

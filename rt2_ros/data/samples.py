@@ -27,6 +27,7 @@ class Query:
     kind: "robot" or "web", what mixtures and loss weights go by.
     about: the name of the thing in the picture that it is about, "" for none.
     mention: what the prompt calls that thing.
+    second: another thing that it is about, as (name, what the prompt calls it).
     given: how the answer begins, where that part is given and not asked for.
     """
 
@@ -36,6 +37,7 @@ class Query:
     about: str = ""
     mention: str = ""
     given: str = ""
+    second: tuple[str, str] = ("", "")
 
     def __post_init__(self) -> None:
         if self.kind not in ("robot", "web"):

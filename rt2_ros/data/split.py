@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 
 from rt2_ros.data.pictographs import Pictograph, by_name, pictographs
 
@@ -32,6 +33,23 @@ SHORT_NAMES: dict[str, str] = {
     "soccer ball": "football", "tennis": "tennis ball", "automobile": "car", "light bulb": "bulb",
     "closed book": "book", "wrapped gift": "gift", "doughnut": "donut",
 }  # fmt: skip
+
+# The same for what only web pictures show.
+ALSO: dict[str, str] = {
+    "red heart": "heart", "canned food": "can", "glass of milk": "milk", "cross mark": "cross",
+    "check mark button": "tick", "fire engine": "fire truck",
+    "hollow red circle": "circle", "kiwi fruit": "kiwi", "santa claus": "santa",
+    "ear of corn": "corn", "leafy green": "lettuce",
+    "mobile phone": "phone", "closed umbrella": "folded umbrella", "television": "tv",
+    "recycling symbol": "recycling sign", "warning": "warning sign",
+    "flag of united kingdom": "british flag", "flag of united states": "american flag",
+    "flag of france": "french flag", "flag of germany": "german flag",
+    "flag of japan": "japanese flag", "flag of china": "chinese flag",
+    "flag of italy": "italian flag", "flag of brazil": "brazilian flag",
+    "flag of canada": "canadian flag", "flag of spain": "spanish flag",
+    "flag of india": "indian flag",
+}  # fmt: skip
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 # How demonstrations put a request, by the kind of task.
 ROBOT_PHRASES: dict[str, tuple[str, ...]] = {
@@ -71,8 +89,39 @@ ROBOT_PHRASES_ZH: dict[str, tuple[str, ...]] = {
 TEST_SEEDS = range(0, 100_000)
 TRAIN_SEEDS = range(1_000_000, 900_000_000)
 
-# Web pictures leave out flags and signs for now: at 192 px they are told apart by details.
-WEB_GROUPS = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects")
+# Web pictures show everything of these of Unicode's groups, and of the others what can be told
+# apart at 192 px.
+OBJECT_GROUPS = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects")
+SIGNS: tuple[str, ...] = (
+    *(f"keycap {number}" for number in range(11)),
+    "red heart", "orange heart", "yellow heart", "green heart", "blue heart", "purple heart",
+    "brown heart", "black heart", "white heart", "broken heart", "heart with arrow", "two hearts",
+    "sparkling heart", "love letter", "warning", "no entry", "prohibited", "no smoking",
+    "no bicycles", "children crossing", "radioactive", "biohazard", "recycling symbol",
+    "check mark button", "cross mark", "check mark", "hollow red circle", "wheelchair symbol",
+    "men's room", "women's room", "baby symbol", "potable water", "atom symbol", "yin yang",
+    "peace symbol", "star of david", "menorah", "trident emblem", "eight-pointed star",
+    "japanese symbol for beginner", "medical symbol", "passport control", "baggage claim",
+    "litter in bin sign", "copyright",
+)  # fmt: skip
+FLAGS: tuple[str, ...] = (
+    "france", "germany", "italy", "spain", "portugal", "united kingdom", "greece", "sweden",
+    "norway", "denmark", "finland", "switzerland", "poland", "ukraine", "turkey", "austria",
+    "belgium", "czechia", "japan", "china", "india", "south korea", "vietnam", "thailand",
+    "israel", "saudi arabia", "united arab emirates", "pakistan", "bangladesh", "nepal",
+    "united states", "canada", "mexico", "brazil", "argentina", "chile", "cuba", "jamaica",
+    "colombia", "peru", "south africa", "nigeria", "kenya", "ghana", "somalia", "madagascar",
+    "australia", "kazakhstan", "georgia", "lebanon", "cyprus", "albania", "european union",
+    "united nations", "barbados", "bahamas", "tanzania", "morocco", "algeria", "malaysia",
+)  # fmt: skip
+PEOPLE: tuple[str, ...] = (
+    "health worker", "student", "teacher", "judge", "farmer", "cook", "mechanic",
+    "factory worker", "office worker", "scientist", "technologist", "singer", "artist", "pilot",
+    "astronaut", "firefighter", "police officer", "detective", "guard", "ninja",
+    "construction worker", "prince", "princess", "person wearing turban", "person in tuxedo",
+    "person with veil", "baby angel", "santa claus", "mrs claus", "superhero", "supervillain",
+    "mage", "fairy", "vampire", "mermaid", "elf", "genie", "zombie", "troll",
+)  # fmt: skip
 
 
 def robot_pictographs() -> tuple[Pictograph, ...]:
@@ -80,13 +129,15 @@ def robot_pictographs() -> tuple[Pictograph, ...]:
     return tuple(by_name(name) for name in ROBOT_NAMES)
 
 
+@cache
 def web_pictographs() -> tuple[Pictograph, ...]:
     """The pictographs that web pictures show: a superset of the robot's."""
-    return tuple(p for p in pictographs() if p.group in WEB_GROUPS)
+    others = {*SIGNS, *PEOPLE, *(f"flag of {country}" for country in FLAGS)}
+    return tuple(p for p in pictographs() if p.group in OBJECT_GROUPS or p.name in others)
 
 
 def unseen_names(alike: bool) -> tuple[str, ...]:
-    """Things that web pictures show and robot demonstrations do not.
+    """Objects that web pictures show and robot demonstrations do not; no signs, flags or people.
 
     alike: those of a kind (Unicode's subgroup, such as food-fruit) that demonstrations have some
     of; else those of the other kinds.
@@ -95,8 +146,25 @@ def unseen_names(alike: bool) -> tuple[str, ...]:
     return tuple(
         p.name
         for p in web_pictographs()
-        if p.name not in ROBOT_NAMES and (p.subgroup in seen) == alike
+        if p.group in OBJECT_GROUPS and p.name not in ROBOT_NAMES and (p.subgroup in seen) == alike
     )
+
+
+def names(what: Pictograph, chinese: bool = False) -> tuple[str, ...]:
+    """All that people call a pictograph, in English or in Chinese."""
+    if chinese:
+        if what.subgroup == "keycap":
+            number = what.name.removeprefix("keycap ")
+            return (f"数字{number}", number)
+        if what.subgroup == "country-flag":
+            country = what.name_zh.removeprefix("旗")
+            return (f"{country}国旗", f"{country}的国旗")
+        return (what.name_zh,)
+    if what.subgroup == "keycap":
+        number = what.name.removeprefix("keycap ")
+        return (number, f"number {number}", f"{_NUMBERS[int(number)]}")
+    known = [what.name, *filter(None, [SHORT_NAMES.get(what.name), ALSO.get(what.name)])]
+    return tuple(known)
 
 
 def object_name(words: str) -> str:
@@ -105,16 +173,24 @@ def object_name(words: str) -> str:
     Raises:
         KeyError: nothing is called that.
     """
-    words = words.strip().lower()
-    for name, short in SHORT_NAMES.items():
-        if words == short:
-            return name
-    return by_name(words).name
+    words = " ".join(words.strip().lower().split())
+    return _called().get(words) or by_name(words).name
+
+
+@cache
+def _called() -> dict[str, str]:
+    """Names by what people call them; where two are called the same, the first."""
+    found: dict[str, str] = {}
+    for chinese in (False, True):
+        for what in (*robot_pictographs(), *web_pictographs()):
+            for text in names(what, chinese):
+                found.setdefault(text, what.name)
+    return found
 
 
 def digest() -> str:
     """A short hash of the split, kept with each checkpoint."""
-    parts = [ROBOT_NAMES, SHORT_NAMES, ROBOT_PHRASES, ROBOT_PHRASES_ZH, WEB_GROUPS,
+    parts = [ROBOT_NAMES, SHORT_NAMES, ALSO, ROBOT_PHRASES, ROBOT_PHRASES_ZH,
              [str(r) for r in (TRAIN_SEEDS, TEST_SEEDS)],
-             [p.name for p in web_pictographs()]]  # fmt: skip
+             [[p.name, *names(p), *names(p, chinese=True)] for p in web_pictographs()]]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,47 +3,64 @@
 English and Chinese.
 
     frame = web_frame(np.random.default_rng(7), web_pictographs())
-    frame.queries[0]    # Query("Q: where is the umbrella? A:", "131 87", "web")
+    frame.queries[0]    # Query("Q: where is the umbrella? A:", "umbrella 131 87", "web")
+
+Where something is, is answered with its name first, as the robot's plans begin: what a description
+means is learned here, and an instruction that has it in it profits.
 
 Frames are drawn on the fly and depend on the generator's seed alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.actions.prompts import question_prompt
-from rt2_ros.data.pictographs import Pictograph, render
+from rt2_ros.data import knowledge
+from rt2_ros.data.pictographs import Pictograph, by_name, render
 from rt2_ros.data.samples import Frame, Query, Thing, coordinate
-from rt2_ros.data.split import ROBOT_PHRASES, ROBOT_PHRASES_ZH, SHORT_NAMES
+from rt2_ros.data.split import ROBOT_PHRASES, ROBOT_PHRASES_ZH, names, web_pictographs
 
 SIZE = 192  # px
 DRAWN = 96  # px, the size at which pictographs are kept
 
-WHERE = ("where is the {}?", "point to the {}", "find the {}")
-WHERE_ZH = ("{}在哪里？", "指出{}")
-YES_NO = "is there a {}?"
+WHERE = ("where is {}?", "point to {}", "find {}", "which one is {}?")
+WHERE_ZH = ("{}在哪里？", "指出{}", "哪个是{}？")
+SAID, SAID_ZH = "{}.", "{}。"
 WHAT_AT = "what is at {} {}?"
 WHAT_AT_ZH = "{} {}是什么？"
 KIND = "what kind of thing is the {}?"
-WHICH_KIND = "where is the {} one?"
+COLOUR = "what colour is the {}?"
+USE = "what is the {} for?"
+YES_NO = "is there a {}?"
 COUNT = "how many things are there?"
+COUNT_ZH = "有多少个东西？"
+KEYWORD = "the {} one"
+CHINESE = 0.2  # share of questions
+THEMED = 0.4  # share of pictures whose things are drawn so that a description tells one of them
 
-# Every word that prompts and answers use besides names: the tokenizer is built from these.
-PHRASE_WORDS: tuple[str, ...] = (
-    *WHERE, *WHERE_ZH, YES_NO, WHAT_AT, WHAT_AT_ZH, KIND, WHICH_KIND, COUNT,
-    *(phrase.format(object="", target="") for phrases in (ROBOT_PHRASES, ROBOT_PHRASES_ZH)
-      for of_kind in phrases.values() for phrase in of_kind),
-    *SHORT_NAMES.values(),
-    "what action should the robot take to ? . , yes no nothing table hand robot gripper",
-    "是 不是 没有",
-    "move put push near onto on top of left right forward back to open close place drop it",
-    "in please",
-)  # fmt: skip
+
+def words() -> Iterator[str]:
+    """Every text that prompts and answers are made of: the tokenizer is built from these."""
+    for templates in (WHERE, WHERE_ZH, (SAID, SAID_ZH, WHAT_AT, WHAT_AT_ZH, KIND, COLOUR, USE,
+                      YES_NO, COUNT, COUNT_ZH, KEYWORD)):  # fmt: skip
+        yield from templates
+    for phrases in (ROBOT_PHRASES, ROBOT_PHRASES_ZH):
+        for of_kind in phrases.values():
+            yield from (phrase.format(object="", target="") for phrase in of_kind)
+    yield "what action should the robot take to ? . , yes no nothing table hand robot gripper"
+    yield "move put push near onto on top of left right forward back to open close place drop it"
+    yield "in please the 是 不是 没有"
+    for what in web_pictographs():
+        yield from (what.name, *names(what), *names(what, chinese=True), *what.keywords)
+        yield what.subgroup.replace("-", " ")
+    yield from knowledge.words()
 
 
 def web_frame(
@@ -56,16 +73,136 @@ def web_frame(
 ) -> Frame:
     """Draw one picture with 2 to `most` pictographs and ask `queries` questions about it."""
     image = _background(random, size)
+    theme, chosen = None, None
+    if random.random() < THEMED:
+        theme, chosen = _theme(random, things, most)
+    if chosen is None:
+        count = int(random.integers(2, most + 1))
+        chosen = [things[i] for i in random.choice(len(things), count, replace=False)]
     placed: list[tuple[Pictograph, Thing]] = []
-    chosen = random.choice(len(things), size=int(random.integers(2, most + 1)), replace=False)
-    centres = _spread(random, len(chosen), size)
-    for index, centre in zip(chosen, centres, strict=False):
-        placed.append((things[index], _paste(random, image, things[index], centre)))
+    for what, centre in zip(chosen, _spread(random, len(chosen), size), strict=False):
+        placed.append((what, _paste(random, image, what, centre)))
     image = _degrade(random, image)
+    present = [what for what, _ in placed]
     order = [placed[i % len(placed)] for i in range(queries)]
     random.shuffle(order)
-    asked = tuple(_ask(random, placed, target) for target in order)
-    return Frame(image, asked, tuple(thing for _, thing in placed))
+    asked = [_ask(random, placed, target) for target in order]
+    if theme is not None and asked:  # what the picture was drawn for; its answer was drawn first
+        chinese = random.random() < CHINESE
+        asked[0] = _where(random, placed[0][1], theme(random, chinese), chinese)
+    random.shuffle(asked)  # type: ignore[arg-type]
+    assert len(present) == len(placed)
+    return Frame(image, tuple(asked), tuple(thing for _, thing in placed))
+
+
+# What a thing is called: (the words, whether they are a sentence that asks for it by itself).
+Called = tuple[str, bool]
+Theme = Callable[[np.random.Generator, bool], Called]
+
+
+def _theme(
+    random: np.random.Generator, things: Sequence[Pictograph], most: int
+) -> tuple[Theme | None, list[Pictograph] | None]:
+    """Things of which a description tells the first one, and that description; None, None where
+    nothing comes to mind.
+    """
+    count = int(random.integers(1, min(most, 8)))
+    pools = _pools(tuple(things))
+    draw = random.random()
+    if draw < 0.3:  # numbers, flags, people, signs: things of one sort, told by name or sum
+        sort = str(random.choice(["keycap", "keycap", "country-flag", "person-role", "sign"]))
+        pool = pools.sorts.get(sort, ())
+        if len(pool) < 3:
+            return None, None
+        order = random.permutation(len(pool))[: count + 1]
+        chosen = [pool[i] for i in order]
+        return (lambda random, chinese: _name(random, chosen[0], chinese)), chosen
+    if not pools.facts:
+        return None, None
+    fact, true, false = pools.facts[int(random.integers(len(pools.facts)))]
+    first = true[int(random.integers(len(true)))]
+    others = [false[i] for i in random.permutation(len(false))[:count]]
+    return (lambda random, chinese: _told(random, fact, chinese)), [first, *others]
+
+
+@dataclass(frozen=True)
+class _Pools:
+    """What themed pictures of some things are drawn from."""
+
+    sorts: dict[str, tuple[Pictograph, ...]]
+    facts: tuple[tuple[knowledge.Fact, tuple[Pictograph, ...], tuple[Pictograph, ...]], ...]
+
+
+@cache
+def _pools(things: tuple[Pictograph, ...]) -> _Pools:
+    sorts: dict[str, list[Pictograph]] = {}
+    for what in things:
+        sort = "sign" if what.group in ("Symbols", "Smileys & Emotion") else what.subgroup
+        sorts.setdefault("keycap" if what.subgroup == "keycap" else sort, []).append(what)
+    found = []
+    for fact in knowledge.facts():
+        true = tuple(what for what in things if what.name in fact.true)
+        false = tuple(what for what in things if what.name in fact.false)
+        if true and len(false) > 1:
+            found.append((fact, true, false))
+    return _Pools({sort: tuple(members) for sort, members in sorts.items()}, tuple(found))
+
+
+def _told(random: np.random.Generator, fact: knowledge.Fact, chinese: bool) -> Called:
+    texts = fact.texts_zh if chinese else fact.texts
+    return texts[int(random.integers(len(texts)))], fact.said
+
+
+def _name(random: np.random.Generator, what: Pictograph, chinese: bool) -> Called:
+    """One of its names, with its article; a number also as a sum."""
+    number = knowledge.number_of(what.name)
+    if number is not None and random.random() < 0.5:
+        return knowledge.sums(random, number, chinese), False
+    known = names(what, chinese)
+    text = known[int(random.integers(len(known)))]
+    bare = chinese or random.random() < (0.5 if number is not None else 0.1)
+    return text if bare else f"the {text}", False
+
+
+def _describe(
+    random: np.random.Generator, what: Pictograph, present: Sequence[Pictograph], chinese: bool
+) -> Called | None:
+    """A description that tells it from everything else in the picture; None where none does."""
+    among = [p.name for p in present]
+    known = [fact for fact in knowledge.facts_of(what.name) if fact.tells(what.name, among)]
+    if known and (chinese or random.random() < 0.75):
+        return _told(random, known[int(random.integers(len(known)))], chinese)
+    if chinese:
+        return None
+    # A word that Unicode files this thing, and nothing else in the picture, under.
+    others = {w for p in present if p is not what for w in (*p.keywords, *p.name.split())}
+    left = [word for word in what.keywords if word not in others]
+    return (KEYWORD.format(random.choice(left)), False) if left else None
+
+
+def where_query(
+    random: np.random.Generator, thing: Thing, present: Sequence[Pictograph],
+    described: float = 0.45,
+) -> Query:  # fmt: skip
+    """Where a thing is, asked so that nothing else answers; "umbrella 131 87".
+
+    present: everything in the picture. described: share of questions that do not say its name.
+    """
+    what, chinese = by_name(thing.name), random.random() < CHINESE
+    called = None
+    if random.random() < described:
+        called = _describe(random, what, present, chinese)
+    return _where(random, thing, called or _name(random, what, chinese), chinese)
+
+
+def _where(random: np.random.Generator, thing: Thing, called: Called, chinese: bool) -> Query:
+    text, said = called
+    if said:
+        template = SAID_ZH if chinese else SAID
+    else:
+        template = str(random.choice(WHERE_ZH if chinese else WHERE))
+    answer = f"{thing.name} {thing.u} {thing.v}"
+    return Query(question_prompt(template.format(text)), answer, "web", thing.name, text)
 
 
 def _background(random: np.random.Generator, size: int) -> NDArray[np.uint8]:
@@ -155,36 +292,50 @@ def _ask(
 ) -> Query:
     """One question about `target`, asked so that nothing else in the picture answers it."""
     what, thing = target
-    position = f"{thing.u} {thing.v}"
-    chinese = random.random() < 0.2
-    name = what.name_zh if chinese else call(random, what)
-    draw, mention = random.random(), ""
-    if draw < 0.62:
-        question = str(random.choice(WHERE_ZH if chinese else WHERE)).format(name)
-        answer, mention = position, name
-    elif draw < 0.80:
-        question, answer = (WHAT_AT_ZH if chinese else WHAT_AT).format(thing.u, thing.v), name
-        if not chinese:
-            answer = what.name
-    elif draw < 0.88:
-        # A word that Unicode files this thing, and nothing else in the picture, under.
-        others = {w for p, _ in placed if p is not what for w in (*p.keywords, *p.name.split())}
-        words = [w for w in what.keywords if w not in others]
-        if words:
-            question, answer = WHICH_KIND.format(random.choice(words)), position
-        else:
-            question, answer = KIND.format(name), what.subgroup.replace("-", " ")
-    elif draw < 0.92:
-        question, answer = KIND.format(call(random, what)), what.subgroup.replace("-", " ")
+    present = [other for other, _ in placed]
+    draw = random.random()
+    if draw < 0.76:
+        return where_query(random, thing, present)
+    chinese = random.random() < CHINESE
+    name = call(random, what)
+    if draw < 0.86:
+        question = (WHAT_AT_ZH if chinese else WHAT_AT).format(thing.u, thing.v)
+        answer = names(what, chinese)[0] if chinese else what.name
+    elif draw < 0.90:
+        question, answer = KIND.format(name), _kind(what)
+    elif draw < 0.93 and (facts := _stated(what)):
+        question, answer = facts[int(random.integers(len(facts)))]
+        question = question.format(name)
     elif draw < 0.97:
-        asked = call(random, what)
-        question, answer = YES_NO.format(asked), "yes"
+        there = random.random() < 0.5
+        if not there:
+            absent = web_pictographs()
+            name = call(random, what)
+            while what in present:
+                what = absent[int(random.integers(len(absent)))]
+            name = call(random, what)
+        question, answer = YES_NO.format(name), "yes" if there else "no"
     else:
-        question, answer = COUNT, str(len(placed))
-    return Query(question_prompt(question), answer, "web", what.name if mention else "", mention)
+        question, answer = COUNT_ZH if chinese else COUNT, str(len(placed))
+    return Query(question_prompt(question), answer, "web")
+
+
+def _kind(what: Pictograph) -> str:
+    kinds = [fact for fact in knowledge.kinds() if what.name in fact.true]
+    return kinds[0].texts[0].removeprefix("the ") if kinds else what.subgroup.replace("-", " ")
+
+
+@cache
+def _stated(what: Pictograph) -> tuple[tuple[str, str], ...]:
+    """Questions about a thing that need no picture, with their answers."""
+    found = [(COLOUR, colour) for colour in knowledge.colours_of(what.name)]
+    found += [(USE, use) for use in knowledge.uses_of(what.name)]
+    return tuple(found)
 
 
 def call(random: np.random.Generator, what: Pictograph) -> str:
-    """What a person might call it: its name, or the short word for it."""
-    short = SHORT_NAMES.get(what.name)
-    return short if short and random.random() < 0.5 else what.name
+    """What a person might call it in English: its name, or another word for it."""
+    known = names(what)
+    if known[0] == what.name and len(known) > 1 and random.random() < 0.5:
+        return what.name
+    return known[int(random.integers(len(known)))]

@@ -25,8 +25,8 @@ from transformers import (
 )
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from rt2_ros.data.pictographs import pictographs
-from rt2_ros.data.web import PHRASE_WORDS
+from rt2_ros.data.robot import PLAN_WORDS
+from rt2_ros.data.web import words as web_words
 
 IMAGE_SIZE = 192  # px
 PATCH_SIZE = 16  # px
@@ -43,10 +43,7 @@ def build_processor() -> PaliGemmaProcessor:
         words.setdefault(str(i))
     split = pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])
     normalize = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
-    texts = list(PHRASE_WORDS)
-    for p in pictographs():
-        texts += [p.name, p.name_zh, p.group, p.subgroup.replace("-", " ")]
-        texts += [*p.keywords, *p.keywords_zh]
+    texts = [*web_words(), *PLAN_WORDS]
     for text in texts:
         for word, _ in split.pre_tokenize_str(normalize.normalize_str(text)):
             if not word.isdigit():

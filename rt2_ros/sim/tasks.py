@@ -50,8 +50,8 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         *((f"push {way}", rf"{_POLITE}(?:push|slide|shove)\s+{_THE}(?P<name>.+?)\s+"
                           rf"(?:to\s+(?:the|your)\s+)?(?:{english}){_END}")
           for way, (english, _) in _WAYS.items()),
-        *((f"push {way}", rf"请?[把将](?P<name>.+?)(?:[向往朝]{chinese}[边面]?推|推[向到]{chinese}[边面])"
-                          r"[。!！]?$")
+        *((f"push {way}", rf"请?[把将](?P<name>.+?)"
+                          rf"(?:[向往朝]{chinese}[边面]?推|推[向到]{chinese}[边面])[。!！]?$")
           for way, (_, chinese) in _WAYS.items()),
         *((f"push {way}", rf"请?[向往朝]{chinese}[边面]?推(?P<name>.+?)[。!！]?$")
           for way, (_, chinese) in _WAYS.items()),

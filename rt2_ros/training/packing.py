@@ -71,6 +71,7 @@ class Packer:
         ids = tokenizer.convert_tokens_to_ids([str(i) for i in range(256)])
         self._integers = frozenset(ids)
         self._action = tokenizer.convert_tokens_to_ids(ACTION)
+        self._keycap = tokenizer.convert_tokens_to_ids("keycap")  # a digit behind it is a name
         self._words = {
             name: list(dict.fromkeys(self._encode(text)))[:8] for name, text in words.items()
         }
@@ -84,7 +85,10 @@ class Packer:
         tokenizer = self.tokenizer
         prompt = [tokenizer.bos_token_id, *self._encode(query.prompt + "\n")]
         answer = [*self._encode(query.answer), tokenizer.eos_token_id]
-        soft = [token in self._integers for token in answer]
+        soft = [
+            token in self._integers and before != self._keycap
+            for before, token in zip([0, *answer], answer, strict=False)
+        ]
         if self._action in answer or query.kind == "robot":
             first = answer.index(self._action) + 1 if self._action in answer else 0
             soft[first] = soft[first + 7] = False  # terminate and gripper are switches
@@ -107,10 +111,9 @@ class Packer:
                 encoded = list(zip(*self.encode(query), strict=True))
                 if len(row) + len(encoded) > self.length:
                     break  # the picture's other questions find their place another time
-                thing = numbers.get(query.about, IGNORED)
-                names = self._mentions(query, [token for token, _, _ in encoded])
+                named = self._mentions(query, numbers, [token for token, _, _ in encoded])
                 row += [
-                    (token, number, place, label, soft, robot, thing if place in names else IGNORED)
+                    (token, number, place, label, soft, robot, named.get(place, IGNORED))
                     for place, (token, label, soft) in enumerate(encoded)
                 ]
             rows.append(row)
@@ -126,14 +129,20 @@ class Packer:
             torch.stack(words), torch.stack(uv),
         )  # fmt: skip
 
-    def _mentions(self, query: Query, ids: list[int]) -> set[int]:
-        """Places of the tokens that name what a question is about, in its prompt and in a plan."""
-        places: set[int] = set()
-        for text in {query.mention, query.about} if query.mention else ():
-            name = self._encode(text)
-            for start in range(len(ids) - len(name) + 1):
-                if ids[start : start + len(name)] == name:
-                    places.update(range(start, start + len(name)))
+    def _mentions(
+        self, query: Query, numbers: dict[str, int], ids: list[int]
+    ) -> dict[int, int]:
+        """Which thing is named by the token at a place, in the prompt and in a plan."""
+        places: dict[int, int] = {}
+        for about, mention in ((query.about, query.mention), query.second):
+            if about not in numbers:
+                continue
+            for text in {mention, about} if mention else ():
+                name = self._encode(text)
+                for start in range(len(ids) - len(name) + 1):
+                    end = start + len(name)
+                    if ids[start:end] == name:
+                        places.update(dict.fromkeys(range(start, end), numbers[about]))
         return places
 
     def _patches(self, frame: Frame) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -181,7 +181,7 @@ class RT1Run:
     def _run_stage(self, stage: RT1Stage) -> None:
         sizes = self.config.model
         windows = Windows(
-            EpisodeSource(sizes.image_size, sizes.period), self.space,
+            EpisodeSource(sizes.image_size, sizes.period),
             self.objective.model.vision.side, length=stage.images, batch_size=stage.batch_size,
             readings=stage.readings, seed=self.config.seed + 1000 * self.step + self.stage,
         )  # fmt: skip

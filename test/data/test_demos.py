@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recorded demonstrations: what physics calls a success, from training seeds and robot objects."""
 
+import re
+
 import numpy as np
 import pytest
 
 from rt2_ros.actions import ActionSpace, parse
 from rt2_ros.data import split
-from rt2_ros.data.demos import CAMERA, Recording, _next_seed, main, record_episode, scenario
+from rt2_ros.data.demos import (
+    CAMERA,
+    TASKS,
+    Recording,
+    _next_seed,
+    main,
+    record_episode,
+    scenario,
+)
 from rt2_ros.data.lerobot import Episodes
 from rt2_ros.data.lerobot.source import LeRobotSource
 from rt2_ros.data.robot import SPACE
+from rt2_ros.sim.expert import STEPS, VERBS
 from rt2_ros.sim.tasks import parse_task
 
 SEED = split.TRAIN_SEEDS.start
+ASKED = ("pick", "near", "push left")
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +33,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demos") / "set"
     for episodes, processes in (("2", "2"), ("3", "1")):
         arguments = ["--episodes", episodes, "--validation", "1", "--size", "64"]
+        arguments += ["--tasks", *ASKED]
         assert main(["--out", str(folder), "--processes", processes, *arguments]) == 0
     return folder
 
@@ -49,12 +62,16 @@ def test_recorded_episodes_are_the_experts_and_end_when_it_is_done(folder):
         moved, asked = np.diff(state[:, :3], axis=0), action[:-1, :3]
         far = np.linalg.norm(moved, axis=1) > 0.03
         assert far.any() and ((moved * asked).sum(1)[far] > 0).all()
-        assert state[-1, 2] > 0.15 and 0.25 < state[-1, 3] < 0.6  # up, with a block in the hand
+        up, closed = state[-1, 2:]
         assert steps[0].images[CAMERA].shape == (64, 64, 3)
         assert steps[0].images[CAMERA].std() > 10
         task = parse_task(steps[0].task, split.object_name)
-        assert task.kind == "pick" and task.object in split.ROBOT_NAMES
-        assert steps[0].values["plan"][0].startswith(task.object)
+        assert task.object in split.ROBOT_NAMES
+        plans = [step.values["plan"][0] for step in steps]
+        assert plans[-1].endswith("done") and not any(p.endswith("done") for p in plans[:-1])
+        if task.kind == "pick":
+            assert up > 0.15 and 0.25 < closed < 0.6  # with a block in the hand
+            assert plans[0].startswith(f"take {task.object} ")
 
 
 def test_a_recorded_frame_is_a_valid_answer(folder):
@@ -63,13 +80,16 @@ def test_a_recorded_frame_is_a_valid_answer(folder):
         (query,) = source.frame(index).queries
         parsed = parse(query.answer, SPACE)
         assert parsed.action is not None, parsed.reason
-        name, u, v = parsed.plan.rsplit(" ", 2)
-        assert name in split.ROBOT_NAMES and 0 <= int(u) <= 255 and 0 <= int(v) <= 255
+        plan = re.fullmatch(r"(\D+) (\d+) (\d+) at (\d+) (\d+) (\w+)", parsed.plan)
+        assert plan is not None and plan[6] in STEPS
+        verb = max((v for v in VERBS if plan[1].startswith(v)), key=len)
+        assert plan[1].removeprefix(verb).strip() in split.ROBOT_NAMES
+        assert max(int(n) for n in plan.groups()[1:5]) <= 255
 
 
 def test_a_seed_is_one_episode_whenever_it_is_played(folder):
     seed = Episodes(folder, extra=("seed",)).extra["seed"][1]
-    recording = Recording(size=64, validation=1)
+    recording = Recording(size=64, tasks=ASKED, validation=1)
     record_episode(seed + 1, recording)
     again = record_episode(seed, recording)
     found = Episodes(folder)
@@ -82,14 +102,14 @@ def test_a_seed_is_one_episode_whenever_it_is_played(folder):
 
 def test_scenes_are_of_robot_objects_in_their_own_words():
     kinds = set()
-    for seed in range(SEED, SEED + 40):
-        made = scenario(seed, ("pick", "near", "on"))
+    for seed in range(SEED, SEED + 200):
+        made = scenario(seed, TASKS)
         names = [placement.name for placement in made.layout]
         assert set(names) <= set(split.ROBOT_NAMES)
         assert {made.task.object, made.task.target} - {""} <= set(names)
         assert parse_task(made.instruction, split.object_name) == made.task
         kinds.add(made.task.kind)
-    assert kinds == {"pick", "near", "on"}
+    assert kinds == set(TASKS)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +117,7 @@ def test_scenes_are_of_robot_objects_in_their_own_words():
     [
         ({"size": 63}, "size is 63; expected an even number"),
         ({"seed": -1}, "seed is -1; expected 0"),
-        ({"tasks": ("fly",)}, "expected some of pick, near, on"),
+        ({"tasks": ("fly",)}, "expected some of pick, near, on, push left"),
     ],
 )
 def test_a_recording_that_cannot_be_is_refused(values, message):
