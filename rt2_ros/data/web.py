@@ -176,8 +176,9 @@ def _describe(
         return None
     # A word that Unicode files this thing, and nothing else in the picture, under.
     others = {w for p in present if p is not what for w in (*p.keywords, *p.name.split())}
-    left = [word for word in what.keywords if word not in others]
-    return (KEYWORD.format(random.choice(left)), False) if left else None
+    left = [KEYWORD.format(word) for word in what.keywords if word not in others]
+    left = [text for text in left if text not in knowledge.texts()]  # a colour says more
+    return (str(random.choice(left)), False) if left else None
 
 
 def where_query(

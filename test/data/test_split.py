@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What belongs to robot demonstrations, to the web set and to tests; nothing belongs to two."""
+
+import numpy as np
+import pytest
+
+from rt2_ros.data import split
+from rt2_ros.data.pictographs import by_name
+from rt2_ros.data.robot import RobotSource, StateSource
+from rt2_ros.data.web import web_frame
+from rt2_ros.evaluation.suites import load_suite, suite_names
+from rt2_ros.sim.tasks import parse_task
+
+# Words that a suite's phrasing stands on where it names things by `{object}` and the like.
+FILLED = {"object": "banana", "target": "key", "other": "cake"}
+
+
+def test_demonstrations_cover_at_most_a_quarter_of_what_web_pictures_show():
+    web = {p.name for p in split.web_pictographs()}
+    assert set(split.ROBOT_NAMES) <= web
+    assert len(split.ROBOT_NAMES) <= len(web) / 4
+
+
+def test_signs_flags_and_people_are_cards_and_no_objects():
+    objects = {*split.unseen_names(alike=True), *split.unseen_names(alike=False)}
+    assert not objects & {*split.SIGNS, *split.PEOPLE, *split.ROBOT_NAMES}
+    assert not any(name.startswith("flag of") for name in objects)
+    assert not set(split.unseen_names(alike=True)) & set(split.unseen_names(alike=False))
+
+
+def test_everything_that_suites_name_is_shown_by_web_pictures():
+    web = {p.name for p in split.web_pictographs()}
+    for suite in map(load_suite, suite_names()):
+        for cell in suite.cells:
+            for seed in range(20):
+                names = {placement.name for placement in cell.scenario(seed).layout}
+                assert names <= web, (cell.title, names - web)
+
+
+def test_emergent_cards_and_words_are_in_no_demonstration():
+    """Its templates may be the demonstrations' own; what fills them never is."""
+    emergent = load_suite("emergent")
+    random = np.random.default_rng(0)
+    source = RobotSource(table=None)
+    shown, told = set(), set()
+    for _ in range(15):
+        demo = source.draw(random, render=False)
+        shown |= set(demo.places)
+        told.add(source.instruct(random, demo, demo.task).prompt)
+    told |= {q.prompt for _ in range(200) for q in StateSource()(random).queries}
+    assert shown <= set(split.ROBOT_NAMES)
+    for cell in emergent.cells:
+        for seed in range(40):
+            scenario = cell.scenario(seed)
+            if scenario.task.target:
+                assert scenario.task.target not in split.ROBOT_NAMES
+            assert not any(f" {scenario.instruction}?" in prompt for prompt in told)
+
+
+def test_web_questions_never_ask_in_the_words_of_a_suite():
+    random = np.random.default_rng(1)
+    asked = set()
+    for _ in range(400):
+        asked |= {q.prompt for q in web_frame(random, split.web_pictographs()).queries}
+    for suite in map(load_suite, suite_names()):
+        for cell in suite.cells:
+            for seed in range(30):
+                assert f"Q: {cell.scenario(seed).instruction} A:" not in asked - {
+                    "Q: I am thirsty. A:"
+                }
+
+
+@pytest.mark.parametrize("kind", split.ROBOT_PHRASES)
+def test_every_phrasing_is_understood_as_its_kind_of_task(kind):
+    for phrases in (split.ROBOT_PHRASES, split.ROBOT_PHRASES_ZH):
+        for phrase in phrases[kind]:
+            words = {key: by_name(name) for key, name in FILLED.items() if key != "other"}
+            chinese = not phrase.isascii()
+            said = {key: p.name_zh if chinese else p.name for key, p in words.items()}
+            task = parse_task(phrase.format(**said), split.object_name)
+            assert task.kind == kind
+            assert task.object == ("banana" if "{object}" in phrase else "")
+            assert task.target == ("key" if "{target}" in phrase else "")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("apple", "red apple"), ("Red Apple", "red apple"), ("香蕉", "banana"), ("3", "keycap 3"),
+        ("number 7", "keycap 7"), ("seven", "keycap 7"), ("数字3", "keycap 3"),
+        ("french flag", "flag of france"), ("flag of France", "flag of france"),
+        ("法国国旗", "flag of france"), ("heart", "red heart"), ("消防员", "firefighter"),
+        ("can", "canned food"), ("pig", "pig face"),
+    ],
+)  # fmt: skip
+def test_people_may_call_a_thing_by_any_of_its_names(words, name):
+    assert split.object_name(words) == name
+
+
+def test_the_digest_tells_splits_apart(monkeypatch):
+    before = split.digest()
+    monkeypatch.setattr(split, "ROBOT_NAMES", split.ROBOT_NAMES[:-1])
+    assert split.digest() != before
+    monkeypatch.undo()
+    phrases = {**split.ROBOT_PHRASES, "open": ("open sesame",)}
+    monkeypatch.setattr(split, "ROBOT_PHRASES", phrases)
+    assert split.digest() != before
+    monkeypatch.undo()
+    assert split.digest() == before
+
+
+def test_training_and_test_seeds_never_meet():
+    assert split.TEST_SEEDS.stop <= split.TRAIN_SEEDS.start
