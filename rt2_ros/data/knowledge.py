@@ -82,7 +82,8 @@ def facts() -> tuple[Fact, ...]:
             true = _of(entry["things"])
             called = tuple(form.format(english) for form in forms)
             said = key == "needs"
-            found.append(Fact(called, (chinese_form.format(chinese),), true, rest - true, said))
+            false = rest - true - _of(entry.get("unsure", ()))
+            found.append(Fact(called, (chinese_form.format(chinese),), true, false, said))
     sizes = [_of(line) for line in known["sizes"]]
     for place, members in enumerate(sizes):
         for word, chinese, tiers in (

@@ -32,7 +32,7 @@ DRAWN = 96  # px, the size at which pictographs are kept
 
 WHERE = ("where is {}?", "point to {}", "find {}", "which one is {}?")
 WHERE_ZH = ("{}在哪里？", "指出{}", "哪个是{}？")
-SAID, SAID_ZH = "{}.", "{}。"
+SAID, SAID_ZH = "{}. what could I use?", "{}。用什么？"
 WHAT_AT = "what is at {} {}?"
 WHAT_AT_ZH = "{} {}是什么？"
 KIND = "what kind of thing is the {}?"
@@ -116,7 +116,7 @@ def _theme(
             return None, None
         order = random.permutation(len(pool))[: count + 1]
         chosen = [pool[i] for i in order]
-        return (lambda random, chinese: _name(random, chosen[0], chinese)), chosen
+        return (lambda random, chinese: _name(random, chosen[0], chosen, chinese)), chosen
     if not pools.facts:
         return None, None
     fact, true, false = pools.facts[int(random.integers(len(pools.facts)))]
@@ -153,12 +153,15 @@ def _told(random: np.random.Generator, fact: knowledge.Fact, chinese: bool) -> C
     return texts[int(random.integers(len(texts)))], fact.said
 
 
-def _name(random: np.random.Generator, what: Pictograph, chinese: bool) -> Called:
-    """One of its names, with its article; a number also as a sum."""
+def _name(
+    random: np.random.Generator, what: Pictograph, present: Sequence[Pictograph], chinese: bool
+) -> Called:
+    """One of its names that nothing else has, with its article; a number also as a sum."""
     number = knowledge.number_of(what.name)
     if number is not None and random.random() < 0.5:
         return knowledge.sums(random, number, chinese), False
-    known = names(what, chinese)
+    taken = {text for other in present if other is not what for text in names(other, chinese)}
+    known = [text for text in names(what, chinese) if text not in taken] or [what.name]
     text = known[int(random.integers(len(known)))]
     bare = chinese or random.random() < (0.5 if number is not None else 0.1)
     return text if bare else f"the {text}", False
@@ -193,7 +196,7 @@ def where_query(
     called = None
     if random.random() < described:
         called = _describe(random, what, present, chinese)
-    return _where(random, thing, called or _name(random, what, chinese), chinese)
+    return _where(random, thing, called or _name(random, what, present, chinese), chinese)
 
 
 def _where(random: np.random.Generator, thing: Thing, called: Called, chinese: bool) -> Query:
@@ -311,10 +314,9 @@ def _ask(
         there = random.random() < 0.5
         if not there:
             absent = web_pictographs()
-            name = call(random, what)
-            while what in present:
-                what = absent[int(random.integers(len(absent)))]
-            name = call(random, what)
+            taken = {text for other in present for text in names(other)}
+            while name in taken:
+                name = call(random, absent[int(random.integers(len(absent)))])
         question, answer = YES_NO.format(name), "yes" if there else "no"
     else:
         question, answer = COUNT_ZH if chinese else COUNT, str(len(placed))
