@@ -67,7 +67,7 @@ class Demo:
 
         person = self._person
         self.view = View(instruction=instruction)
-        scene = person.reset_table(seed, [task.object])
+        scene = person.reset_table(seed, list(task.things))
         laid_ns = stamp_ns(scene.header.stamp)
         person.until(
             lambda: min(self._seen_ns, stamp_ns(person.controller.header.stamp)) > laid_ns,

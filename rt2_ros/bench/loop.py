@@ -74,7 +74,7 @@ class Stopwatch:
         from rt2_ros.sim.tasks import parse_task
 
         person = self._person
-        person.reset_table(seed, [parse_task(instruction, object_name).object])
+        person.reset_table(seed, list(parse_task(instruction, object_name).things))
         self._joints.clear()
         person.until(self._still, 10.0, "the arm to rest")
         self._rest = self._joints[-1][1]

@@ -80,7 +80,7 @@ class EpisodeRecord:
             self._expect(field.name, isinstance(value, accepted), str(field.type))
             object.__setattr__(self, field.name, plain(value))
         crashed = self.failure == "crashed"  # perhaps before anything was asked
-        for name in ("policy", "suite") if crashed else ("policy", "suite", "skill", "object"):
+        for name in ("policy", "suite") if crashed else ("policy", "suite", "skill"):
             self._expect(name, bool(getattr(self, name)), "a name")
         for name in ("suite", "cell"):
             self._expect(name, _PLAIN.fullmatch(getattr(self, name)) is not None, "a plain name")

@@ -11,6 +11,7 @@ is loaded, so that an unknown object is an error before the first episode.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -26,21 +27,32 @@ from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.looks import LOOKS, draw_look
 from rt2_ros.paths import config_path
 from rt2_ros.sim.env import Scenario
-from rt2_ros.sim.expert import CLEARANCE, free_place
+from rt2_ros.sim.expert import CLEARANCE, free_place, free_way
 from rt2_ros.sim.model import MAX_SLOTS
-from rt2_ros.sim.scene import random_layout, random_start
-from rt2_ros.sim.tasks import Task
+from rt2_ros.sim.scene import Placement, random_layout, random_start
+from rt2_ros.sim.tasks import PUSHES, Task
+from rt2_ros.sim.world import MAX_OPENING
 
 Names = tuple[str, ...]
 
-# Whole pools by name, for `objects` and `others`; and for `phrases`.
+# Whole pools by name, for `objects`, `others`, `target` and `cards`.
 POOLS: dict[str, Names] = {
     "robot": split.ROBOT_NAMES,
     "unseen-alike": split.unseen_names(alike=True),
     "unseen-other": split.unseen_names(alike=False),
 }
-PHRASES: dict[str, Names] = {
-    "robot": split.ROBOT_PHRASES["pick"],
+# Cases by name, for `cases`: all that the robot does with things, a quarter of the episodes each.
+CASES: dict[str, tuple[dict[str, Any], ...]] = {
+    "robot": (
+        {"task": "pick", "target": ()},
+        {"task": "near", "flat": 1},
+        {"task": "on", "flat": 1},
+        {"task": ("push left", "push right"), "target": ()},
+        {"task": "pick", "target": ()},
+        {"task": "near", "onto": "block"},
+        {"task": "on", "onto": "block"},
+        {"task": ("push forward", "push back"), "target": ()},
+    ),
 }
 APART = 0.16  # m at least between a thing and where it is to be put
 
@@ -49,42 +61,57 @@ APART = 0.16  # m at least between a thing and where it is to be put
 class Case:
     """A family of scenarios, one for each seed.
 
-    task: pick, near or on. objects: blocks that may be asked for. others: blocks that may lie there
-    besides (objects, if none are given). blocks: how many in all, (least, most).
-    target: the card that the object is to be brought to. cards: other cards that may lie there.
-    flat: how many cards in all, (least, most).
+    task: one of Task.KINDS. objects: blocks that may be asked for; none to open and close. others:
+    blocks that may lie there besides (objects, if none are given). blocks: how many in all,
+    (least, most). target: what the object may be brought to; onto: whether that is a card or a
+    block. cards: other cards that may lie there. flat: how many cards in all, (least, most).
     phrases: how it is said, with {object}, {target} and {other}, another block, in them.
     typos: letters of it that go wrong. look: one of looks.LOOKS.
     """
 
-    objects: Names
-    phrases: Names
+    objects: Names = ()
+    phrases: Names = ()
     task: str = "pick"
     others: Names = ()
     blocks: tuple[int, int] = (3, 6)
-    target: str = ""
+    target: Names = ()
+    onto: str = "card"
     cards: Names = ()
     flat: tuple[int, int] = (0, 0)
     typos: int = 0
     look: str = "plain"
 
     def __post_init__(self) -> None:
-        for name in (*self.objects, *self.others, *self.cards, *filter(None, [self.target])):
+        for name in (*self.objects, *self.others, *self.cards, *self.target):
             by_name(name)
-        for key, known in (("task", Task.KINDS), ("look", LOOKS)):
+        for key, known in (("task", Task.KINDS), ("look", LOOKS), ("onto", ("card", "block"))):
             if getattr(self, key) not in known:
                 value = getattr(self, key)
                 raise ValueError(f"{key}: {value!r}, expected one of {', '.join(known)}")
-        for key in ("objects", "phrases"):
-            if not getattr(self, key):
-                raise ValueError(f"{key}: none, expected at least one")
-        if (self.task == "pick") != (not self.target):
-            expected = "none" if self.task == "pick" else "a name"
-            raise ValueError(f"target: {self.target!r}, expected {expected} for {self.task}")
-        at_hand = min(MAX_SLOTS, len({*self.objects, *self.others}))
-        self._check_pair("blocks", 1, at_hand)
-        cards = len({*self.cards, self.target} - {""})
+        for key, needed in (
+            ("objects", self.task not in Task.GRIPPER),
+            ("target", self.task in Task.PLACING),
+        ):
+            given = getattr(self, key)
+            if bool(given) != needed:
+                expected = "at least one name" if needed else "none"
+                raise ValueError(f"{key}: {list(given)}, expected {expected} for {self.task!r}")
+        if not self.phrases:
+            raise ValueError("phrases: none, expected at least one")
+        if self.target and len({*self.objects, *self.target}) < 2:
+            raise ValueError(f"target: {list(self.target)}, expected another thing than the object")
+        on_block = bool(self.target) and self.onto == "block"
+        blocks = {*self.objects, *self.others, *(self.target if on_block else ())}
+        self._check_pair("blocks", 1 + on_block, min(MAX_SLOTS, len(blocks)))
+        cards = 0
+        if self.target and not on_block:
+            cards = 1 + min(len({*self.cards} - {target}) for target in self.target)
         self._check_pair("flat", min(1, cards), cards)
+        if self.blocks[1] + self.flat[1] > MAX_SLOTS:
+            raise ValueError(
+                f"blocks: {list(self.blocks)}, expected at most {MAX_SLOTS - self.flat[1]} "
+                f"beside {self.flat[1]} cards"
+            )
         for phrase in self.phrases:
             if not isinstance(phrase, str):
                 raise ValueError(f"phrases: {phrase!r}, expected text; quote one with a colon")
@@ -105,37 +132,47 @@ class Case:
 
     def scenario(self, seed: int, random: np.random.Generator) -> Scenario:
         """Draw the scenario of a seed."""
-        thing = str(random.choice(self.objects))
-        blocks = _draw(random, self.others or self.objects, {thing}, self.blocks, 1)
-        cards: list[str] = []
-        if self.target:
-            cards = [self.target, *_draw(random, self.cards, {self.target}, self.flat, 1)]
-        names = [thing, *cards, *blocks]
-        kinds = ["block"] + ["card"] * len(cards) + ["block"] * len(blocks)
+        thing = str(random.choice(self.objects)) if self.objects else ""
+        targets = [name for name in self.target if name != thing]
+        target = str(random.choice(targets)) if targets else ""
+        cards = []
+        if target and self.onto == "card":
+            cards = [target, *_draw(random, self.cards, {thing, target}, self.flat, 1)]
+        asked = [thing] * bool(thing) + [target] * bool(target and not cards)
+        blocks = _draw(
+            random, self.others or self.objects, {thing, *cards, target}, self.blocks, len(asked)
+        )
+        names = [*asked, *cards, *blocks]
+        kinds = ["block"] * len(asked) + ["card"] * len(cards) + ["block"] * len(blocks)
         while True:
-            layout = random_layout(random, names, kinds, APART if cards else 0.0)
-            centres = [np.asarray(placement.position)[:2] for placement in layout]
-            if self.task != "near":
-                break
-            _, clearance = free_place(centres[0], centres[1], centres[2:])
-            if clearance >= CLEARANCE:
+            layout = random_layout(random, names, kinds, APART if target else 0.0)
+            if self._can_be_done(layout):
                 break
         phrase = str(random.choice(self.phrases))
-        words = {"object": thing, "target": self.target, "other": blocks[0] if blocks else ""}
+        words = {"object": thing, "target": target, "other": blocks[0] if blocks else ""}
         said = phrase.format_map({key: _spoken(phrase, name) for key, name in words.items()})
         return Scenario(
             seed,
-            Task(self.task, thing, self.target),
+            Task(self.task, thing, target),
             misspell(random, said, self.typos),
             layout,
             random_start(random),
             draw_look(random, self.look),
+            0.0 if self.task == "open" else MAX_OPENING,
         )
+
+    def _can_be_done(self, layout: tuple[Placement, ...]) -> bool:
+        """Whether there is room for it; the object comes first, then the target."""
+        centres = [np.asarray(placement.position)[:2] for placement in layout]
+        if self.task == "near":
+            return free_place(centres[0], centres[1], centres[2:])[1] >= CLEARANCE
+        return self.task not in PUSHES or free_way(centres[0], self.task, centres[1:])
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the results' table; its cases are taken in turn by the seed.
+    """One cell of the results' table; its cases are taken in turn by the seed, and the kinds of
+    task of a case that has several in turn as well.
 
     source: the file that it was read from.
     """
@@ -218,6 +255,12 @@ def misspell(random: np.random.Generator, text: str, typos: int) -> str:
     return text
 
 
+def robot_phrases(kind: str) -> Names:
+    """How demonstrations ask for a kind of task, so that one of five drawn is Chinese."""
+    english, chinese = split.ROBOT_PHRASES[kind], split.ROBOT_PHRASES_ZH[kind]
+    return (*english * (4 * len(chinese)), *chinese * len(english))
+
+
 def _draw(
     random: np.random.Generator, pool: Names, taken: set[str], counts: tuple[int, int], have: int
 ) -> list[str]:
@@ -241,13 +284,29 @@ def _cell(path: Path, entry: Any) -> Cell:
     name = str(rest.pop("name", ""))
     where = f"{path}: cell {name!r}"
     variants = rest.pop("cases", [{}])
+    if isinstance(variants, str):
+        if variants not in CASES:
+            raise ValueError(f"{where}: cases: {variants!r}, expected a list or {', '.join(CASES)}")
+        variants = CASES[variants]
+    if not isinstance(variants, (list, tuple)) or not variants:
+        raise ValueError(f"{where}: cases: {variants!r}, expected a list of mappings")
     try:
         disturb = Disturbance(**rest.pop("disturb", {}))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: disturb: {error}") from None
+    rounds = []
+    for number, variant in enumerate(variants, 1):
+        at = where if len(variants) == 1 else f"{where}, case {number}"
+        if not isinstance(variant, Mapping):
+            raise ValueError(f"{at}: {variant!r}, expected a mapping")
+        values = {**rest, **variant}
+        kinds = values.get("task", "pick")
+        kinds = kinds if isinstance(kinds, (list, tuple)) and kinds else (kinds,)
+        rounds.append([_case(at, {**values, "task": kind}) for kind in kinds])
     cases = tuple(
-        _case(where if len(variants) == 1 else f"{where}, case {number}", {**rest, **variant})
-        for number, variant in enumerate(variants, 1)
+        case[turn % len(case)]
+        for turn in range(math.lcm(*(len(case) for case in rounds)))
+        for case in rounds
     )
     return Cell(path.stem, name, cases, disturb, str(path.absolute()))
 
@@ -261,10 +320,15 @@ def _case(where: str, entry: dict[str, Any]) -> Case:
             "and in a cell name, disturb, cases"
         )
     values = dict(entry)
-    for key, named in (("objects", POOLS), ("others", POOLS), ("cards", {}), ("phrases", PHRASES)):
+    for key in ("objects", "others", "target", "cards", "phrases"):
         if key in values:
             given = values[key]
+            if not isinstance(given, (str, list, tuple)):
+                raise ValueError(f"{where}: {key}: {given!r}, expected text or a list of it")
+            named = {} if key == "phrases" else POOLS
             values[key] = named.get(given, (given,)) if isinstance(given, str) else tuple(given)
+    if values.get("phrases") == ("robot",) and values["task"] in Task.KINDS:
+        values["phrases"] = robot_phrases(values["task"])
     for key in ("blocks", "flat"):
         if key in values:
             given = values[key]

@@ -238,7 +238,9 @@ class SimulatorNode(BaseNode):
 
         suite, _, cell = self.value("scenario").rpartition(":")
         scene = load_suite(suite).cell(cell).scenario(self.value("seed"))
-        return self._table.lay(scene.seed, scene.layout, scene.start, scene.appearance)
+        return self._table.lay(
+            scene.seed, scene.layout, scene.start, scene.appearance, scene.opening
+        )
 
     def _lay_random(self) -> TabletopState:
         names = [by_name(name).name for name in words(self.value("objects"))]

@@ -25,6 +25,7 @@ from rt2_ros.sim.robot import SimulatedRobot
 from rt2_ros.sim.scene import Appearance, Placement
 from rt2_ros.sim.tabletop import Tabletop, TabletopState
 from rt2_ros.sim.tasks import Judge, Task, Verdict
+from rt2_ros.sim.world import MAX_OPENING
 
 GRIPPER_TIME = 0.25  # s that a gripper command is given
 SIDE = 480  # px, of the square in the middle of the scene camera's picture
@@ -45,6 +46,7 @@ class Scenario:
     layout: tuple[Placement, ...]
     start: NDArray[np.float64]  # (3,) fingertips, m
     appearance: Appearance
+    opening: float = MAX_OPENING  # m between the fingertips
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ class TabletopEnv:
             KeyError: the task is about something that does not lie there.
         """
         s = scenario
-        truth = self.tabletop.lay(s.seed, s.layout, s.start, s.appearance)
+        truth = self.tabletop.lay(s.seed, s.layout, s.start, s.appearance, s.opening)
         return self._begin(s.task, s.instruction, truth)
 
     def _begin(self, task: Task, instruction: str, truth: TabletopState) -> EnvObservation:

@@ -147,16 +147,21 @@ class Tabletop:
         return self.lay(seed, layout, start, Appearance.random(rng, jitter))
 
     def lay(
-        self, seed: int, layout: Sequence[Placement], start: ArrayLike, appearance: Appearance
+        self,
+        seed: int,
+        layout: Sequence[Placement],
+        start: ArrayLike,
+        appearance: Appearance,
+        opening: float = MAX_OPENING,
     ) -> TabletopState:
         """Lay a scene that is given in full, let it settle, and start its clock at 0.
 
-        seed: what the scene is known by. start: fingertips (3,) in m; the hand is open.
+        seed: what the scene is known by. start: fingertips (3,) in m. opening: m between them.
 
         Raises:
             Unreachable: the arm cannot get to `start`.
         """
-        self.pose(start, MAX_OPENING, layout, appearance=appearance)
+        self.pose(start, opening, layout, appearance=appearance)
         self.seed = seed
         self.world.step(_SETTLE_STEPS)
         self.world.data.time = 0.0

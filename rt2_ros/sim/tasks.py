@@ -106,6 +106,11 @@ class Task:
         if self.object and self.target == self.object:
             raise ValueError(f"target: {self.target!r}, expected another thing than the object")
 
+    @property
+    def things(self) -> tuple[str, ...]:
+        """What has to be on the table for it."""
+        return tuple(filter(None, (self.object, self.target)))
+
     def success(self, state: TabletopState, start: TabletopState) -> bool:
         """Whether the world is as the task asks; start: as it was when the task was given."""
         if self.kind in self.GRIPPER:
@@ -186,9 +191,8 @@ class Judge:
 
     def __init__(self, task: Task, state: TabletopState) -> None:
         self.task = task
-        for name in (task.object, task.target):
-            if name:
-                state.find(name)  # KeyError if it is not there
+        for name in task.things:
+            state.find(name)  # KeyError if it is not there
         self._start = self._state = state
         self._steps = self._limited = 0
         self._moved = self._lifted = self._wrong = self._closed = False

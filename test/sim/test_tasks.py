@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from rt2_ros.sim.tasks import Judge, Task, UnknownTask, parse_task
+from rt2_ros.data import split
+from rt2_ros.sim.tasks import PUSHES, Judge, Task, UnknownTask, parse_task
 
 NAMES = {"apple": "red apple", "red apple": "red apple", "苹果": "red apple", "cup": "cup"}
 
@@ -119,12 +120,23 @@ def test_things_are_put_somewhere_in_many_words(instruction, task):
     assert parse_task(instruction, PLACING.__getitem__) == task
 
 
+@pytest.mark.parametrize("kind", Task.KINDS)
+def test_all_that_demonstrations_say_is_understood(kind):
+    names = ["" if kind in Task.GRIPPER else "soccer ball", "key" if kind in Task.PLACING else ""]
+    for phrase in (*split.ROBOT_PHRASES[kind], *split.ROBOT_PHRASES_ZH[kind]):
+        ball, key = ("football", "key") if phrase.isascii() else ("足球", "钥匙")
+        said = phrase.format(object=ball, target=key)
+        assert parse_task(said, split.object_name) == Task(kind, *names), said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("near", "cup"), "target: '', expected a name for 'near'"),
         (("pick", "cup", "apple"), "target: 'apple', expected none for 'pick'"),
         (("on", "cup", "cup"), "target: 'cup', expected another thing"),
+        (("push left",), "object: '', expected a name for 'push left'"),
+        (("open", "cup"), "object: 'cup', expected none for 'open'"),
     ],
 )
 def test_targets_that_make_no_sense_are_refused(arguments, message):
@@ -181,3 +193,37 @@ def test_a_policy_that_keeps_running_into_limits_is_told_apart(tabletop):
         tabletop.pose([0.55, 0, 0.2], 0.08, LAYOUT)
         judge.watch(tabletop.state(), limited)
     assert judge.verdict().reason == "limit hit"
+
+
+@pytest.mark.parametrize("kind", PUSHES)
+@pytest.mark.parametrize(
+    ("along", "aside", "success"),
+    [(0.06, 0.0, True), (0.04, 0.0, False), (-0.06, 0.0, False), (0.06, 0.025, True),
+     (0.06, 0.035, False), (0.0, 0.06, False)],
+)  # fmt: skip
+def test_a_push_is_far_enough_and_not_aside(tabletop, kind, along, aside, success):
+    (x, y), (x0, y0, z0) = PUSHES[kind], (0.55, 0.05, 0.025)
+    tabletop.pose([0.45, 0, 0.2], 0.08, [("thing 1", (x0, y0, z0), 0.0)])
+    judge = Judge(Task(kind, "thing 1"), tabletop.state())
+    there = (x0 + along * x - aside * y, y0 + along * y + aside * x, z0)
+    tabletop.pose([0.45, 0, 0.2], 0.08, [("thing 1", there, 0.0)])
+    assert judge.watch(tabletop.state()) is success
+    assert judge.verdict().success is success
+
+
+def test_what_is_carried_is_not_pushed(tabletop):
+    tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT[:1])
+    judge = Judge(Task("push right", "thing 1"), tabletop.state())
+    tabletop.pose([0.6, 0.0, 0.02], 0.0, [], held="thing 1")
+    assert not judge.watch(tabletop.state())
+
+
+@pytest.mark.parametrize(("kind", "before", "after"), [("open", 0.0, 0.08), ("close", 0.08, 0.0)])
+def test_the_gripper_is_as_it_was_told_to_be(tabletop, kind, before, after):
+    tabletop.pose([0.45, 0, 0.2], before, LAYOUT)
+    judge = Judge(Task(kind), tabletop.state())
+    assert not judge.watch(tabletop.state())
+    tabletop.pose([0.45, 0, 0.2], 0.04, LAYOUT)
+    assert not judge.watch(tabletop.state())  # half way
+    tabletop.pose([0.45, 0, 0.2], after, LAYOUT)
+    assert judge.watch(tabletop.state())

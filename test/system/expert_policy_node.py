@@ -6,16 +6,19 @@ are tested without a checkpoint.
 """
 
 import sys
+from dataclasses import replace
 
 import rt2_ros.nodes.policy_node as product
 from rt2_ros.actions import answer_text
+from rt2_ros.control.pose import Pose
 from rt2_ros.data.split import object_name
 from rt2_ros.demo import tabletop_state
 from rt2_ros.nodes.base import run
 from rt2_ros.nodes.topics import CONTROLLER_STATUS, SCENE_STATE
 from rt2_ros.policies import Decision, load_policy
-from rt2_ros.sim.expert import expert_action
+from rt2_ros.sim.expert import act, subgoal
 from rt2_ros.sim.tasks import parse_task
+from rt2_ros.sim.world import MAX_OPENING
 
 
 class Expert:
@@ -29,14 +32,19 @@ class Expert:
         if self.scene is None or self.controller is None or observation.state is None:
             return Decision.invalid("the truth is not known yet")
         truth = tabletop_state(self.scene, self.controller)
-        target = parse_task(observation.instruction, object_name).object
+        task = parse_task(observation.instruction, object_name)
         # The truth is older than the observation: what is grasped has moved on with the hand.
         hand = observation.state[:3]
-        places = {o.name: hand if o.grasped else o.position for o in truth.objects}
-        wanted = places.pop(target)
-        action = expert_action(observation.state, wanted, list(places.values()), truth.tcp.rotation)
-        bins = self.action_space.to_bins(action)
-        plan = f"move to {target}"
+        objects = (replace(o, position=hand) if o.grasped else o for o in truth.objects)
+        truth = replace(
+            truth,
+            objects=tuple(objects),
+            tcp=Pose(hand, truth.tcp.rotation),
+            opening=MAX_OPENING * (1 - float(observation.state[3])),
+        )
+        goal = subgoal(truth, task)
+        bins = self.action_space.to_bins(act(truth, goal))
+        plan = f"{goal.verb} {goal.thing}".strip()
         return Decision(
             self.action_space.from_bins(bins),
             bins=bins,
