@@ -160,11 +160,19 @@ def _name(
     number = knowledge.number_of(what.name)
     if number is not None and random.random() < 0.5:
         return knowledge.sums(random, number, chinese), False
-    taken = {text for other in present if other is not what for text in names(other, chinese)}
+    taken = {text for other in present if other is not what for text in _meant(other, chinese)}
     known = [text for text in names(what, chinese) if text not in taken] or [what.name]
     text = known[int(random.integers(len(known)))]
     bare = chinese or random.random() < (0.5 if number is not None else 0.1)
     return text if bare else f"the {text}", False
+
+
+@cache
+def _meant(what: Pictograph, chinese: bool) -> frozenset[str]:
+    """All that may mean it: its names, and what is true of it ("heart" of a blue one)."""
+    facts = knowledge.facts_of(what.name)
+    told = [text for fact in facts for text in (fact.texts_zh if chinese else fact.texts)]
+    return frozenset((*names(what, chinese), *(text.removeprefix("the ") for text in told)))
 
 
 def _describe(
@@ -314,7 +322,7 @@ def _ask(
         there = random.random() < 0.5
         if not there:
             absent = web_pictographs()
-            taken = {text for other in present for text in names(other)}
+            taken = {text for other in present for text in _meant(other, False)}
             while name in taken:
                 name = call(random, absent[int(random.integers(len(absent)))])
         question, answer = YES_NO.format(name), "yes" if there else "no"
