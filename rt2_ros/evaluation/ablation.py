@@ -49,7 +49,7 @@ from rt2_ros.policies import load_policy
 from rt2_ros.training import cli as training
 from rt2_ros.training.config import build, read
 
-QUICK_STEPS = 2
+QUICK_MINUTES = 0.02
 QUICK_SIZES = {"hidden": 96, "vision_layers": 1, "text_layers": 1}
 
 
@@ -95,8 +95,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", help="folder of the ablation (default: the configuration's)")
     parser.add_argument(
         "--quick", action="store_true",
-        help="see that it runs: a start of its own, a few weights, steps and episodes; its page is "
-        "in the folder of the ablation",
+        help="see that it runs: a start of its own, few weights, a second each, one episode of two "
+        "cells; its page is in the folder of the ablation",
     )  # fmt: skip
     args = parser.parse_args(arguments)
     settings = load(args.config or config_path("ablation.yaml"))
@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
         out = args.out or f"{settings.out}-quick"
         settings = replace(
             settings, out=out, start=f"{out}/start/read", suites=("seen", "emergent/symbols"),
-            episodes=1, questions=4,
+            minutes=QUICK_MINUTES, episodes=1, questions=4,
         )  # fmt: skip
         page = Path(out, RESULTS.name)
     result = run(settings, args.quick)
@@ -141,8 +141,10 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         raise ValueError(f"{base_path}: type is {base.get('type')!r}; an ablation needs tiny")
     suites, out = chosen_suites(settings.suites), Path(settings.out)
     if quick:
-        base = {**base, "model": QUICK_SIZES, "workers": 0}
-        _train_start(base, Path(settings.start))
+        last = {**base["stages"][-1], "batch_size": 2}
+        base = {**base, "model": QUICK_SIZES, "workers": 0, "stages": [last]}
+        folder = Path(settings.start)
+        _train(base, folder.parent, folder.name, settings.minutes, {"web": 1.0}, {})
     start = find_folder(settings.start)
     if start is None:
         raise ValueError(
@@ -153,9 +155,15 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
     weights = hashlib.sha256((start / "model.safetensors").read_bytes()).hexdigest()[:16]
     _keep_to(out / "settings.json", {**asdict(settings), "weights": weights, "base": base})
     arms = {name: out / name for name in settings.arms}
-    trained = {
-        name: _train(base, settings, name, start, folder, quick) for name, folder in arms.items()
-    }
+    trained = {}
+    for name, arm in settings.arms.items():
+        more: dict[str, Any] = {"seed": settings.seed, "sources": _chosen(base, "sources", arm)}
+        if "augment" in base:
+            more["augment"] = _chosen(base, "augment", arm)
+        if arm.start:
+            more["init"] = str(start.absolute())
+        stage = str(base["stages"][-1]["name"])
+        trained[name] = _train(base, arms[name], stage, settings.minutes, arm.shares, more)
     before = _ask(start, "start", settings, out / "start.json")
     measured = tuple(
         _measure(name, settings, suites, trained[name], folder, before)
@@ -164,47 +172,31 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
     return Ablation(settings.minutes, settings.seed, provenance.machine(), before, measured)
 
 
-def _train_start(base: Mapping[str, Any], folder: Path) -> None:
-    """A start for a quick ablation, where the base's is what takes an hour."""
-    stage = {
-        **_without_length(base["stages"][-1]), "name": folder.name, "steps": QUICK_STEPS,
-        "shares": {"web": 1.0}, "batch_size": 2, "keep": True,
-    }  # fmt: skip
-    _train_stage(base, stage, folder.parent, {})
+def _chosen(base: Mapping[str, Any], key: str, arm: ArmSettings) -> dict[str, Any]:
+    """What the base says of the sources that an arm reads: it sees no other picture."""
+    return {name: values for name, values in base[key].items() if name in arm.shares}
 
 
 def _train(
-    base: Mapping[str, Any], settings: Settings, name: str, start: Path, folder: Path, quick: bool
-) -> Path:
-    """An arm's checkpoint, after its minutes."""
-    arm, last = settings.arms[name], base["stages"][-1]
-    length: dict[str, Any] = {"minutes": settings.minutes}
-    if quick:
-        length = {"steps": QUICK_STEPS, "batch_size": 2}
-    stage = {**_without_length(last), **length, "shares": dict(arm.shares), "keep": True}
-    more = {"init": str(start.absolute())} if arm.start else {}
-    return _train_stage(base, stage, folder, {**more, "seed": settings.seed})
-
-
-def _train_stage(
-    base: Mapping[str, Any], stage: Mapping[str, Any], folder: Path, more: Mapping[str, Any]
-) -> Path:
-    """A run of one stage, whose checkpoint is kept when it ends; nothing if it is there."""
-    kept = folder / str(stage["name"])
+    base: Mapping[str, Any], folder: Path, name: str, minutes: float,
+    shares: Mapping[str, float], more: Mapping[str, Any],
+) -> Path:  # fmt: skip
+    """A run of the base's last stage alone, whose checkpoint is kept as `name` when its minutes are
+    over; nothing if it is there.
+    """
+    kept = folder / name
     if kept.is_dir():
         return kept
+    stage = {key: value for key, value in base["stages"][-1].items() if key != "steps"}
+    stage |= {"name": name, "minutes": minutes, "shares": dict(shares), "keep": True}
+    settings = {**base, "name": folder.name, "out": str(folder), "stages": [stage], **more}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "training.yaml"
-    settings = {**base, "name": folder.name, "out": str(folder), "stages": [dict(stage)], **more}
     path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     Console().print(f"{folder}: training")
     if training.main(["--config", str(path)]):
         raise ValueError(f"{path}: training did not start")
     return kept
-
-
-def _without_length(stage: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in stage.items() if key not in ("minutes", "steps")}
 
 
 def _measure(

@@ -33,7 +33,8 @@ from rt2_ros.provenance import git_revision
 NEAR = 12  # of COORDINATES, between the place that is told and the right one
 THINGS = 12  # in a picture at most, as in training
 KINDS = ("where", "yes or no", "number", "what")  # in the order of a table
-_TOKEN = re.compile(r"[\u3400-\u9fff]|\w+|[^\w\s]")  # Chinese characters stand alone
+# Words and signs; Chinese characters stand alone.
+_TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|[^\w\s]")
 
 
 @dataclass(frozen=True)

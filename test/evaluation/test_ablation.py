@@ -33,14 +33,16 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
         with pytest.raises(KeyboardInterrupt):
             main(["--quick", "--out", str(out)])
     assert done == ["scratch"] and not (out / "results.md").exists()
-    # All are trained: two steps each, on their own data, from the start or from nothing.
+    # All are trained: for as long, on their own data, from the start or from nothing.
     written = {n: (out / n / "act" / "model.safetensors").read_bytes() for n in load_arms()}
     for name, arm in load_arms().items():
         config = yaml.safe_load((out / name / "training.yaml").read_text())
         assert ("init" in config) == arm.start
-        assert [(s["steps"], s["shares"]) for s in config["stages"]] == [(2, arm.shares)]
+        stages = [(s["minutes"], s["shares"]) for s in config["stages"]]
+        assert stages == [(ablation.QUICK_MINUTES, arm.shares)]
+        assert set(config["sources"]) == set(arm.shares)
         record = json.loads((out / name / "act" / "training.json").read_text())
-        assert record["steps"] == 2 and record["config"]["name"] == name
+        assert record["steps"] > 0 and record["config"]["name"] == name
     assert main(["--quick", "--out", str(out)]) == 0
     assert written == {n: (out / n / "act" / "model.safetensors").read_bytes() for n in written}
     for name in written:
@@ -65,10 +67,12 @@ def load_arms():
     return load(config_path("ablation.yaml")).arms
 
 
-def test_without_a_start_it_says_which_command_makes_one(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="read, what .* before robot data.*rt2 train --config rt2"):
-        main(["--out", str(tmp_path / "out")])
+def test_without_a_start_it_says_which_command_makes_one(tmp_path):
+    raw = yaml.safe_load(config_path("ablation.yaml").read_text())
+    path = tmp_path / "ablation.yaml"
+    path.write_text(yaml.safe_dump({**raw, "start": "nowhere/read"}))
+    with pytest.raises(ValueError, match="no nowhere/read, .*rt2 train --config rt2-tiny"):
+        main(["--config", str(path), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 

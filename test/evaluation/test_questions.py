@@ -39,6 +39,7 @@ class Knowing:
         ("pinata", "piñata", True),
         ("雨 伞", "雨伞", True),
         ("雨", "雨伞", False),
+        ("3 号", "3号", True),
         ("t - shirt", "T-shirt", True),
         ("3", "3", True),
         ("13", "3", False),
