@@ -27,6 +27,7 @@ COMMANDS = {
     "demos": ("rt2_ros.data.demos", "record the expert as a LeRobot dataset"),
     "train": ("rt2_ros.training.cli", "co-fine-tune a model"),
     "eval": ("rt2_ros.evaluation.cli", "measure success on simulated tables"),
+    "ablation": ("rt2_ros.evaluation.ablation", "what web data is worth to a robot, measured"),
 }
 # What bad input raises: one line instead of a traceback.
 EXPECTED = (ValueError, OSError, RuntimeError, ImportError)

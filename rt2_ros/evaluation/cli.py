@@ -5,6 +5,10 @@ Each episode lays a table from its seed, gives an instruction and lets the polic
 same controller as on the ROS graph. Physics decides whether it was done. Episodes are written one
 by one to out/eval/NAME, so that the same command goes on after whatever ended it; at the end there
 is a page to look at, out/eval/NAME/report.html.
+
+    rt2 eval --policy out/train/rt2-tiny/checkpoint --questions 500 --before out/train/rt2-tiny/read
+
+What a policy knows: held-back web questions, and the share of them that robot data has left.
 """
 
 from __future__ import annotations
@@ -12,8 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +37,10 @@ from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 
 if TYPE_CHECKING:
-    from rt2_ros.evaluation.runner import Episode, Player
+    from rt2_ros.evaluation.questions import Answers
+    from rt2_ros.evaluation.runner import Player
+    from rt2_ros.evaluation.suites import Suite
+    from rt2_ros.policies import Policy
 
 OUT = Path("out/eval")
 RESULTS = Path("docs/results.md")
@@ -44,8 +51,11 @@ def main(arguments: list[str]) -> int:
     """Returns 0 when all episodes were played, whatever the success rate."""
     args = _parser().parse_args(arguments)
     try:
-        runs = [RunFolder(path) for path in args.report] if args.report else [_evaluate(args)]
-        _publish(args, runs)
+        if args.questions is not None or args.before:
+            _publish_answers(args, _ask(args))
+        else:
+            runs = [RunFolder(path) for path in args.report] if args.report else [_evaluate(args)]
+            _publish(args, runs)
     except (ValueError, OSError) as error:
         print(f"rt2 eval: {error}", file=sys.stderr)
         return 2
@@ -64,13 +74,26 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--suite", action="append",
-        help=f"of config/evaluation, or a YAML file; repeatable; {ALL} for all (default: seen)",
+        help="of config/evaluation, or a YAML file; SUITE/CELL for one cell; repeatable; "
+        f"{ALL} for all (default: seen)",
     )  # fmt: skip
     parser.add_argument("--episodes", type=int, default=100, help="of each cell (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="first seed; each episode has the next")
     parser.add_argument(
         "--blind", choices=("language", "image"), help="withhold the one or the other"
     )
+    parser.add_argument(
+        "--without-plan", action="store_true",
+        help="a model that writes a plan before each action does not",
+    )  # fmt: skip
+    parser.add_argument(
+        "--questions", type=int, metavar="N",
+        help="play nothing: ask N held-back questions about web pictures",
+    )  # fmt: skip
+    parser.add_argument(
+        "--before", metavar="POLICY",
+        help="with --questions: what it was before robot data, to tell the share that is kept",
+    )  # fmt: skip
     parser.add_argument(
         "--ros", action="store_true", help="through the real node graph, in real time"
     )
@@ -87,42 +110,72 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _evaluate(args: argparse.Namespace) -> RunFolder:
-    """Play what is to be played; the run with all its records."""
-    from rt2_ros.evaluation.runner import episodes, play
+def chosen_suites(names: Sequence[str]) -> list[Suite]:
+    """Suites by name or file; SUITE/CELL is one cell of it.
+
+    Raises:
+        ValueError: there is no such suite or cell.
+    """
     from rt2_ros.evaluation.suites import load_suite, suite_names
 
-    if args.processes is not None and args.processes < 1:
-        raise ValueError(f"--processes is {args.processes}; expected at least 1")
-    names = args.suite or ["seen"]
-    suites = [load_suite(name) for name in (suite_names() if ALL in names else names)]
-    wanted = episodes(suites, args.episodes, args.seed)
-    if args.ros:
-        return _evaluate_graph(args, wanted, [suite.name for suite in suites])
-    player, config = _player(args)
-    info = RunInfo.here(
-        player.name, config, [suite.name for suite in suites], args.episodes, args.seed
-    )
-    with RunFolder.create(args.out / (args.name or player.name), info) as run:
+    suites = []
+    for name in suite_names() if ALL in names else names:
+        suite, _, cell = name.rpartition("/")
+        if suite and not Path(name).is_file():
+            whole = load_suite(suite)
+            suites.append(replace(whole, cells=(whole.cell(cell),)))
+        else:
+            suites.append(load_suite(name))
+    return suites
+
+
+def evaluate(
+    folder: Path, player: Player, config: Mapping[str, Any], suites: Sequence[Suite], count: int,
+    seed: int, *, processes: int | None = None, films: bool = False,
+) -> RunFolder:  # fmt: skip
+    """Play what the run in a folder does not have yet, with progress; the run, all of it done."""
+    from rt2_ros.evaluation.runner import episodes, play
+
+    wanted = episodes(suites, count, seed)
+    info = RunInfo.here(player.name, config, _titles(suites), count, seed)
+    with RunFolder.create(folder, info) as run:
         with _Screen(run, len(wanted)) as screen:
-            play(
-                wanted, player, run, processes=args.processes, films=args.videos,
-                on_record=screen.show,
-            )  # fmt: skip
+            play(wanted, player, run, processes=processes, films=films, on_record=screen.show)
         return run
 
 
-def _evaluate_graph(
-    args: argparse.Namespace, wanted: Sequence[Episode], suites: Sequence[str]
-) -> RunFolder:
+def _titles(suites: Sequence[Suite]) -> list[str]:
+    """What a run says that it played: a suite's name, or that of its only cell."""
+    return [s.cells[0].title if len(s.cells) == 1 else s.name for s in suites]
+
+
+def _evaluate(args: argparse.Namespace) -> RunFolder:
+    """Play what is to be played; the run with all its records."""
+    if args.processes is not None and args.processes < 1:
+        raise ValueError(f"--processes is {args.processes}; expected at least 1")
+    suites = chosen_suites(args.suite or ["seen"])
+    if args.ros:
+        return _evaluate_graph(args, suites)
+    player, config = _player(args)
+    return evaluate(
+        args.out / (args.name or player.name), player, config, suites, args.episodes, args.seed,
+        processes=args.processes, films=args.videos,
+    )  # fmt: skip
+
+
+def _evaluate_graph(args: argparse.Namespace, suites: Sequence[Suite]) -> RunFolder:
     from rt2_ros.bringup import describe
     from rt2_ros.evaluation.graph import play_on_graph
+    from rt2_ros.evaluation.runner import episodes
     from rt2_ros.policies.registry import policy_config
 
-    if args.blind or args.policy == "expert" or args.videos:
-        raise ValueError("--ros plays policies as they are: without --blind, --videos and expert")
+    if args.blind or args.policy == "expert" or args.videos or args.without_plan:
+        raise ValueError(
+            "--ros plays policies as they are: without --blind, --videos, --without-plan and expert"
+        )
+    wanted = episodes(suites, args.episodes, args.seed)
     name, config = policy_config(args.policy)
-    info = RunInfo.here(name, config, suites, args.episodes, args.seed, mode="ros")
+    info = RunInfo.here(name, config, _titles(suites), args.episodes, args.seed, mode="ros")
     with RunFolder.create(args.out / (args.name or f"{name}-ros"), info) as run:
         with _Screen(run, len(wanted)) as screen:
             log = run.path / "nodes.log"
@@ -143,9 +196,18 @@ def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
     if args.policy == ExpertPlayer.name:
         if args.blind:
             raise ValueError("--blind: the expert looks at the world's state, not at pictures")
+        if args.without_plan:
+            raise ValueError("--without-plan: the expert is no model")
         return ExpertPlayer(), {"type": "expert"}
     _, config = policy_config(args.policy)
-    policy = load_policy(args.policy)
+    if args.without_plan:
+        if config.get("plan", "none") == "none":
+            raise ValueError(f"--without-plan: policy {args.policy} writes no plans anyway")
+        config = {**config, "plan": "none"}
+        policy = load_policy(args.policy, plan="none")
+        policy.name += "-without-plan"
+    else:
+        policy = load_policy(args.policy)
     frame = policy.action_space.frame
     if frame != TabletopEnv.frame:
         raise ValueError(
@@ -155,6 +217,58 @@ def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
     if args.blind:
         return PolicyPlayer(BlindPolicy(policy, args.blind)), {**config, "blind": args.blind}
     return PolicyPlayer(policy), config
+
+
+def _ask(args: argparse.Namespace) -> list[Answers]:
+    """What the policy answers, after what it answered before, where that is asked for."""
+    from rt2_ros.policies import load_policy
+
+    if args.questions is None:
+        raise ValueError("--before: nothing is asked; expected --questions N")
+    if args.report or args.ros or args.blind or args.suite or args.without_plan:
+        raise ValueError("--questions: expected --policy and --before, no other way of measuring")
+    policies = [load_policy(name) for name in filter(None, [args.before, args.policy])]
+    if args.before and policies[0].name == policies[1].name:
+        raise ValueError(f"--before: both policies are called {policies[0].name!r}")
+    before, found = "", []
+    for policy in policies:
+        found.append(ask_with_progress(policy, args.questions, args.seed, before))
+        before = policy.name
+    return found
+
+
+def ask_with_progress(policy: Policy, count: int, seed: int, before: str = "") -> Answers:
+    """`questions.ask`, with a bar that tells the share of right answers so far."""
+    from rt2_ros.evaluation.questions import ask
+
+    with _bar() as progress:
+        task, outcomes = progress.add_task(f"{policy.name}: questions", total=count), [0, 0]
+
+        def note(right: bool) -> None:
+            outcomes[right] += 1
+            share = outcomes[1] / sum(outcomes)
+            told = f"{policy.name}: questions, {share:.0%} right so far"
+            progress.update(task, advance=1, description=told)
+
+        return ask(policy, count, seed, before=before, on_answer=note)
+
+
+def _publish_answers(args: argparse.Namespace, found: Sequence[Answers]) -> None:
+    """Table on the terminal, JSON, results."""
+    from rt2_ros.evaluation.results import answer_rows, update_results
+
+    head, *rows = answer_rows(found)
+    table = Table(*head, title="held-back web questions")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps([asdict(a) for a in found], indent=1) + "\n")
+    if args.results:
+        update_results(RESULTS, answers=found)
+        console.print(f"results: {RESULTS}")
 
 
 def _publish(args: argparse.Namespace, runs: Sequence[RunFolder]) -> None:
@@ -207,15 +321,19 @@ def _figures(run: RunFolder) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(),
+    )  # fmt: skip
+
+
 class _Screen:
     """Progress with a running estimate; a context manager."""
 
     def __init__(self, run: RunFolder, total: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(),
-        )  # fmt: skip
+        self._progress = _bar()
         self._done = {record.key: record.success for record in run.records}
         self._task = self._progress.add_task("", total=total, completed=len(self._done))
         self._say("going on" if self._done else "starting")

@@ -60,7 +60,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two success rates, -1..1, and its 95 % interval."""
+    """A difference of two success rates, -1..1, or their ratio, and its 95 % interval."""
 
     value: float
     low: float
@@ -163,6 +163,29 @@ def mcnemar(pairs: Iterable[tuple[bool, bool]]) -> Paired:
     tail = sum(math.comb(discordant, k) for k in range(min(first, second) + 1))
     p = min(1.0, 2 * tail / 2**discordant)
     return Paired(counts[True, True], first, second, counts[False, False], p)
+
+
+def paired_ratio(pairs: Iterable[tuple[bool, bool]]) -> Difference:
+    """The first success rate over the second, of the same episodes, with a 95 % interval.
+
+    Wald's on the logarithm for paired proportions (Nam and Blackwelder 2002): its variance is
+    (b + c) / (x y), with b and c the discordant pairs, x and y the successes. Without any success
+    of the first, up to Wilson's bound of it over the second.
+
+    Raises:
+        ValueError: the second had no success.
+    """
+    counts = Counter(pairs)
+    both, only, other = counts[True, True], counts[True, False], counts[False, True]
+    first, second = both + only, both + other
+    if not second:
+        raise ValueError("a ratio to a rate of 0")
+    if not first:
+        trials = sum(counts.values())
+        return Difference(0.0, 0.0, wilson(0, trials)[1] * trials / second)
+    spread = math.exp(Z * math.sqrt((only + other) / (first * second)))
+    ratio = first / second
+    return Difference(ratio, ratio / spread, ratio * spread)
 
 
 def calibration(

@@ -3,9 +3,11 @@
 
     update_results("docs/results.md", [RunFolder("out/eval/rt2-tiny"), RunFolder("out/eval/rt1")])
 
-docs/results.json beside it is what the page is made of: for each policy and cell the outcome of
-every episode ("1101..."), so policies can be compared on the same tables long after their runs
-are gone. A newer run of a policy replaces its cells and leaves all others.
+docs/results.json beside it is what the page is made of, {"cells": [...], "answers": [...],
+"ablation": ...}: for each policy and cell the outcome of every episode ("1101..."), so policies can
+be compared on the same tables long after their runs are gone, for each policy those of its answers
+to held-back questions, and the newest ablation. A newer run of a policy replaces its cells and
+leaves all others.
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any, TypeVar
 
+from rt2_ros.data.samples import COORDINATES
 from rt2_ros.evaluation import paper
 from rt2_ros.evaluation.metrics import Difference, Rate, mcnemar
 from rt2_ros.evaluation.paper import Cell
+from rt2_ros.evaluation.questions import KINDS, NEAR, Answers, kept
 from rt2_ros.evaluation.records import EpisodeRecord, checked_fields
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 
+T = TypeVar("T")
 HEAD = (
     "# Results", "",
     "Written by `rt2 eval --results`; never by hand. Each episode is a random table, and the",
@@ -79,41 +85,151 @@ class CellResult:
         return Rate(self.outcomes.count("1"), len(self.outcomes))
 
 
+@dataclass(frozen=True)
+class Arm:
+    """One model of an ablation: what it started from, its data, what it then did and knew.
+
+    start: name of the shared start, "" for random weights. shares: source -> weight.
+    steps, pictures: how far it came in its minutes.
+    """
+
+    name: str
+    start: str
+    shares: Mapping[str, float]
+    steps: int
+    pictures: int
+    cells: tuple[CellResult, ...]
+    answers: Answers
+
+    def rate(self, group: str) -> Rate:
+        """Successes in all cells of one of GROUPS together."""
+        found = [cell.rate for cell in self.cells if GROUPS[group](cell.suite)]
+        return Rate(sum(r.successes for r in found), sum(r.episodes for r in found))
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Models that differ in their start and data alone. start: what the shared start answered."""
+
+    minutes: float
+    seed: int
+    machine: str
+    start: Answers
+    arms: tuple[Arm, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that the page tells."""
+
+    cells: tuple[CellResult, ...] = ()
+    answers: tuple[Answers, ...] = ()
+    ablation: Ablation | None = None
+
+
+# What an ablation averages over, as the paper's figures do.
+GROUPS: dict[str, Callable[[str], bool]] = {
+    "seen": lambda suite: suite == paper.SEEN[0],
+    "unseen": paper.is_unseen,
+    "emergent": paper.is_emergent,
+}
+PLOT = "ablation.png"
 Table = Mapping[tuple[str, Cell], CellResult]
 
 
-def update_results(path: str | Path, runs: Sequence[RunFolder]) -> None:
-    """Put runs into results.md and results.json, in place of older results of the same cells.
+def cell_results(run: RunFolder) -> list[CellResult]:
+    """What a run did, cell by cell."""
+    by_cell: dict[Cell, list[EpisodeRecord]] = {}
+    for record in run.records:
+        by_cell.setdefault((record.suite, record.cell), []).append(record)
+    return [CellResult.of(run.info, records) for records in by_cell.values()]
+
+
+def update_results(
+    path: str | Path, runs: Sequence[RunFolder] = (), answers: Sequence[Answers] = (),
+    ablation: Ablation | None = None,
+) -> None:  # fmt: skip
+    """Put runs into results.md and results.json in place of older results of the same cells,
+    answers in place of older ones of the same policy, and an ablation in place of the older one.
 
     Raises:
         ValueError: results.json is not what this module wrote.
     """
     path = Path(path)
     data = path.with_suffix(".json")
-    known = {result.key: result for result in _read(data)}
-    for run in runs:
-        by_cell: dict[Cell, list[EpisodeRecord]] = {}
-        for record in run.records:
-            by_cell.setdefault((record.suite, record.cell), []).append(record)
-        for records in by_cell.values():
-            result = CellResult.of(run.info, records)
-            known[result.key] = result
-    results = list(known.values())
-    lines = ",\n".join(json.dumps(asdict(result), ensure_ascii=False) for result in results)
-    _replace(data, f"[\n{lines}\n]\n" if results else "[]\n")
+    known = _read(data)
+    cells = {result.key: result for result in known.cells}
+    cells |= {result.key: result for run in runs for result in cell_results(run)}
+    told = {a.policy: a for a in known.answers} | {a.policy: a for a in answers}
+    results = Results(tuple(cells.values()), tuple(told.values()), ablation or known.ablation)
+    _replace(data, _written(results))
     _replace(path, render(results))
 
 
-def render(results: Sequence[CellResult]) -> str:
+def render(results: Results) -> str:
     """The page; policies in the order in which they were first measured, cells in the paper's."""
-    table = {result.key: result for result in results}
-    policies = list(dict.fromkeys(result.policy for result in results))
+    table = {result.key: result for result in results.cells}
+    policies = list(dict.fromkeys(result.policy for result in results.cells))
     cells = paper.in_order({cell for _, cell in table})
     parts = [
         *HEAD, *_overview(table, policies, cells), *_gaps(table, policies),
+        *_answers(results.answers), *_ablation(results.ablation),
         *_compared(table, policies, cells), *_paper(), *_measured(table, policies, cells),
     ]  # fmt: skip
     return "\n".join(parts).rstrip() + "\n"
+
+
+def answer_rows(answers: Sequence[Answers]) -> list[tuple[str, ...]]:
+    """A table: its head, then how each policy answered, and what it kept of another's answers."""
+    by_name = {found.policy: found for found in answers}
+    kinds = [kind for kind in KINDS if any(kind in found.outcomes for found in answers)]
+    rows = [("policy", "questions", "right", *kinds, "kept of", "share kept")]
+    for found in answers:
+        before = by_name.get(found.before)
+        same = before is not None and before.questions == found.questions
+        rows.append((
+            found.policy, str(found.rate().episodes), _percent(found.rate()),
+            *(_percent(found.rate(k)) if k in found.outcomes else "" for k in kinds),
+            found.before, _kept(before, found) if before and same else "",
+        ))  # fmt: skip
+    return rows
+
+
+def _kept(before: Answers, after: Answers) -> str:
+    return points(kept(before, after)) if before.rate().successes else ""
+
+
+def _answers(answers: Sequence[Answers]) -> Iterable[str]:
+    if answers:
+        yield from ("## Web questions", "")
+        yield "Held-back questions about web pictures, answered freely: right ones, by the sort of"
+        yield f"answer. A place counts within {NEAR} of {COORDINATES}. Share kept, in percent:"
+        yield "accuracy over accuracy before robot data, same questions, Wald's paired interval."
+        head, *rows = answer_rows(answers)
+        yield from ("", *_head(*head), *(_row(*row) for row in rows), "")
+
+
+def _ablation(ablation: Ablation | None) -> Iterable[str]:
+    """The paper's question: what web knowledge, and keeping it, is worth to a robot."""
+    if ablation is None:
+        return
+    yield from ("## Ablation", "")
+    yield f"Models that differ in start and data alone, {ablation.minutes:g} minutes each on"
+    yield f"{ablation.machine}, seed {ablation.seed}, as in section 4.3 of the paper. Cells of a"
+    yield "group count together. Web answers kept, in percent: accuracy over that of the start."
+    yield from ("", f"![Ablation]({PLOT})", "")
+    yield from _head("model", "start", "data", *GROUPS, "web answers", "web answers kept", "steps")
+    start = ablation.start
+    yield _row(start.policy, "", "", *("" for _ in GROUPS), _percent(start.rate()), "", "")
+    for arm in ablation.arms:
+        data = ", ".join(f"{name} {share:g}" for name, share in arm.shares.items())
+        rates = [arm.rate(group) for group in GROUPS]
+        yield _row(
+            arm.name, arm.start or "random weights", data,
+            *(_percent(rate) if rate.episodes else "" for rate in rates),
+            _percent(arm.answers.rate()), _kept(start, arm.answers), arm.steps,
+        )  # fmt: skip
+    yield ""
 
 
 def _overview(table: Table, policies: Sequence[str], cells: Sequence[Cell]) -> Iterable[str]:
@@ -235,16 +351,57 @@ def _row(*cells: object) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _read(path: Path) -> list[CellResult]:
+def _written(results: Results) -> str:
+    """results.json: a result a line, so that a change of one is a change of a line."""
+
+    def lines(items: Sequence[CellResult | Answers]) -> str:
+        each = ",\n".join(json.dumps(asdict(item), ensure_ascii=False) for item in items)
+        return f"[\n{each}\n]" if items else "[]"
+
+    ablation = json.dumps(asdict(results.ablation) if results.ablation else None)
+    return (
+        f'{{"cells": {lines(results.cells)},\n"answers": {lines(results.answers)},\n'
+        f'"ablation": {ablation}}}\n'
+    )
+
+
+def _read(path: Path) -> Results:
     if not path.exists():
-        return []
+        return Results()
     try:
         known = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
-    if not isinstance(known, list):
-        raise ValueError(f"{path}: {type(known).__name__}; expected a list of results")
-    return [CellResult(**checked_fields(item, CellResult, str(path))) for item in known]
+    values, where = checked_fields(known, Results, str(path)), str(path)
+    ablation = values["ablation"]
+    return Results(
+        tuple(read_made(CellResult, item, where) for item in values["cells"]),
+        tuple(read_made(Answers, item, where) for item in values["answers"]),
+        None if ablation is None else _read_ablation(ablation, where),
+    )
+
+
+def _read_ablation(known: Any, where: str) -> Ablation:
+    """An ablation of its JSON; ValueError names `where` it was read and what is amiss."""
+    values = checked_fields(known, Ablation, where)
+    arms = [checked_fields(item, Arm, where) for item in values["arms"]]
+    return Ablation(**{
+        **values,
+        "start": read_made(Answers, values["start"], where),
+        "arms": tuple(
+            Arm(**{
+                **arm,
+                "cells": tuple(read_made(CellResult, item, where) for item in arm["cells"]),
+                "answers": read_made(Answers, arm["answers"], where),
+            })
+            for arm in arms
+        ),
+    })  # fmt: skip
+
+
+def read_made(kind: type[T], known: Any, where: str) -> T:
+    """A result of its JSON; ValueError names `where` it was read and what is amiss."""
+    return kind(**checked_fields(known, kind, where))
 
 
 def _replace(path: Path, text: str) -> None:

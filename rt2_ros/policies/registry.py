@@ -2,7 +2,7 @@
 """Policies by name: config/policies/NAME.yaml, or the folder of a checkpoint.
 
     load_policy("rt2-tiny")                     # config/policies/rt2-tiny.yaml
-    load_policy("out/train/checkpoint")         # a checkpoint in Hugging Face layout
+    load_policy("out/train/mine/checkpoint")    # a checkpoint in Hugging Face layout
     load_policy("my-policy.yaml", device="cuda")
 
 Such a file holds `type` and that type's own keys; keyword overrides replace single keys.
@@ -44,7 +44,7 @@ def policy_config(name_or_path: str) -> tuple[str, dict[str, Any]]:
     elif given.suffix in (".yaml", ".yml") and given.is_file():
         name, path = given.stem, given
     elif given.is_dir():
-        return given.name, {"type": _checkpoint_type(given), "checkpoint": str(given)}
+        return _checkpoint_name(given), {**_checkpoint_settings(given), "checkpoint": str(given)}
     else:
         raise ValueError(
             f"no policy {name_or_path!r}: not one of {', '.join(policy_names())}, "
@@ -57,11 +57,24 @@ def policy_config(name_or_path: str) -> tuple[str, dict[str, Any]]:
     return name, config
 
 
-def _checkpoint_type(folder: Path) -> str:
-    """The type of policy that a checkpoint's config.json asks for."""
+def _checkpoint_name(folder: Path) -> str:
+    """The folder's name; of a training run's checkpoints the run's: "my-robot", "my-robot-best"."""
+    folder = folder.absolute()
+    if not (folder.parent / "log.jsonl").is_file():
+        return folder.name
+    run = folder.parent.name
+    return run if folder.name == "checkpoint" else f"{run}-{folder.name}"
+
+
+def _checkpoint_settings(folder: Path) -> dict[str, Any]:
+    """How a checkpoint is to be read: as its training.json says, else by its config.json's type."""
+    path = folder / "training.json"
+    told = json.loads(path.read_text()).get("policy") if path.is_file() else None
+    if told:
+        return dict(told)
     path = folder / "config.json"
     model_type = json.loads(path.read_text()).get("model_type") if path.is_file() else None
-    return "rt1" if model_type == "rt1" else "vlm"
+    return {"type": "rt1" if model_type == "rt1" else "vlm"}
 
 
 def load_policy(name_or_path: str, **overrides: Any) -> Policy:

@@ -8,6 +8,7 @@ starts.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -22,6 +23,7 @@ T = TypeVar("T")
 ON_BAD = ("skip", "stop")
 PRECISIONS = ("bf16", "no")
 PARALLEL = ("ddp", "fsdp")
+TAKEN = ("checkpoint", "best", "tensorboard")  # folders of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class Stage:
     batch_size: pictures in one forward of one process; a step has accumulate * processes of them.
     web_weight: lambda in L_action + lambda * L_web.
     plan_share: of robot questions whose answer has a plan, those that keep it.
+    keep: when the stage ends, its checkpoint is also kept, in OUT/NAME.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Stage:
     mixing: Mixing = Mixing()
     warmup: float = 0.02  # share of the stage
     floor: float = 0.05  # of the learning rate, at the end
+    keep: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.mixing, dict):
@@ -70,6 +74,11 @@ class Stage:
             raise self._wrong("web_weight", ">= 0")
         if not self.shares:
             raise ValueError(f"stage {self.name}: shares is empty; expected source: weight")
+        if self.keep and (self.name in TAKEN or not re.fullmatch(r"\w[\w-]*", self.name)):
+            raise ValueError(
+                f"stage {self.name}: keep is set; expected a name that can be a folder's, "
+                f"other than {', '.join(TAKEN)}"
+            )
 
     def _wrong(self, name: str, expected: str) -> ValueError:
         return ValueError(
@@ -165,6 +174,9 @@ class TrainingConfig:
         for name in ("clip", "save_minutes", "log_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected > 0")
+        kept = [stage.name for stage in self.stages if stage.keep]
+        if len(set(kept)) < len(kept):
+            raise ValueError(f"stages that are kept are named {kept}; expected each name once")
         for stage in self.stages:
             _known(stage.shares, self.sources, f"stage {stage.name}: shares")
         _known(self.augment, self.sources, "augment")
@@ -181,10 +193,15 @@ class TinySizes:
 
 @dataclass(frozen=True, kw_only=True)
 class TinyConfig(TrainingConfig):
-    """The default model from nothing: `type: tiny`."""
+    """The default model: `type: tiny`.
+
+    init: folder of a checkpoint of the same model whose weights the run starts from; None: from
+        nothing.
+    """
 
     stage_type: ClassVar[StageType] = TinyStage
 
+    init: str | None = None
     model: TinySizes = field(default=TinySizes(), metadata={"settings": TinySizes})
 
     def __post_init__(self) -> None:

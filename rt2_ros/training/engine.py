@@ -5,7 +5,8 @@
     checkpoint = run.run()
 
 A run passes through its stages and writes into its folder: `log.jsonl`, `loss.png` and
-`tensorboard/`, `checkpoint/` every few minutes, and, where it validates, `best/`.
+`tensorboard/`, `checkpoint/` every few minutes, where it validates `best/`, and the checkpoints of
+stages that are to be kept, by their names.
 """
 
 from __future__ import annotations
@@ -135,6 +136,8 @@ class Run:
                 if self._save_is_due():
                     self.save()
         self.save()
+        if stage.keep:
+            self._export(self.folder / stage.name)
 
     def _mixture(self, stage: Stage, held_out: bool = False) -> Mixture:
         place, gang = self.place, self.accelerator

@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PaliGemmaProcessor,
+    PreTrainedModel,
+)
 
 from rt2_ros.data.robot import StateSource
 from rt2_ros.data.samples import Frame
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
+from rt2_ros.paths import find_folder
 from rt2_ros.training.config import TinyConfig, TinyStage
 from rt2_ros.training.data import Source, named_words
 from rt2_ros.training.objective import Objective
@@ -23,6 +29,7 @@ from rt2_ros.training.packing import Batch, Packer
 from rt2_ros.training.schedule import soften
 from rt2_ros.training.sources import WebSource
 
+WEIGHTS = "model.safetensors"
 SAMPLE = 200  # pictures that the patch embedding is fitted to
 
 
@@ -37,12 +44,10 @@ class TinyRecipe:
         self.processor = build_processor()
         model = build_model(self.processor, seed=config.seed, **asdict(config.model))
         model.set_attn_implementation("eager")  # faster than SDPA's backward at these lengths
-        random = np.random.default_rng(config.seed)
-        for web in (source for source in sources.values() if isinstance(source, WebSource)):
-            sample = [frame.image for frame in (web(random) for _ in range(SAMPLE))]
-            pixels = np.stack([image for image in sample if image is not None])
-            whiten_patches(model, torch.from_numpy(pixels))
-            break
+        if config.init is None:
+            _fit_patches(model, sources, np.random.default_rng(config.seed))
+        else:
+            _start_from(config.init, model, self.processor)
         tokenizer = self.processor.tokenizer
         integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
         self.objective = Objective(model, integers)
@@ -101,3 +106,42 @@ class TinyRecipe:
             for name, value in weights.items()
             if name.startswith("model.")
         }
+
+
+def _fit_patches(
+    model: PreTrainedModel, sources: Mapping[str, Source], random: np.random.Generator
+) -> None:
+    """Whiten the patch embedding on pictures of the first web source, if there is one."""
+    for web in (source for source in sources.values() if isinstance(source, WebSource)):
+        sample = [frame.image for frame in (web(random) for _ in range(SAMPLE))]
+        pixels = np.stack([image for image in sample if image is not None])
+        whiten_patches(model, torch.from_numpy(pixels))
+        return
+
+
+def _start_from(name: str, model: PreTrainedModel, processor: PaliGemmaProcessor) -> None:
+    """Give the model the weights of a checkpoint.
+
+    Raises:
+        ValueError: no checkpoint is there, its words have other numbers, or its sizes are others.
+    """
+    folder = find_folder(name)
+    if folder is None or not (folder / WEIGHTS).is_file():
+        raise ValueError(f"init: {name!r} is no checkpoint; expected a folder with {WEIGHTS}")
+    theirs = AutoProcessor.from_pretrained(folder).tokenizer.get_vocab()
+    ours = processor.tokenizer.get_vocab()
+    if theirs != ours:
+        different = sorted(w for w in {*ours, *theirs} if ours.get(w) != theirs.get(w))
+        raise ValueError(
+            f"init: {folder} has a vocabulary of {len(theirs)} tokens, this code one of "
+            f"{len(ours)}; {len(different)} differ, such as {different[0]!r}; expected the same"
+        )
+    start = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    weights, own = start.state_dict(), model.state_dict()
+    for key in sorted({*own, *weights}):
+        found, wanted = (list(w[key].shape) if key in w else None for w in (weights, own))
+        if found != wanted:
+            raise ValueError(
+                f"init: {key} of {folder} has shape {found}; the configured model's has {wanted}"
+            )
+    model.load_state_dict(weights)

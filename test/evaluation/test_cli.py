@@ -58,6 +58,14 @@ def test_films_are_made_on_request(tmp_path):
         (["--policy", "rt2-tiny", "--ros", "--blind", "image"], "--ros"),
         (["--policy", "hold", "--ros", "--suite", "robustness"], "robustness/noise"),
         (["--report", "nowhere"], "nowhere"),
+        (["--policy", "hold", "--suite", "emergent/symbol"], "no cell 'symbol'; it has 'symbols'"),
+        (["--policy", "hold", "--suite", "emergen/symbols"], "no suite 'emergen'"),
+        (["--policy", "hold", "--without-plan"], "writes no plans anyway"),
+        (["--policy", "expert", "--without-plan"], "the expert is no model"),
+        (["--policy", "hold", "--questions", "0"], "at least one"),
+        (["--policy", "hold", "--questions", "5", "--suite", "seen"], "no other way of measuring"),
+        (["--policy", "hold", "--questions", "5", "--before", "hold"], "both policies are called"),
+        (["--policy", "hold", "--before", "sweep"], "expected --questions N"),
     ],
 )
 def test_bad_input_is_one_clear_line(tmp_path, arguments, message, capsys):
@@ -79,3 +87,53 @@ def test_a_run_of_other_settings_is_not_mixed_in(tmp_path, capsys):
         arguments = ["--policy", "expert", "--episodes", "1", "--seed", seed]
         assert main([*arguments, "--out", str(tmp_path), "--name", "mine"]) == status
     assert "seed is 0, not 7" in capsys.readouterr().err
+
+
+def test_one_cell_of_a_suite(tmp_path):
+    arguments = ["--policy", "hold", "--episodes", "1", "--out", str(tmp_path)]
+    cells = ["--suite", "emergent/symbols", "--suite", "unseen-objects/hard"]
+    assert main([*arguments, *cells]) == 0
+    run = RunFolder(tmp_path / "hold")
+    assert {record.key for record in run.records} == {
+        ("emergent", "symbols", 0), ("unseen-objects", "hard", 0),
+    }  # fmt: skip
+    assert run.info.suites == ("emergent/symbols", "unseen-objects/hard")
+
+
+def test_questions_are_asked_before_and_after_and_written_to_the_results(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "answers.json"
+    arguments = ["--policy", "hold", "--before", "sweep", "--questions", "6"]
+    assert main([*arguments, "--json", str(path), "--results"]) == 0
+    before, after = json.loads(path.read_text())
+    assert (before["policy"], after["policy"], after["before"]) == ("sweep", "hold", "sweep")
+    assert before["questions"] == after["questions"]
+    assert sum(map(len, after["outcomes"].values())) == 6
+    page = (tmp_path / "docs" / "results.md").read_text()
+    assert "## Web questions" in page and "| hold | 6 | 0% (0 to 39) |" in page
+    assert "held-back web questions" in capsys.readouterr().out
+
+
+def test_a_model_without_its_plans_is_measured_under_a_name_of_its_own(tmp_path, monkeypatch):
+    from rt2_ros.policies import registry, vlm
+
+    told = []
+
+    class Silent:
+        """Notes what the model was asked to do."""
+
+        @staticmethod
+        def from_config(name, settings):
+            told.append(settings["plan"])
+            policy = registry.load_policy("hold")
+            policy.name = name
+            return policy
+
+    monkeypatch.setattr(vlm, "VlmPolicy", Silent)
+    arguments = ["--policy", "rt2-tiny", "--episodes", "1", "--out", str(tmp_path)]
+    assert main([*arguments, "--without-plan"]) == 0
+    run = RunFolder(tmp_path / "rt2-tiny-without-plan")
+    assert (run.info.policy, run.info.config["plan"]) == ("rt2-tiny-without-plan", "none")
+    assert told == ["none"]

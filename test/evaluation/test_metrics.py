@@ -9,11 +9,13 @@ import pytest
 
 from rt2_ros.evaluation.metrics import (
     Bin,
+    Difference,
     Rate,
     calibration,
     episode_calibration,
     mcnemar,
     newcombe,
+    paired_ratio,
     same_episodes,
     summary,
     wilson,
@@ -138,3 +140,18 @@ def test_a_summary_of_nothing_claims_nothing():
     assert absent == {
         "steps_to_success", "path_length_m", "latency_ms", "invalid_rate", "hold_share", "ece",
     }  # fmt: skip
+
+
+def test_a_ratio_of_paired_rates_has_walds_interval():
+    # 45 of 50 after, 48 of 50 before: 44 both, 1 won, 4 lost.
+    pairs = [(True, True)] * 44 + [(True, False)] + [(False, True)] * 4 + [(False, False)]
+    found = paired_ratio(pairs)
+    assert found.value == pytest.approx(45 / 48)
+    spread = math.exp(1.959964 * math.sqrt(5 / (45 * 48)))
+    assert (found.low, found.high) == pytest.approx((45 / 48 / spread, 45 / 48 * spread))
+    assert paired_ratio([(True, True)] * 5) == Difference(1.0, 1.0, 1.0)
+    none = paired_ratio([(False, True)] * 8 + [(False, False)] * 2)
+    assert (none.value, none.low) == (0.0, 0.0)
+    assert none.high == pytest.approx(wilson(0, 10)[1] / 0.8)
+    with pytest.raises(ValueError, match="rate of 0"):
+        paired_ratio([(True, False)])

@@ -7,8 +7,18 @@ from dataclasses import replace
 import pytest
 
 from rt2_ros.evaluation.metrics import Difference
+from rt2_ros.evaluation.questions import Answers
 from rt2_ros.evaluation.records import EpisodeRecord
-from rt2_ros.evaluation.results import CellResult, p_value, points, render, update_results
+from rt2_ros.evaluation.results import (
+    Ablation,
+    Arm,
+    CellResult,
+    Results,
+    p_value,
+    points,
+    render,
+    update_results,
+)
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 
 INFO = RunInfo(
@@ -58,7 +68,7 @@ def test_a_row_for_each_policy_and_cell_replaced_by_a_newer_run(tmp_path):
     (easy,) = lines(page, "| unseen-objects | easy | 5")
     assert easy == "| unseen-objects | easy | 50% (15 to 85) |  |"
     assert "never by hand" in page.read_text()
-    known = json.loads(page.with_suffix(".json").read_text())
+    known = json.loads(page.with_suffix(".json").read_text())["cells"]
     assert [(r["policy"], r["suite"], r["outcomes"]) for r in known] == [
         ("p", "unseen-objects", "1100"), ("p", "seen", "01"), ("q", "seen", "0000"),
     ]  # fmt: skip
@@ -98,7 +108,7 @@ def test_a_crash_counts_as_a_failure_in_a_comparison(tmp_path):
         run.append(replace(run.records[0], seed=2))
     update_results(page, [runs[0], run])
     assert "| seen |  | +1 −0, p = 1 |" in page.read_text()
-    known = json.loads(page.with_suffix(".json").read_text())
+    known = json.loads(page.with_suffix(".json").read_text())["cells"]
     assert known[1]["episodes"][4:8] == "----" and len(known[1]["episodes"]) == 12
 
 
@@ -124,17 +134,79 @@ def test_the_node_graph_is_measured_apart(tmp_path):
 
 
 def test_the_papers_figures_are_there_and_say_what_they_are():
-    page = render([])
+    page = render(Results())
     assert "| unseen-objects | hard | 43 | 62 | 76 |" in page
     assert "| unseen | average | 32 | 62 | 62 |" in page
     assert "real robots, other tasks: not comparable in absolute terms" in page
-    assert "## Compared" not in page and "## Generalisation" not in page
+    for section in ("Compared", "Generalisation", "Web questions", "Ablation"):
+        assert f"## {section}" not in page
+
+
+START = Answers("start", {"where": "1111", "what": "10"}, "same", 0, "", "r1", "2026-01-01")
+AFTER = replace(START, policy="co", outcomes={"where": "0111", "what": "11"}, before="start")
+
+
+def cell(suite, name, outcomes):
+    digests = "0000" * len(outcomes)
+    return CellResult("co", suite, name, outcomes, digests, "0 to 9", {}, "r1", "2026-01-01")
+
+
+def test_answers_stand_beside_cells_and_tell_what_is_kept(tmp_path):
+    page = tmp_path / "results.md"
+    update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "10"})])
+    update_results(page, answers=[START, replace(AFTER, outcomes={"where": "0000", "what": "00"})])
+    update_results(page, answers=[AFTER])  # newer ones of the same policy
+    update_results(page, [run_of(tmp_path / "b", "q", {SEEN: "11"})])
+    told = page.read_text().partition("## Web questions")[2].partition("## ")[0].splitlines()
+    assert told[6:8] == [
+        "| policy | questions | right | where | what | kept of | share kept |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    assert told[8] == "| start | 6 | 83% (44 to 97) | 100% (51 to 100) | 50% (9 to 91) |  |  |"
+    # 5 of 6 before and after, one lost and one won: 1, times exp(1.96 sqrt(2 / 25)) either way.
+    assert told[9].endswith("| 75% (30 to 95) | 100% (34 to 100) | start | 100 (57 to 174) |")
+    assert lines(page, "| p | seen |") and lines(page, "| q | seen |")
+
+
+def test_answers_to_other_questions_are_not_compared(tmp_path):
+    page = tmp_path / "results.md"
+    update_results(page, answers=[START, replace(AFTER, questions="others")])
+    (row,) = lines(page, "| co |")
+    assert row.endswith("| start |  |")
+
+
+def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
+    page = tmp_path / "results.md"
+    cells = (
+        cell("seen", "", "11110"), cell("unseen-objects", "easy", "10"),
+        cell("unseen-environments", "hard", "00"), cell("emergent", "symbols", "01"),
+    )  # fmt: skip
+    none = replace(AFTER, policy="scratch", outcomes={"where": "0000", "what": "00"})
+    arms = (
+        Arm("scratch", "", {"robot": 1.0}, 70, 1120, cells, none),
+        Arm("co", "start", {"web": 0.4, "robot": 0.6}, 60, 960, cells, AFTER),
+    )
+    update_results(page, ablation=Ablation(30, 0, "a machine", START, arms))
+    update_results(page, ablation=Ablation(20, 0, "a machine", START, arms))
+    update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "10"})])
+    told = page.read_text().partition("## Ablation")[2].partition("## ")[0]
+    assert "20 minutes each on\na machine, seed 0" in told and "30" not in told.splitlines()[2]
+    assert "![Ablation](ablation.png)" in told
+    rows = [line for line in told.splitlines() if line.startswith("| ")]
+    assert rows[1:] == [
+        "| start |  |  |  |  |  | 83% (44 to 97) |  |  |",
+        "| scratch | random weights | robot 1 | 80% (38 to 96) | 25% (5 to 70) | 50% (9 to 91) "
+        "| 0% (0 to 39) | 0 (0 to 47) | 70 |",
+        "| co | start | web 0.4, robot 0.6 | 80% (38 to 96) | 25% (5 to 70) | 50% (9 to 91) "
+        "| 83% (44 to 97) | 100 (57 to 174) | 60 |",
+    ]
 
 
 def test_damaged_results_are_refused_and_kept(tmp_path):
     page, data = tmp_path / "results.md", tmp_path / "results.json"
     run = run_of(tmp_path / "a", "p", {SEEN: "1"})
-    for bad, message in (("{", "not JSON"), ("{}", "expected a list"), ('[{"a": 1}]', "lacks")):
+    cells = '{"cells": [{"a": 1}], "answers": [], "ablation": null}'
+    for bad, message in (("{", "not JSON"), ("[]", "Results lacks"), (cells, "CellResult lacks")):
         data.write_text(bad)
         with pytest.raises(ValueError, match=f"results.json.*{message}"):
             update_results(page, [run])

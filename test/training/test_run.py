@@ -27,7 +27,7 @@ from transformers import AutoModelForImageTextToText
 
 from rt2_ros.data.faults import BadSample
 from rt2_ros.policies import load_policy
-from rt2_ros.training.config import TinyConfig, Validation, VlmConfig, load
+from rt2_ros.training.config import TinyConfig, TinySizes, Validation, VlmConfig, load
 from rt2_ros.training.data import Drawn
 from rt2_ros.training.engine import Stopped
 from rt2_ros.training.schedule import schedule, soften
@@ -73,6 +73,62 @@ def test_a_short_run_writes_a_policy_with_its_record_and_takes_another_stage(tmp
     assert (again.place.step, again.place.stage) == (run.place.step, 1)
     again.run()
     assert again.place.step == run.place.step + 2 and again.place.stage == 2
+
+
+def test_a_stage_that_is_kept_leaves_a_policy_and_another_run_starts_from_it(tmp_path):
+    stages = (tiny_stage(name="read", steps=2, keep=True), tiny_stage(steps=2))
+    first = tiny_run(tiny_config(tmp_path / "first", stages=stages))
+    first.run()
+    kept = tmp_path / "first" / "read"
+    record = json.loads((kept / "training.json").read_text())
+    assert record["steps"] == 2 and not (kept / "state.pt").exists()
+    assert not (tmp_path / "first" / "act").exists()
+    assert load_policy(str(kept)).name == "first-read"
+    weights = AutoModelForImageTextToText.from_pretrained(kept).state_dict()
+    again = tiny_run(tiny_config(tmp_path / "again", init=str(kept), seed=3))
+    own = again.recipe.objective.model.state_dict()
+    ended = first.recipe.objective.model.state_dict()
+    for name, tensor in weights.items():
+        assert torch.equal(own[name].cpu(), tensor), name
+    assert not all(torch.equal(weights[name], ended[name].cpu()) for name in weights)
+    assert again.place.step == 0 and not any(o.state for o in again.optimizers)
+
+
+def test_a_run_killed_before_a_stage_was_kept_keeps_it_when_it_goes_on(tmp_path, monkeypatch):
+    stages = (tiny_stage(name="read", steps=2, keep=True), tiny_stage(steps=2))
+    run = tiny_run(tiny_config(tmp_path, stages=stages))
+    export = run._export
+
+    def killed(folder, *others):
+        if folder.name == "read":
+            raise KeyboardInterrupt
+        export(folder, *others)
+
+    monkeypatch.setattr(run, "_export", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    again = tiny_run(tiny_config(tmp_path, stages=stages))
+    again.run()
+    assert json.loads((tmp_path / "read" / "training.json").read_text())["steps"] == 2
+    assert again.place.step == 4
+
+
+def test_a_start_of_another_vocabulary_or_size_is_refused(tmp_path):
+    kept = vlm_checkpoint(tmp_path / "start")
+    sizes = TinySizes(hidden=96, vision_layers=2, text_layers=2)
+    with pytest.raises(ValueError, match="init: model.vision_tower.*shape None; the configured"):
+        tiny_run(tiny_config(tmp_path / "run", init=str(kept), model=sizes))
+    words = json.loads((kept / "tokenizer.json").read_text())
+    vocabulary = words["model"]["vocab"]
+    size = len(vocabulary)
+    number = vocabulary.pop("banana")
+    vocabulary["zzyzx"] = number
+    (kept / "tokenizer.json").write_text(json.dumps(words))
+    message = f"init: .*start has a vocabulary of {size}.*this code one of {size}.*'banana'"
+    with pytest.raises(ValueError, match=message.replace(str(size), r"\d+")):
+        tiny_run(tiny_config(tmp_path / "run", init=str(kept)))
+    with pytest.raises(ValueError, match="init: 'nowhere' is no checkpoint"):
+        tiny_run(tiny_config(tmp_path / "run", init="nowhere"))
 
 
 def test_a_stage_ends_when_validation_no_longer_falls_and_its_best_is_kept(tmp_path, monkeypatch):
@@ -206,11 +262,19 @@ def test_a_bad_configuration_is_refused_by_key(tmp_path, text, message):
         ({"shares": {}}, "shares is empty"),
         ({"plan_share": 1.5}, "plan_share is 1.5"),
         ({"sigma": (0.0, 1.0)}, "sigma is"),
+        ({"keep": True, "name": "best"}, "stage best: keep is set"),
+        ({"keep": True, "name": "../read"}, "other than checkpoint, best"),
     ],
 )
 def test_a_bad_stage_is_refused_by_key(changes, message):
     with pytest.raises(ValueError, match=message):
         tiny_stage(**changes)
+
+
+def test_two_kept_stages_of_one_name_are_refused(tmp_path):
+    stages = (tiny_stage(keep=True), tiny_stage(keep=True))
+    with pytest.raises(ValueError, match="expected each name once"):
+        tiny_config(tmp_path, stages=stages)
 
 
 def test_a_share_of_an_unknown_source_is_refused(tmp_path):

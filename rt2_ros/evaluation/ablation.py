@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rt2 ablation`: what a start from web data, and keeping that data, is worth to a robot.
+
+RT-2's ablation (arXiv 2307.15818, section 4.3) on our scale, as config/ablation.yaml says: models
+with equal budgets, of random weights, fine-tuned on robot data alone, and co-fine-tuned. Each is
+trained, plays the suites and answers held-back questions; figures and a plot go to docs/results.md.
+
+    out/ablation/
+      settings.json        what all of it is of; another ablation is refused
+      start.json           what the shared start answered
+      co/training.yaml     the configuration of an arm, a run of `rt2 train`
+      co/act/              its checkpoint when its minutes are over
+      co/eval/             its episodes, a run of `rt2 eval`
+      co/answers.json      what it answered
+
+The same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from rt2_ros import provenance
+from rt2_ros.evaluation.cli import RESULTS, ask_with_progress, chosen_suites, evaluate
+from rt2_ros.evaluation.questions import Answers
+from rt2_ros.evaluation.results import (
+    GROUPS,
+    PLOT,
+    Ablation,
+    Arm,
+    cell_results,
+    read_made,
+    update_results,
+)
+from rt2_ros.evaluation.runner import PolicyPlayer
+from rt2_ros.evaluation.suites import Suite
+from rt2_ros.paths import config_path, find_folder
+from rt2_ros.policies import load_policy
+from rt2_ros.training import cli as training
+from rt2_ros.training.config import build, read
+
+QUICK_MINUTES = 0.02
+QUICK_SIZES = {"hidden": 96, "vision_layers": 1, "text_layers": 1}
+
+
+@dataclass(frozen=True)
+class ArmSettings:
+    """start: whether it starts from the shared checkpoint. shares: source -> weight."""
+
+    start: bool
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """config/ablation.yaml. minutes: of each arm; episodes: of each cell."""
+
+    base: str
+    start: str
+    out: str
+    minutes: float
+    seed: int
+    arms: Mapping[str, ArmSettings]
+    suites: tuple[str, ...]
+    episodes: int
+    questions: int
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "episodes", "questions"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected > 0")
+        for name in ("arms", "suites"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: none; expected at least one")
+
+
+def main(arguments: list[str]) -> int:
+    """Returns 0 when all arms are trained and measured."""
+    parser = argparse.ArgumentParser(
+        prog="rt2 ablation",
+        description="Compare models from nothing, fine-tuned and co-fine-tuned, with equal "
+        "budgets. The same command goes on where it was stopped.",
+    )
+    parser.add_argument("--config", type=Path, help="a YAML file (default: config/ablation.yaml)")
+    parser.add_argument("--out", help="folder of the ablation (default: the configuration's)")
+    parser.add_argument(
+        "--quick", action="store_true",
+        help="see that it runs: a start of its own, few weights, a second each, one episode of two "
+        "cells; its page is in the folder of the ablation",
+    )  # fmt: skip
+    args = parser.parse_args(arguments)
+    settings = load(args.config or config_path("ablation.yaml"))
+    if args.out:
+        settings = replace(settings, out=args.out)
+    page = RESULTS
+    if args.quick:
+        out = args.out or f"{settings.out}-quick"
+        settings = replace(
+            settings, out=out, start=f"{out}/start/read", suites=("seen", "emergent/symbols"),
+            minutes=QUICK_MINUTES, episodes=1, questions=4,
+        )  # fmt: skip
+        page = Path(out, RESULTS.name)
+    result = run(settings, args.quick)
+    update_results(page, ablation=result)
+    plot(result, page.with_name(PLOT))
+    Console().print(f"results: {page}, {page.with_name(PLOT)}")
+    return 0
+
+
+def load(path: Path) -> Settings:
+    """Read a file; ValueError names it, the key and what was expected."""
+    raw = yaml.safe_load(path.read_text())
+    if not isinstance(raw, dict) or not isinstance(raw.get("arms"), dict):
+        raise ValueError(f"{path}: expected a mapping with a mapping `arms`")
+    arms = {
+        name: build(ArmSettings, values, f"{path}: arm {name}")
+        for name, values in raw["arms"].items()
+    }
+    return build(Settings, {**raw, "arms": arms, "suites": tuple(raw.get("suites", ()))}, str(path))
+
+
+def run(settings: Settings, quick: bool = False) -> Ablation:
+    """Train and measure what is not there yet. Training comes first: it forks, and a process that
+    has drawn with OpenGL must not.
+
+    Raises:
+        ValueError: there is no start, or the folder holds another ablation.
+    """
+    base_path, base = read(settings.base)
+    if base.get("type") != "tiny":
+        raise ValueError(f"{base_path}: type is {base.get('type')!r}; an ablation needs tiny")
+    suites, out = chosen_suites(settings.suites), Path(settings.out)
+    if quick:
+        last = {**base["stages"][-1], "batch_size": 2}
+        base = {**base, "model": QUICK_SIZES, "workers": 0, "stages": [last]}
+        folder = Path(settings.start)
+        _train(base, folder.parent, folder.name, settings.minutes, {"web": 1.0}, {})
+    start = find_folder(settings.start)
+    if start is None:
+        raise ValueError(
+            f"no {settings.start}, what the base was before robot data: it is the stage with "
+            f"`keep: true` that `rt2 train --config {settings.base}` leaves there"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    weights = hashlib.sha256((start / "model.safetensors").read_bytes()).hexdigest()[:16]
+    _keep_to(out / "settings.json", {**asdict(settings), "weights": weights, "base": base})
+    arms = {name: out / name for name in settings.arms}
+    trained = {}
+    for name, arm in settings.arms.items():
+        more: dict[str, Any] = {"seed": settings.seed, "sources": _chosen(base, "sources", arm)}
+        if "augment" in base:
+            more["augment"] = _chosen(base, "augment", arm)
+        if arm.start:
+            more["init"] = str(start.absolute())
+        stage = str(base["stages"][-1]["name"])
+        trained[name] = _train(base, arms[name], stage, settings.minutes, arm.shares, more)
+    before = _ask(start, "start", settings, out / "start.json")
+    measured = tuple(
+        _measure(name, settings, suites, trained[name], folder, before)
+        for name, folder in arms.items()
+    )
+    return Ablation(settings.minutes, settings.seed, provenance.machine(), before, measured)
+
+
+def _chosen(base: Mapping[str, Any], key: str, arm: ArmSettings) -> dict[str, Any]:
+    """What the base says of the sources that an arm reads: it sees no other picture."""
+    return {name: values for name, values in base[key].items() if name in arm.shares}
+
+
+def _train(
+    base: Mapping[str, Any], folder: Path, name: str, minutes: float,
+    shares: Mapping[str, float], more: Mapping[str, Any],
+) -> Path:  # fmt: skip
+    """A run of the base's last stage alone, whose checkpoint is kept as `name` when its minutes are
+    over; nothing if it is there.
+    """
+    kept = folder / name
+    if kept.is_dir():
+        return kept
+    stage = {key: value for key, value in base["stages"][-1].items() if key != "steps"}
+    stage |= {"name": name, "minutes": minutes, "shares": dict(shares), "keep": True}
+    settings = {**base, "name": folder.name, "out": str(folder), "stages": [stage], **more}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "training.yaml"
+    path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    Console().print(f"{folder}: training")
+    if training.main(["--config", str(path)]):
+        raise ValueError(f"{path}: training did not start")
+    return kept
+
+
+def _measure(
+    name: str, settings: Settings, suites: Sequence[Suite], checkpoint: Path, folder: Path,
+    before: Answers,
+) -> Arm:  # fmt: skip
+    """An arm's episodes and answers."""
+    answers = _ask(checkpoint, name, settings, folder / "answers.json", before.policy)
+    policy = load_policy(str(checkpoint))
+    policy.name = name
+    run = evaluate(
+        folder / "eval", PolicyPlayer(policy), {"checkpoint": str(checkpoint)}, suites,
+        settings.episodes, 0,
+    )  # fmt: skip
+    record = json.loads((checkpoint / "training.json").read_text())
+    arm = settings.arms[name]
+    return Arm(
+        name, before.policy if arm.start else "", dict(arm.shares), record["steps"],
+        record["pictures"], tuple(cell_results(run)), answers,
+    )  # fmt: skip
+
+
+def _ask(checkpoint: Path, name: str, settings: Settings, file: Path, before: str = "") -> Answers:
+    """What a checkpoint answers, from its file if it was asked already."""
+    if file.is_file():
+        return read_made(Answers, json.loads(file.read_text()), str(file))
+    policy = load_policy(str(checkpoint))
+    policy.name = name
+    answers = ask_with_progress(policy, settings.questions, 0, before)
+    _write(file, asdict(answers))
+    return answers
+
+
+def _keep_to(path: Path, settings: Mapping[str, Any]) -> None:
+    """Hold a folder to one ablation: its settings, and the weights that it starts from."""
+    settings = json.loads(json.dumps(settings))
+    if not path.is_file():
+        _write(path, settings)
+    known = json.loads(path.read_text())
+    different = [key for key in {**known, **settings} if known.get(key) != settings.get(key)]
+    if different:
+        key = different[0]
+        raise ValueError(
+            f"{path.parent} holds another ablation: {key} is {known.get(key)!r}, not "
+            f"{settings.get(key)!r}; choose another --out"
+        )
+
+
+def _write(path: Path, what: Mapping[str, Any]) -> None:
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(what, indent=1) + "\n")
+    os.replace(new, path)
+
+
+def plot(ablation: Ablation, file: Path) -> None:
+    """Bars for each arm: success by group and web answers, with 95 % intervals."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.add_subplot(ylabel="right, %", ylim=(0, 100))
+    labels = [*GROUPS, "web answers"]
+    width = 0.8 / len(ablation.arms)
+    for number, arm in enumerate(ablation.arms):
+        rates = [*(arm.rate(group) for group in GROUPS), arm.answers.rate()]
+        heights = [100 * rate.value for rate in rates]
+        bounds = [rate.interval if rate.episodes else (0.0, 0.0) for rate in rates]
+        places = [i + (number - (len(ablation.arms) - 1) / 2) * width for i in range(len(labels))]
+        below = [max(0.0, h - 100 * low) for h, (low, _) in zip(heights, bounds, strict=True)]
+        above = [max(0.0, 100 * high - h) for h, (_, high) in zip(heights, bounds, strict=True)]
+        axes.bar(places, heights, width, yerr=(below, above), capsize=2, label=arm.name)
+    axes.axhline(
+        100 * ablation.start.rate().value, xmin=0.76, color="grey", linestyle="--",
+        label="web answers of the start",
+    )  # fmt: skip
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_title(f"{ablation.minutes:g} minutes each; 95 % intervals")
+    axes.legend(fontsize="small")
+    axes.grid(axis="y", alpha=0.3)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)

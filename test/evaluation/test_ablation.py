@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ablation: end to end on few weights, going on, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from rt2_ros.evaluation import ablation
+from rt2_ros.evaluation.ablation import load, main
+from rt2_ros.evaluation.runs import RunFolder
+from rt2_ros.paths import config_path
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+
+
+def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    measure, done = ablation._measure, []
+
+    def stopped(name, *others):
+        if done:
+            raise KeyboardInterrupt
+        done.append(name)
+        return measure(name, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ablation, "_measure", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            main(["--quick", "--out", str(out)])
+    assert done == ["scratch"] and not (out / "results.md").exists()
+    # All are trained: for as long, on their own data, from the start or from nothing.
+    written = {n: (out / n / "act" / "model.safetensors").read_bytes() for n in load_arms()}
+    for name, arm in load_arms().items():
+        config = yaml.safe_load((out / name / "training.yaml").read_text())
+        assert ("init" in config) == arm.start
+        stages = [(s["minutes"], s["shares"]) for s in config["stages"]]
+        assert stages == [(ablation.QUICK_MINUTES, arm.shares)]
+        assert set(config["sources"]) == set(arm.shares)
+        record = json.loads((out / name / "act" / "training.json").read_text())
+        assert record["steps"] > 0 and record["config"]["name"] == name
+    assert main(["--quick", "--out", str(out)]) == 0
+    assert written == {n: (out / n / "act" / "model.safetensors").read_bytes() for n in written}
+    for name in written:
+        run = RunFolder(out / name / "eval")
+        assert run.info.policy == name
+        assert {record.key for record in run.records} == {
+            ("seen", "", 0), ("emergent", "symbols", 0),
+        }  # fmt: skip
+    page = (out / "results.md").read_text()
+    assert "## Ablation" in page and (out / "ablation.png").stat().st_size > 5000
+    known = json.loads((out / "results.json").read_text())["ablation"]
+    assert [arm["name"] for arm in known["arms"]] == list(written)
+    assert [arm["start"] for arm in known["arms"]] == ["", "start", "start"]
+    assert {arm["answers"]["questions"] for arm in known["arms"]} == {known["start"]["questions"]}
+    settings = json.loads((out / "settings.json").read_text())
+    (out / "settings.json").write_text(json.dumps({**settings, "weights": "0"}))
+    with pytest.raises(ValueError, match="holds another ablation: weights is '0'"):
+        main(["--quick", "--out", str(out)])
+
+
+def load_arms():
+    return load(config_path("ablation.yaml")).arms
+
+
+def test_without_a_start_it_says_which_command_makes_one(tmp_path):
+    raw = yaml.safe_load(config_path("ablation.yaml").read_text())
+    path = tmp_path / "ablation.yaml"
+    path.write_text(yaml.safe_dump({**raw, "start": "nowhere/read"}))
+    with pytest.raises(ValueError, match="no nowhere/read, .*rt2 train --config rt2-tiny"):
+        main(["--config", str(path), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"minutes": 0}, "minutes is 0; expected > 0"),
+        ({"suites": []}, "suites: none; expected at least one"),
+        ({"arms": {}}, "arms: none; expected at least one"),
+        ({"arms": {"co": {"star": True}}}, "arm co: unknown key 'star'; expected shares, start"),
+        ({"arms": 3}, "expected a mapping with a mapping `arms`"),
+        ({"minuets": 3}, "unknown key 'minuets'"),
+        ({"base": "my-robot"}, "type is 'vlm'; an ablation needs tiny"),
+    ],
+)
+def test_a_bad_configuration_is_refused_by_key(tmp_path, changes, message):
+    raw = yaml.safe_load(config_path("ablation.yaml").read_text())
+    path = tmp_path / "ablation.yaml"
+    path.write_text(yaml.safe_dump({**raw, **changes}))
+    with pytest.raises(ValueError, match=message):
+        main(["--config", str(path), "--out", str(tmp_path / "out")])
