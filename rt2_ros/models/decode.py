@@ -16,6 +16,7 @@ What it saves:
   would have written it (speculative decoding, arXiv 2211.17192, with the past as the draft model):
   a robot's words change little from picture to picture. Where a guess is wrong the model's own
   token stands, so that guesses change the time only.
+- What stands before the picture in every prompt is read once, where attention is causal.
 - One forward serves all sequences, each in a grammar state of its own.
 """
 
@@ -34,7 +35,7 @@ from transformers.cache_utils import DynamicLayer
 
 from rt2_ros.actions import TokenGrammar
 from rt2_ros.models.constrain import NO_SMOOTHING, Smoothing, Step
-from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Stages
+from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Prefix, Stages
 from rt2_ros.models.head import Head
 from rt2_ros.models.lean import LeanForward, lean_weights
 from rt2_ros.models.static import StaticForward, StaticSteps
@@ -103,6 +104,7 @@ class Decoder:
         self._guesses = all(type(layer) is DynamicLayer for layer in layers)
         static = model.device.type == "cuda" and self._guesses
         self._static = StaticSteps(model) if static else None
+        self._prefix = Prefix(model) if self._guesses and not self._both_ways else None
 
     @torch.inference_mode()
     def __call__(
@@ -158,8 +160,8 @@ class Decoder:
         if self._lean is not None:
             return LeanForward(self._lean, inputs, stages)
         if self._static is not None:
-            return StaticForward(self._static, inputs, stages)
-        return CachedForward(self._model, inputs, stages)
+            return StaticForward(self._static, inputs, stages, self._prefix)
+        return CachedForward(self._model, inputs, stages, self._prefix)
 
 
 def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 Inputs = Mapping[str, torch.Tensor]
 
@@ -52,17 +52,72 @@ class Stages:
         return total
 
 
+class Prefix:
+    """Keys and values of what stands before the picture in every prompt: system prompt, role
+    markers. Where attention is causal, nothing behind them changes them.
+
+    They are taken from the cache of one prompt and begin the caches of the next.
+    """
+
+    CAUSAL = ("llava", "idefics3", "smolvlm", "qwen2_5_vl")  # model types that are known to be
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        causal = model.config.model_type in self.CAUSAL
+        self._image = model.config.image_token_id if causal else None
+        self._ids: list[int] = []
+        self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []  # (1, heads, tokens, width)
+
+    def head(self, inputs: Sequence[Inputs]) -> list[int]:
+        """The ids before the first picture, none where the prompts differ in them."""
+        if self._image is None:
+            return []
+        prompts = [each["input_ids"][0].tolist() for each in inputs]
+        if any(self._image not in ids for ids in prompts):
+            return []
+        heads = [ids[: ids.index(self._image)] for ids in prompts]
+        return heads[0] if all(head == heads[0] for head in heads) else []
+
+    def begin(self, cache: Cache, head: list[int], batch: int) -> int:
+        """Put the head into an empty cache; how many tokens, 0 where it is not known."""
+        if not head or head != self._ids:
+            return 0
+        for index, layer in enumerate(self._layers):
+            cache.update(*(part.expand(batch, -1, -1, -1) for part in layer), index)
+        return len(head)
+
+    def keep(self, cache: Cache, head: list[int], row: int) -> None:
+        """Remember the head, which a cache's row begins with, unless it is the one known."""
+        if head and head != self._ids:
+            self._ids = head
+            self._layers = [
+                (
+                    layer.keys[row : row + 1, :, : len(head)].clone(),
+                    layer.values[row : row + 1, :, : len(head)].clone(),
+                )
+                for layer in cache.layers
+            ]
+
+
 class CachedForward:
     """Last hidden states of several sequences that grow by different numbers of tokens.
 
     Sequences are padded on the left at first, and each later block of tokens too, so that the last
-    column is always a sequence's last token; positions count real tokens only.
+    column is always a sequence's last token; positions count real tokens only. prefix: what is
+    known of their beginning, which is not read again.
     """
 
     guessing = True  # whether there is room for tokens that may be forgotten
 
-    def __init__(self, model: PreTrainedModel, inputs: Sequence[Inputs], stages: Stages) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        inputs: Sequence[Inputs],
+        stages: Stages,
+        prefix: Prefix | None = None,
+    ) -> None:
         self._model, self._inputs, self._stages = model, inputs, stages
+        self._prefix = prefix
+        self._head = [] if prefix is None else prefix.head(inputs)
         self.device = model.device
         self._cache = DynamicCache(config=model.config.get_text_config())
         self._seen = torch.empty(0)  # (B, L) 1 where the cache holds a token, 0 for padding
@@ -79,6 +134,11 @@ class CachedForward:
             wanted, given = wanted + 1, self._prompts(tokens)
         with _marking(self._model, self._stages, "vision"):
             output = self._model.base_model(past_key_values=self._cache, use_cache=True, **given)
+        if self._prefix is not None and "pixel_values" in given:
+            lengths = [
+                i["input_ids"].shape[1] + len(t) for i, t in zip(self._inputs, tokens, strict=True)
+            ]
+            self._prefix.keep(self._cache, self._head, lengths.index(max(lengths)))
         self._stages.mark("prefill" if "pixel_values" in given else "decode")
         return output.last_hidden_state[:, -wanted:]
 
@@ -100,20 +160,29 @@ class CachedForward:
         sequences = [
             _with_suffix(i, t, model_type) for i, t in zip(self._inputs, tokens, strict=True)
         ]
-        longest = max(s["input_ids"].shape[1] for s in sequences)
         given = {}
+        known = 0
+        if self._prefix is not None:
+            known = self._prefix.begin(self._cache, self._head, len(sequences))
+        if known:
+            base = self._model.base_model
+            if hasattr(base, "get_rope_index"):  # counts on from the picture, in three axes
+                whole = {k: v for k, v in sequences[0].items() if k != "pixel_values"}
+                positions, base.rope_deltas = base.get_rope_index(**whole)
+                given["position_ids"] = positions[..., known:]
+            sequences = [_behind(each, known) for each in sequences]
+        longest = max(s["input_ids"].shape[1] for s in sequences)
         for key, first in sequences[0].items():
             values = [s[key] for s in sequences]
             if first.shape == sequences[0]["input_ids"].shape:
                 values = [pad(v, (longest - v.shape[1], 0)) for v in values]
             given[key] = torch.cat(values)
-        self._seen = given["attention_mask"]
-        if len(sequences) == 1:
-            del given["attention_mask"]
-        else:
+        self._seen = pad(given.pop("attention_mask"), (known, 0), value=1)
+        if len(sequences) > 1:
+            given["attention_mask"] = self._seen
             first_position = FIRST_POSITION[model_type]
             counted = self._seen.cumsum(1)
-            given["position_ids"] = (counted - 1).clamp(min=0) + first_position
+            given["position_ids"] = (counted[:, known:] - 1).clamp(min=0) + first_position
             self._next = counted[:, -1] + first_position
         return given
 
@@ -169,3 +238,9 @@ def _with_suffix(inputs: Inputs, tokens: Sequence[int], model_type: str) -> dict
             value = torch.cat([value, new], dim=1)
         longer[key] = value
     return longer
+
+
+def _behind(inputs: Inputs, count: int) -> dict[str, torch.Tensor]:
+    """A prompt's inputs without its first tokens."""
+    shape = inputs["input_ids"].shape
+    return {k: v[:, count:] if v.shape == shape else v for k, v in inputs.items()}

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, StaticCache
 
-from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Stages
+from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Prefix, Stages
 
 BLOCKS = (1, 2, 4, 16)  # tokens; a longer one is as long as it is, and is not recorded
 # Slots of the cache behind a prompt: an answer of 128 tokens, padded, and before that guesses.
@@ -123,8 +123,14 @@ class StaticSteps:
 class StaticForward(CachedForward):
     """`CachedForward` on a static cache; forgotten tokens keep their slots, hidden by the mask."""
 
-    def __init__(self, steps: StaticSteps, inputs: Sequence[Inputs], stages: Stages) -> None:
-        super().__init__(steps.model, inputs, stages)
+    def __init__(
+        self,
+        steps: StaticSteps,
+        inputs: Sequence[Inputs],
+        stages: Stages,
+        prefix: Prefix | None = None,
+    ) -> None:
+        super().__init__(steps.model, inputs, stages, prefix)
         self._steps = steps
         self._slots = self._end = 0
         self._deltas: torch.Tensor | None = None  # of Qwen-VL's positions, which have three axes

@@ -62,7 +62,9 @@ def llava():
         vision_config=CLIPVisionConfig(**VISION), text_config=LlamaConfig(**TEXT),
         vision_feature_layer=-1, image_token_index=IMAGE,
     )  # fmt: skip
-    return Kind(LlavaForConditionalGeneration(config), [5, *[IMAGE] * 16], pixels(1, 3, 32, 32))
+    return Kind(
+        LlavaForConditionalGeneration(config), [5, 6, 7, *[IMAGE] * 16], pixels(1, 3, 32, 32)
+    )
 
 
 def idefics3(config_class=Idefics3Config, model_class=Idefics3ForConditionalGeneration):
@@ -75,7 +77,7 @@ def idefics3(config_class=Idefics3Config, model_class=Idefics3ForConditionalGene
         whole = torch.ones(1, 1, 32, 32, dtype=torch.long)
         return dict(**pixels(1, 1, 3, 32, 32)(ids, noise), pixel_attention_mask=whole)
 
-    return Kind(model_class(config), [5, *[IMAGE] * 4], picture)
+    return Kind(model_class(config), [5, 6, 7, *[IMAGE] * 4], picture)
 
 
 def smolvlm():
@@ -101,7 +103,7 @@ def qwen2_5_vl():
         patches = torch.randn(24, 3 * 2 * 14 * 14, generator=noise)
         return dict(mm_token_type_ids=kinds, pixel_values=patches, image_grid_thw=grid)
 
-    head = [5, 392, *[IMAGE] * 6, 393]
+    head = [5, 6, 392, *[IMAGE] * 6, 393]
     return Kind(Qwen2_5_VLForConditionalGeneration(config), head, picture)
 
 
@@ -162,7 +164,9 @@ def decode(request, kind, monkeypatch):
         monkeypatch.setattr(
             decoder,
             "_forward",
-            lambda inputs, stages: StaticForward(StaticSteps(kind.model), inputs, stages),
+            lambda inputs, stages: StaticForward(
+                StaticSteps(kind.model), inputs, stages, decoder._prefix
+            ),
         )
     return decoder
 
@@ -181,6 +185,30 @@ def test_a_guess_that_is_right_then_wrong_then_right_changes_nothing(decode, cas
         prompts.append(Prompt(each, guesses=[[*answer[:7], int(others[0]), *answer[8:]]]))
     assert [decode([prompt], grammar)[0].tokens for prompt in prompts] == expected
     assert [answer.tokens for answer in decode(prompts, grammar)] == expected
+
+
+def test_what_stands_before_the_picture_is_read_once(decode, kind, case):
+    given, grammar, expected = case
+    head = kind.head.index(IMAGE)
+    read = []
+    embedding = kind.model.get_input_embeddings()
+    hook = embedding.register_forward_hook(lambda _, ids, __: read.append(ids[0].shape[1]))
+    try:
+        for turn, (each, answer) in enumerate(zip(given, expected, strict=True)):
+            read.clear()
+            assert decode([Prompt(each)], grammar)[0].tokens == answer
+            if decode._lean is None:  # which looks ids up itself
+                assert read[0] == each["input_ids"].shape[1] - head * (turn > 0)
+        # All together, and after prompts that begin otherwise.
+        assert [a.tokens for a in decode([Prompt(each) for each in given], grammar)] == expected
+        other = dict(given[0], input_ids=given[0]["input_ids"].clone())
+        if head:
+            other["input_ids"][0, 0] = 9
+        reference = [step.token for step in generate(kind.model, other, grammar)]
+        assert decode([Prompt(other)], grammar)[0].tokens == reference
+        assert decode([Prompt(given[0])], grammar)[0].tokens == expected[0]
+    finally:
+        hook.remove()
 
 
 def test_a_small_paligemma_is_computed_lean_and_as_well_without(numbers, monkeypatch):
