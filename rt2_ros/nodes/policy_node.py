@@ -9,6 +9,7 @@ What it does when is in `rt2_ros.policies.runner`; here are the wires.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,6 +89,7 @@ class PolicyNode(BaseNode):
         # Not managed, and not torn down: a failed configure must still be able to say so.
         self._status_out = self.create_publisher(*POLICY_STATUS)
         self._policy_name = ""
+        self._stages: dict[str, float] = {}  # s, of the newest decision, as in PolicyStatus
         self._publish_status(Status())
 
     def _setup(self) -> None:
@@ -97,6 +99,7 @@ class PolicyNode(BaseNode):
             self._publish_status(Status(State.FAULT, reason=one_line(error)))
             raise
         self._policy_name = policy.name
+        self._stages = {}
         self._latency: Mapping[str, float] = {}  # s by stage, of the newest decision
         self._frame = policy.action_space.frame
         self._delta_out = self.publish(END_EFFECTOR_DELTA)
@@ -120,7 +123,7 @@ class PolicyNode(BaseNode):
 
     def _forget(self) -> None:
         self._runner.stop()
-        self._policy_name = ""
+        self._policy_name, self._stages = "", {}
         self._publish_status(Status())
 
     def _stop(self) -> None:
@@ -137,6 +140,7 @@ class PolicyNode(BaseNode):
             self.get_logger().warning(one_line(error), throttle_duration_sec=5.0)
 
     def _publish_step(self, step: Step) -> None:
+        begun = time.perf_counter()
         decision, action = step.decision, step.decision.action
         self._latency = decision.latency
         assert action is not None  # the runner's promise: a step is a valid decision
@@ -156,6 +160,13 @@ class PolicyNode(BaseNode):
         msg.header.frame_id = self._frame
         msg.latency = (self.now_ns() - step.stamp_ns) / 1e9
         self._delta_out.publish(msg)
+        prepare = decision.latency.get("prepare", 0.0)
+        self._stages = {
+            "prepare": prepare,
+            "inference": max(0.0, step.inference_s - prepare),
+            "publish": time.perf_counter() - begun,
+            "age": max(0.0, (self.now_ns() - step.stamp_ns) / 1e9),
+        }
 
     def _publish_status(self, status: Status) -> None:
         msg = PolicyStatus(
@@ -167,6 +178,7 @@ class PolicyNode(BaseNode):
             rate=status.rate,
             decisions=status.decisions,
             invalid=status.invalid,
+            **self._stages,
         )
         msg.header.stamp = self.get_clock().now().to_msg()
         self._status_out.publish(msg)

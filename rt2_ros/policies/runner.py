@@ -50,7 +50,7 @@ class State(IntEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """What the policy is doing; field by field as in PolicyStatus.msg."""
+    """What the policy is doing; field by field as in PolicyStatus.msg, times apart."""
 
     state: State = State.UNCONFIGURED
     instruction: str = ""

@@ -178,6 +178,25 @@ def test_a_broken_observation_is_named(change, message):
         to_observation(msg)
 
 
+def test_the_status_tells_where_the_time_of_a_decision_goes(person):
+    person.start()
+    first = person.status
+    assert [first.prepare, first.inference, first.publish, first.age] == [0.0] * 4
+    person.say_out.publish(String(data="pick up the apple"))
+    person.until(lambda: person.status.publish > 0, look=True)
+    now = person.status
+    assert 0 < now.inference < now.age < WAIT
+    assert now.inference + now.publish < now.age
+
+    still = load_policy("hold").infer(to_observation(observation(Time())))
+    timed = replace(still, latency={"prepare": 0.25, "decode": 0.5})
+    stamp = person.node.now_ns() - 2_000_000_000
+    person.node._publish_step(Step(timed, stamp, 1, 0, 1.0))
+    person.until(lambda: person.status.prepare > 0)  # the next one, within a second
+    assert (person.status.prepare, person.status.inference) == (0.25, 0.75)
+    assert 2.0 <= person.status.age < WAIT
+
+
 def test_diagnostics_tell_where_the_time_of_a_decision_goes(person):
     person.start()
     assert "prefill" not in person.node.diagnose().values
