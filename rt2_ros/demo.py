@@ -96,7 +96,9 @@ class Demo:
             self._refresh()
             self._show(self.view)
         verdict = self._judge.verdict()
-        height = tabletop_state(person.scene, person.controller).find(task.object).height
+        state, height = tabletop_state(person.scene, person.controller), 0.0
+        if task.object:
+            height = state.find(task.object).height
         seconds = time.monotonic() - started
         person.instruct("")
         reason = verdict.reason
@@ -126,8 +128,9 @@ class Demo:
         if self._judge is None:
             return
         state = tabletop_state(msg, self._person.controller)
-        target = state.find(self._judge.task.object)
-        self.view.distance = float(np.linalg.norm(target.position - state.tcp.position))
+        if name := self._judge.task.object:
+            away = state.find(name).position - state.tcp.position
+            self.view.distance = float(np.linalg.norm(away))
         if not self._judge.watch(state):
             self._lifted_since = None
         elif self._lifted_since is None:
