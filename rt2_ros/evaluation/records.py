@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from rt2_ros.sim.tasks import Task
+
 FAILURES = (
     "wrong object", "missed grasp", "dropped", "misplaced", "limit hit", "never moved", "timeout",
     "crashed",
@@ -80,7 +82,10 @@ class EpisodeRecord:
             self._expect(field.name, isinstance(value, accepted), str(field.type))
             object.__setattr__(self, field.name, plain(value))
         crashed = self.failure == "crashed"  # perhaps before anything was asked
-        for name in ("policy", "suite") if crashed else ("policy", "suite", "skill"):
+        named = ["policy", "suite", *([] if crashed else ["skill"])]
+        if not crashed and self.skill not in Task.GRIPPER:
+            named.append("object")
+        for name in named:
             self._expect(name, bool(getattr(self, name)), "a name")
         for name in ("suite", "cell"):
             self._expect(name, _PLAIN.fullmatch(getattr(self, name)) is not None, "a plain name")

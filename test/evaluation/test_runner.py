@@ -95,11 +95,15 @@ def test_a_policy_that_fails_ends_the_run_and_what_was_finished_stays(tmp_path):
     assert without_time(records) == without_time(whole)
 
 
+def broken_cell():
+    """A cell that no file could give: its thing has no picture, so it cannot be laid."""
+    case = Case(("banana",), ("take it",), blocks=(1, 1))
+    object.__setattr__(case, "objects", ("bananas",))
+    return Cell("seen", "bad", (case,), Disturbance())
+
+
 def test_one_crashed_episode_is_recorded_and_the_others_go_on(tmp_path):
-    # A thing that lies there twice cannot be laid.
-    bad = Cell("seen", "bad", (Case(("banana",), ("take it",), blocks=(1, 1), others=("key",),
-                                    task="near", target="banana", flat=(1, 1)),),
-               Disturbance())  # fmt: skip
+    bad = broken_cell()
     wanted = [Episode(SEEN.cells[0], 0), Episode(bad, 0), Episode(SEEN.cells[0], 1)]
     records = played(tmp_path / "run", ExpertPlayer(), wanted, processes=1)
     crashed = records["seen", "bad", 0]
@@ -109,9 +113,7 @@ def test_one_crashed_episode_is_recorded_and_the_others_go_on(tmp_path):
 
 
 def test_where_every_episode_crashes_the_run_ends_and_says_why(tmp_path):
-    bad = Cell("seen", "bad", (Case(("banana",), ("take it",), blocks=(1, 1), others=("key",),
-                                    task="near", target="banana", flat=(1, 1)),),
-               Disturbance())  # fmt: skip
+    bad = broken_cell()
     with pytest.raises(RuntimeError, match="every episode crashes: .*banana"):
         played(tmp_path / "run", ExpertPlayer(), [Episode(bad, seed) for seed in range(20)])
 
