@@ -98,7 +98,7 @@ def test_what_cannot_be_trained_on_is_refused(processor):
 def test_plan_and_action_are_both_learned(tmp_path, checkpoint):
     """With plans on half of the answers the model acts rightly with a plan and without."""
     stage = vlm_stage(
-        steps=120, shares={"colour": 1.0}, plan_share=0.5, learning_rate=2e-3, batch_size=6
+        steps=240, shares={"colour": 1.0}, plan_share=0.5, learning_rate=2e-3, batch_size=6
     )
     config = vlm_config(tmp_path, checkpoint, stages=(stage,), log_every=20, precision="bf16")
     folder = vlm_run(config).run()
