@@ -93,7 +93,7 @@ def test_a_graph_takes_instructions_refuses_a_second_one_and_ends_clean(up, requ
     assert f"rt2: busy: ROS domain {os.environ['ROS_DOMAIN_ID']} has /{name}/" in said
 
     nodes = up.nodes()
-    assert set(nodes) == {"camera_node", "controller_node", "policy_node"}
+    assert set(nodes) == {"camera_node", "controller_node", "policy_node"}, up.lines
     assert up.end(signal.SIGINT) == 0
     assert not any(node.is_running() for node in nodes.values())
     assert not [line for line in up.lines if "Traceback" in line or "killed" in line]
