@@ -13,9 +13,13 @@ TimeoutError with what was waited for.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.srv import SetParameters
@@ -53,6 +57,7 @@ class Operator:
         self.scene = SceneState()
         self._heard: set[str] = set()
         self._answers: list[str] = []
+        self._lock: int | None = None
         self.on(topics.POLICY_STATUS, self._keeper("policy"))
         self.on(topics.CONTROLLER_STATUS, self._keeper("controller"))
         self.on(topics.SCENE_STATE, self._keeper("scene"))
@@ -67,6 +72,8 @@ class Operator:
         self._executor.shutdown(timeout_sec=1.0)
         self.node.destroy_node()
         self._context.try_shutdown()
+        if self._lock is not None:
+            os.close(self._lock)
 
     def _keeper(self, name: str) -> Callable[[Any], None]:
         def keep(msg: Any) -> None:
@@ -106,7 +113,12 @@ class Operator:
         return Counter(f"{namespace.rstrip('/')}/{name}" for name, namespace in found)
 
     def refuse_second(self, graph: Graph) -> None:
-        """RuntimeError if a node of this graph runs already; call it before starting one."""
+        """RuntimeError if this graph runs already; call it before starting one.
+
+        On this machine a lock tells at once, until this operator closes; elsewhere it is a matter
+        of discovery.
+        """
+        self._lock = self._take_lock()
         end = time.monotonic() + DISCOVERY_S
         while time.monotonic() < end:
             self.spin(0.05)
@@ -119,6 +131,21 @@ class Operator:
             check()
             self.spin(0.1)
             self._refuse_more_than(1, graph)
+
+    def _take_lock(self) -> int:
+        """Lock a file for as long as this operator, or its process, lives; return it."""
+        domain, namespace = self._context.get_domain_id(), self.node.get_namespace()
+        name = f"rt2_ros-{os.getuid()}-{domain}{namespace.rstrip('/').replace('/', '.')}.lock"
+        lock = os.open(Path(tempfile.gettempdir(), name), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise RuntimeError(
+                f"busy: ROS domain {domain} has {namespace.rstrip('/')}/ already, of another `rt2` "
+                "on this machine; end that one, or take another --namespace or ROS_DOMAIN_ID"
+            ) from None
+        return lock
 
     def _refuse_more_than(self, own: int, graph: Graph) -> None:
         seen = self.running()
