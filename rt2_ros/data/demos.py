@@ -51,7 +51,7 @@ from rt2_ros.data.lerobot import layout
 from rt2_ros.data.lerobot.reader import Episodes
 from rt2_ros.data.lerobot.source import PLAN
 from rt2_ros.data.lerobot.writer import Episode, EpisodeWriter
-from rt2_ros.data.robot import SIZE, SPACE, observe, plan_text, request
+from rt2_ros.data.robot import SIZE, SPACE, STRENGTHS, observe, plan_text, request
 
 if TYPE_CHECKING:  # the simulator is imported in the processes that use it
     from rt2_ros.sim.env import Scenario, TabletopEnv
@@ -107,7 +107,7 @@ def scenario(seed: int, tasks: Sequence[str]) -> Scenario:
     random = np.random.default_rng([seed, 1])
     task, layout = draw_layout(random, draw_kind(random, tasks), split.ROBOT_NAMES)
     text, _ = request(random, task)
-    appearance = Appearance.random(random, float(random.choice([0.0, 0.15, 0.5])))
+    appearance = Appearance.random(random, float(random.choice(STRENGTHS)))
     return Scenario(seed, task, text, layout, random_start(random), appearance)
 
 
@@ -132,11 +132,13 @@ def record_episode(seed: int, recording: Recording) -> Episode | None:
         goal = subgoal(observation.truth, env.task)
         action = act(observation.truth, goal)
         vector = action.vector()
+        places = observe(env.tabletop, render=False).places
+        plan = plan_text(goal, env.task, observation.truth, places, SPACE)
         for name, value in (
             (layout.STATE, observation.state), (layout.JOINTS, observation.truth.joints),
             (CAMERA, square(observation.image, recording.size)),
             (layout.ACTION, vector[1:]), (layout.DONE, [action.terminate]),
-            (PLAN, [plan_text(goal, observe(env.tabletop, render=False).places, SPACE)]),
+            (PLAN, [plan]),
         ):  # fmt: skip
             rows[name].append(value)
         observation, done = env.step(action)

@@ -151,9 +151,7 @@ def _cells(
 class EpisodeSource:
     """Windows drawn on the fly. The simulator is made when first used, in the process using it."""
 
-    def __init__(
-        self, size: int = SIZE, period: float = 0.25, tasks: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, size: int = SIZE, period: float = 0.25, tasks: Sequence[str] = ()) -> None:
         """size: of the pictures, px. period: s of simulated time between them. tasks: kinds that
         are asked for, all if none are given.
         """

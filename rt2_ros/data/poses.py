@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 from rt2_ros.control.pose import Pose
 from rt2_ros.sim.expert import (
     BEHIND,
-    CLEARANCE,
     PUSH_HEIGHT,
     PUT_HEIGHT,
     STACK_HEIGHT,
-    free_place,
-    free_way,
+    beside,
+    free_side,
+    has_room,
 )
 from rt2_ros.sim.scene import (
+    APART,
     AREA_HIGH,
     AREA_LOW,
     Appearance,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 HELD = 0.37  # closedness of fingers that hold a block, as physics gives it give or take 0.015
-APART = 0.16  # m at least between a thing and where it is to be put
 # How often each kind of task is asked for.
 KINDS: dict[str, float] = {
     "pick": 0.26, "near": 0.24, "on": 0.24, **dict.fromkeys(PUSHES, 0.055), "open": 0.02,
@@ -104,20 +104,17 @@ def draw_layout(
     Three to `most` things; a target is a card or a block, and other cards may lie there.
     """
     count = int(random.integers(3, most + 1))
-    placing, pushing = kind in Task.PLACING, kind in PUSHES
+    placing = kind in Task.PLACING
     while True:
         chosen = [str(name) for name in random.permutation(list(names))[:count]]
         card = random.random(count) < (0.35 if placing else 0.1)
         card[:2] = False, placing and random.random() < 0.6
         kinds = ["card" if flat else "block" for flat in card]
         layout = random_layout(random, chosen, kinds, APART if placing else 0.0)
-        centres = [np.asarray(placement.position)[:2] for placement in layout]
-        if pushing and not free_way(centres[0], kind, centres[1:]):
-            continue
-        if kind == "near" and free_place(centres[0], centres[1], centres[2:])[1] < CLEARANCE:
-            continue
         named = chosen[: 0 if kind in Task.GRIPPER else 2 if placing else 1]
-        return Task(kind, *named), layout
+        task = Task(kind, *named)
+        if has_room(task, layout):
+            return task, layout
 
 
 def draw_situation(
@@ -171,11 +168,12 @@ def _placing(random: np.random.Generator, found: Situation) -> Situation:
     if task.kind == "near":
         others = [np.asarray(p.position)[:2] for p in layout[2:]]
         toward = goal + random.normal(0, 0.2, 2)  # from wherever it is brought
-        goal, _ = free_place(toward, goal, others)
+        goal = beside(goal, free_side(toward, goal, others)[0])
     low = STACK_HEIGHT if stacked else PUT_HEIGHT
     if random.random() < 0.2:  # there, and let go of
         height = thing[2] + (2 * rest_height(layout[1].kind) if task.kind == "on" else 0.0)
-        put = Placement(layout[0].name, np.array([*(goal + random.normal(0, 0.006, 2)), height]))
+        spread = random.choice([0.006, 0.02])  # the larger one fails now and then
+        put = Placement(layout[0].name, np.array([*(goal + random.normal(0, spread, 2)), height]))
         opening = found.opening if random.random() < 0.7 else random.uniform(0.054, 0.08)
         tip = np.asarray(put.position) + [*random.normal(0, 0.006, 2), GRASP_HEIGHT - thing[2]]
         tip[2] += random.uniform(0, 0.12) if random.random() < 0.7 else 0.0

@@ -8,12 +8,15 @@ labelled, for several tasks each, as if it had been asked for them.
     frame.queries[0].prompt
     # "Q: what action should the robot take to grab the key? State: 115 188 95 3. A:"
     frame.queries[0].answer
-    # "Plan: take key 38 109 at 161 75 over. Action: 0 255 0 103 127 127 127 0"
+    # "Plan: key 38 109 at 161 75 take over. Action: 0 255 0 103 127 127 127 0"
 
-A plan says what comes next as the expert does (`rt2_ros.sim.expert.Subgoal`): the verb, the thing
-and where its top is seen (u, v in 0..255 over the picture), where the fingertips go across the
-table (x, y in the state's own bins), and the step. So the action is a difference of numbers that
-the model has before it.
+A plan first says what is seen: what the task is about, where its top is (u, v in 0..255 over the
+picture), and of where it is to be put whether that is flat or high, and for "near" which side is
+free. Then where that is on the table (x, y in the state's own bins). Then what comes next, as the
+expert does (`rt2_ros.sim.expert.Subgoal`): verb and step. So what is to be done, and how far, are
+told by words and numbers that the model has before it:
+
+    "Plan: key 38 109 cake 120 80 flat left at 161 75 150 99 put over."
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ SIZE = 192  # px
 RENDERED = 480  # px, the central square of the camera's picture
 VISIBLE = 0.3  # share of its top face that must be seen for a thing to be asked for
 BENEATH = 0.05  # m across from the fingertips
+STRENGTHS = 0.0, 0.3, 0.6, 1.0  # of appearances, as often as each other
 SPACE = ActionSpace(
     name="rt2-tiny",
     low=(0, -0.1, -0.1, -0.1, -0.25, -0.25, -0.25, 0),
@@ -50,10 +54,12 @@ SPACE = ActionSpace(
     state_high=(0.8, 0.3, 0.4, 1.0),
 )
 AT = " at"  # what stands before a plan's x and y
+FLAT, HIGH = "flat", "high"  # a card, a block
 # The words of plans beside names, as `rt2_ros.sim.expert` has them: verbs, then steps.
 PLAN_WORDS = (
     "take", "lift", "put", "stack", "leave", "drop", "push left", "push right", "push forward",
-    "push back", "open", "close", "at", "over", "down", "up", "grip", "release", "push", "done",
+    "push back", "open", "close", FLAT, HIGH, "at", "over", "down", "up", "grip", "release",
+    "push", "done",
 )  # fmt: skip
 
 
@@ -121,7 +127,7 @@ class RobotSource:
             self.table = Tabletop()
         while True:
             situation = draw_situation(random, self._names, self._tasks)
-            appearance = Appearance.random(random, float(random.choice([0.0, 0.15, 0.5])))
+            appearance = Appearance.random(random, float(random.choice(STRENGTHS)))
             try:
                 situation.lay(self.table, appearance)
             except Unreachable:
@@ -177,7 +183,8 @@ class RobotSource:
         return Query(
             action_prompt(text, bins),
             answer_text(
-                self.space.to_bins(act(demo.truth, goal)), plan_text(goal, demo.places, self.space)
+                self.space.to_bins(act(demo.truth, goal)),
+                plan_text(goal, task, demo.truth, demo.places, self.space),
             ),
             "robot",
             about=first[0],
@@ -209,8 +216,8 @@ class StateSource:
     """What the expert does, told in words alone: states and the beginnings of plans.
 
     How a step follows from where the hand is and where the plan says that it goes can be learned
-    without a picture, many times faster. What is meant and where it is seen is given; where the
-    hand goes, the step and the action are asked for.
+    without a picture, many times faster. What is seen is given; where that is on the table, verb,
+    step and action are asked for.
     """
 
     def __init__(self, *, space: ActionSpace = SPACE, queries: int = 3) -> None:
@@ -242,16 +249,27 @@ class StateSource:
             return Query(query.prompt, query.answer, "robot", given=given)
 
 
-def plan_text(goal: Subgoal, places: dict[str, tuple[int, int]], space: ActionSpace) -> str:
-    """A subgoal in words: "take key 38 109 at 161 75 over"; without numbers where it needs none.
+def plan_text(
+    goal: Subgoal, task: Task, truth: TabletopState, places: dict[str, tuple[int, int]],
+    space: ActionSpace,
+) -> str:  # fmt: skip
+    """What a task is about and what comes next, in words: "key 38 109 at 161 75 take over".
 
     places: u, v of things by name.
     """
-    if not goal.thing:
-        return f"{goal.verb} {goal.step}"
-    u, v = places[goal.thing]
-    x, y, *_ = space.state_bins([*goal.place, 0.0, 0.0])
-    return f"{goal.verb} {goal.thing} {u} {v}{AT} {x} {y} {goal.step}"
+    from rt2_ros.sim.expert import side_for
+
+    seen, lie = [], []
+    for name in task.things:
+        thing = truth.find(name)
+        seen += [name, *places[name]]
+        lie += space.state_bins([*thing.position[:2], 0.0, 0.0])[:2].tolist()
+        if name == task.target:
+            seen.append(FLAT if thing.kind == "card" else HIGH)
+    if task.kind == "near":
+        seen.append(side_for(truth, task))
+    found = [*seen, AT.strip(), *lie] if seen else []
+    return " ".join(map(str, [*found, goal.verb, goal.step]))
 
 
 def recolour(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -303,7 +321,7 @@ def observe(
         beneath = np.hypot(*(thing.position[:2] - state.vector[:2])) < BENEATH
         if _visible_share(table, corners) >= (0.1 if beneath else VISIBLE):
             outline = (pixels * (size / RENDERED)).astype(np.float32)
-            things.append(Thing(thing.name, u, v, outline))
+            things.append(Thing(thing.name, u, v, outline, thing.kind == "card"))
     image = np.zeros((size, size, 3), np.uint8)
     if render:
         image = square(table.render("scene", RENDERED, RENDERED), size)

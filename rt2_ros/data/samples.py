@@ -49,13 +49,14 @@ class Query:
 @dataclass(frozen=True)
 class Thing:
     """One object in a picture: its pictograph's name, its centre (u, v) in 0..255, its outline in
-    pixels (4, 2).
+    pixels (4, 2), and whether it is flat, a card; None where that means nothing.
     """
 
     name: str
     u: int
     v: int
     outline: NDArray[np.float32]
+    flat: bool | None = None
 
 
 @dataclass(frozen=True)

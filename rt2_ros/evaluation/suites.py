@@ -27,10 +27,10 @@ from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.looks import LOOKS, draw_look
 from rt2_ros.paths import config_path
 from rt2_ros.sim.env import Scenario
-from rt2_ros.sim.expert import CLEARANCE, free_place, free_way
+from rt2_ros.sim.expert import has_room
 from rt2_ros.sim.model import MAX_SLOTS
-from rt2_ros.sim.scene import Placement, random_layout, random_start
-from rt2_ros.sim.tasks import PUSHES, Task
+from rt2_ros.sim.scene import APART, random_layout, random_start
+from rt2_ros.sim.tasks import Task
 from rt2_ros.sim.world import MAX_OPENING
 
 Names = tuple[str, ...]
@@ -54,7 +54,6 @@ CASES: dict[str, tuple[dict[str, Any], ...]] = {
         {"task": ("push forward", "push back"), "target": ()},
     ),
 }
-APART = 0.16  # m at least between a thing and where it is to be put
 
 
 @dataclass(frozen=True)
@@ -144,29 +143,23 @@ class Case:
         )
         names = [*asked, *cards, *blocks]
         kinds = ["block"] * len(asked) + ["card"] * len(cards) + ["block"] * len(blocks)
+        task = Task(self.task, thing, target)
         while True:
             layout = random_layout(random, names, kinds, APART if target else 0.0)
-            if self._can_be_done(layout):
+            if has_room(task, layout):
                 break
         phrase = str(random.choice(self.phrases))
         words = {"object": thing, "target": target, "other": blocks[0] if blocks else ""}
         said = phrase.format_map({key: _spoken(phrase, name) for key, name in words.items()})
         return Scenario(
             seed,
-            Task(self.task, thing, target),
+            task,
             misspell(random, said, self.typos),
             layout,
             random_start(random),
             draw_look(random, self.look),
             0.0 if self.task == "open" else MAX_OPENING,
         )
-
-    def _can_be_done(self, layout: tuple[Placement, ...]) -> bool:
-        """Whether there is room for it; the object comes first, then the target."""
-        centres = [np.asarray(placement.position)[:2] for placement in layout]
-        if self.task == "near":
-            return free_place(centres[0], centres[1], centres[2:])[1] >= CLEARANCE
-        return self.task not in PUSHES or free_way(centres[0], self.task, centres[1:])
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ It keeps no memory, so any state can be labelled, also one that no expert would 
 it says what it is about (`subgoal`), then what to do for that (`act`); a plan in words is the same:
 
 >>> goal = subgoal(table.state(), Task("pick", "key"))
->>> goal.verb, goal.thing, goal.place, goal.step
-('take', 'key', array([0.6, 0.1]), 'over')
+>>> goal.verb, goal.place, goal.step
+('take', array([0.6, 0.1]), 'over')
 >>> act(table.state(), goal).translation  # across, and down to the height at which it travels
 array([ 0.1 ,  0.1 , -0.07])
 
@@ -16,6 +16,7 @@ it is too low for its distance.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ import pinocchio as pin
 from numpy.typing import ArrayLike, NDArray
 
 from rt2_ros.actions import Action
-from rt2_ros.sim.scene import AREA_HIGH, AREA_LOW, rest_height
+from rt2_ros.sim.scene import AREA_HIGH, AREA_LOW, Placement, rest_height
 from rt2_ros.sim.tabletop import GRASP_HEIGHT, HAND_DOWN, ObjectState, TabletopState
 from rt2_ros.sim.tasks import CLOSED, PUSHES, Task
 
@@ -45,10 +46,12 @@ PUSH_HEIGHT = 0.025  # m, fingertips while they push
 BEHIND = 0.075  # m from a block's centre to where a push begins
 LANE = 0.015  # m aside that a fist may be and still push
 BESIDE = 0.09  # m between centres of things that are put near each other
-CLEARANCE = 0.095  # m between what is put down and everything else
+CLEARANCE = 0.11  # m between what is put down and everything else
 _CENTRE_ABOVE_TIP = rest_height("block") - GRASP_HEIGHT
 _IN_HAND = 0.03  # m between a held block's centre and where it should be in the hand
 
+# Where a thing is put that shall be near another: unit vectors (x, y) as seen from the robot.
+SIDES = {kind.removeprefix("push "): way for kind, way in PUSHES.items()}
 VERBS = ("take", "lift", "put", "stack", "leave", "drop", *PUSHES, "open", "close")
 STEPS = ("over", "down", "up", "grip", "release", "push", "done")
 # Fingertips at the bottom of "down", m; verbs that keep the hand closed; how high "up" goes, m.
@@ -61,13 +64,10 @@ _HIGH = {"lift": LIFT_TARGET}
 class Subgoal:
     """What comes next.
 
-    verb: one of VERBS. thing: what it is about, "" for the gripper alone: what is taken, lifted,
-    pushed, dropped or left, and with put and stack what it is brought to. place: (2,) where the
-    fingertips go across the table, m. step: one of STEPS.
+    verb: one of VERBS. place: (2,) where the fingertips go across the table, m. step: one of STEPS.
     """
 
     verb: str
-    thing: str
     place: Array
     step: str
 
@@ -114,28 +114,26 @@ def subgoal(state: TabletopState, task: Task) -> Subgoal:
     if task.kind in Task.GRIPPER:
         there = closed > CLOSED if task.kind == "close" else closed < 1 - CLOSED
         step = "done" if there else {"open": "release", "close": "grip"}[task.kind]
-        return Subgoal(task.kind, "", across, step)
+        return Subgoal(task.kind, across, step)
     thing = state.find(task.object)
     held = _held(state)
     if task.kind in PUSHES and held is None:
         return _push(tip, closed, thing, task.kind)
     if task.kind in Task.PLACING and task.success(state, state):
         step = "done" if tip[2] > RETREAT_HEIGHT - 0.01 else "up"
-        return Subgoal("leave", thing.name, across, step)
+        return Subgoal("leave", across, step)
     if held is None:
         return _take(tip, closed, thing)
     if held is not thing or task.kind in PUSHES:
-        return Subgoal(
-            "drop", held.name, across, "release" if tip[2] < CLOSE_HEIGHT else "down"
-        )  # fmt: skip
+        return Subgoal("drop", across, "release" if tip[2] < CLOSE_HEIGHT else "down")
     if task.kind == "pick":
-        return Subgoal("lift", thing.name, across, "done" if tip[2] > DONE_HEIGHT else "up")
+        return Subgoal("lift", across, "done" if tip[2] > DONE_HEIGHT else "up")
     target = state.find(task.target)
     verb = "stack" if task.kind == "on" and target.kind == "block" else "put"
     place = place_for(state, task)[:2] - (thing.position - tip)[:2]
     if np.linalg.norm(place - tip[:2]) < RELEASE_RADIUS and tip[2] < _LOW[verb] + RELEASE_HEIGHT:
-        return Subgoal(verb, target.name, place, "release")
-    return Subgoal(verb, target.name, place, _reach(tip, place))
+        return Subgoal(verb, place, "release")
+    return Subgoal(verb, place, _reach(tip, place))
 
 
 def _take(tip: Array, closed: float, thing: ObjectState) -> Subgoal:
@@ -146,7 +144,7 @@ def _take(tip: Array, closed: float, thing: ObjectState) -> Subgoal:
         step = "grip"
     else:
         step = _reach(tip, place)
-    return Subgoal("take", thing.name, place, step)
+    return Subgoal("take", place, step)
 
 
 def _push(tip: Array, closed: float, thing: ObjectState, kind: str) -> Subgoal:
@@ -159,12 +157,12 @@ def _push(tip: Array, closed: float, thing: ObjectState, kind: str) -> Subgoal:
     low = tip[2] < CLEAR_HEIGHT / 2
     edge = np.where(way > 0, AREA_HIGH, AREA_LOW)
     if float((place - edge) @ way) > 0:
-        return Subgoal(kind, thing.name, tip[:2].copy(), "done")
+        return Subgoal(kind, tip[:2].copy(), "done")
     if closed > CLOSED and low and -2 * BEHIND < along < 0 and aside < LANE:
-        return Subgoal(kind, thing.name, place, "push")
+        return Subgoal(kind, place, "push")
     if closed <= CLOSED and not low:
-        return Subgoal(kind, thing.name, start, "grip")
-    return Subgoal(kind, thing.name, start, _reach(tip, start))
+        return Subgoal(kind, start, "grip")
+    return Subgoal(kind, start, _reach(tip, start))
 
 
 def _reach(tip: Array, place: Array) -> str:
@@ -188,28 +186,35 @@ def place_for(state: TabletopState, task: Task) -> Array:
     thing, target = state.find(task.object), state.find(task.target)
     if task.kind == "on":
         return target.position + [0.0, 0.0, target.half_height + thing.half_height]
-    names = (task.object, task.target)
-    others = [o.position[:2] for o in state.objects if o.name not in names]
-    place, _ = free_place(thing.position[:2], target.position[:2], others)
-    return np.array([*place, thing.half_height])
+    return np.array([*beside(target.position[:2], side_for(state, task)), thing.half_height])
 
 
-def free_place(thing: ArrayLike, target: ArrayLike, others: ArrayLike) -> tuple[Array, float]:
-    """The place (2,) beside a target that is nearest to a thing, and its clearance in m.
+def side_for(state: TabletopState, task: Task) -> str:
+    """The side, one of SIDES, of its target to which a task "near" brings its object."""
+    thing, target = state.find(task.object), state.find(task.target)
+    others = [o.position[:2] for o in state.objects if o.name not in task.things]
+    return free_side(thing.position[:2], target.position[:2], others)[0]
 
-    thing, target (2,), others (n, 2): where they lie, m. Of the places within the object area that
-    have CLEARANCE from the others; where none has, of those that have most.
+
+def beside(target: ArrayLike, side: str) -> Array:
+    """The place (2,) at a side, one of SIDES, of what lies at `target` (2,), m."""
+    return np.asarray(target, dtype=np.float64) + BESIDE * np.array(SIDES[side])
+
+
+def free_side(thing: ArrayLike, target: ArrayLike, others: ArrayLike) -> tuple[str, float]:
+    """The side of a target that is nearest to a thing, and how much room is there, m.
+
+    thing, target (2,), others (n, 2): where they lie, m. Of the sides within the object area that
+    have CLEARANCE from the others; where none has, the one that has most.
     """
-    angles = np.arange(16) * (np.pi / 8)
-    circle = np.column_stack([np.cos(angles), np.sin(angles)])
-    around = np.asarray(target, dtype=np.float64) + BESIDE * circle
+    around = np.array([beside(target, side) for side in SIDES])
     others = np.reshape(np.asarray(others, dtype=np.float64), (-1, 2))
     gaps = np.linalg.norm(around[:, None] - others, axis=2).min(axis=1, initial=1.0)
     gaps[((around < AREA_LOW - 0.01) | (around > AREA_HIGH + 0.01)).any(1)] = 0.0
     distance = np.linalg.norm(around - np.asarray(thing), axis=1)
     free = gaps >= min(CLEARANCE, gaps.max())
     best = int(np.where(free, distance, np.inf).argmin())
-    return around[best], float(gaps[best])
+    return list(SIDES)[best], float(gaps[best])
 
 
 def free_way(thing: ArrayLike, kind: str, others: ArrayLike) -> bool:
@@ -228,3 +233,11 @@ def free_way(thing: ArrayLike, kind: str, others: ArrayLike) -> bool:
     in_lane = (aside < 0.055) & (along > 0) & (along < 0.16)
     start = np.linalg.norm(others - (place - BEHIND * way), axis=1)
     return not bool(in_lane.any() or (start < 0.07).any())
+
+
+def has_room(task: Task, layout: Sequence[Placement]) -> bool:
+    """Whether a task can be done on a table where its object lies first, then its target."""
+    centres = [np.asarray(placement.position)[:2] for placement in layout]
+    if task.kind == "near":
+        return free_side(centres[0], centres[1], centres[2:])[1] >= CLEARANCE
+    return task.kind not in PUSHES or free_way(centres[0], task.kind, centres[1:])

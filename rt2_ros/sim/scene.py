@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 # Where objects' centres and the hand may be at the start, in m, base frame.
 AREA_LOW, AREA_HIGH = np.array([0.42, -0.17]), np.array([0.68, 0.17])
 MIN_DISTANCE = 0.085  # m between centres: room for a finger
+APART = 0.16  # m at least between a thing and where it is to be put
 MAX_YAW = 0.3  # rad
 START_CENTRE, START_SPREAD = np.array([0.45, 0.0, 0.20]), np.array([0.08, 0.15, 0.06])
 COUNTS = (3, 6)  # objects in a random scene

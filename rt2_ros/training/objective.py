@@ -43,6 +43,7 @@ class Objective(nn.Module):
         width = model.config.text_config.hidden_size
         self.register_buffer("integer_ids", integer_ids)
         self.centre = nn.ModuleList(nn.Linear(width, width) for _ in "uv")
+        self.flat = nn.Linear(width, 2)
         lookup = torch.full((model.config.text_config.vocab_size,), -1)
         lookup[integer_ids] = torch.arange(len(integer_ids))
         self.register_buffer("value", lookup)
@@ -185,6 +186,11 @@ class Objective(nn.Module):
             loss = (
                 loss
                 - (soft_targets(uv[:, axis], sigma) * logits.log_softmax(-1)).sum(-1).mean() / 2
+            )
+        flat = batch.patch_flat[kept][things]
+        if (flat != IGNORED).any():
+            loss = loss + nn.functional.cross_entropy(
+                self.flat(picked[things]), flat, ignore_index=IGNORED
             )
         return loss, float(hit)
 

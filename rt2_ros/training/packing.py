@@ -42,6 +42,7 @@ class Batch:
     owner: torch.Tensor  # int64 (N, P): which thing the patch shows, or IGNORED
     patch_words: torch.Tensor  # int64 (N, P, W), IGNORED-padded: words of what the patch shows
     patch_uv: torch.Tensor  # int64 (N, P, 2): centre of what the patch shows, or IGNORED
+    patch_flat: torch.Tensor  # int64 (N, P): whether what the patch shows is flat, or IGNORED
 
     @property
     def asked(self) -> tuple[int, int]:
@@ -60,7 +61,7 @@ class Packer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, *, image_size: int, patch_size: int,
         words: dict[str, str],
-        length: int = 160,
+        length: int = 176,
     ):  # fmt: skip
         """words: for each thing's name, the text (names, translations) whose words its patches
         show.
@@ -122,16 +123,14 @@ class Packer:
         table = np.array([row + [empty] * (length - len(row)) for row in rows], dtype=np.int64)
         table = table.reshape(len(rows), length, len(empty))
         ids, segments, positions, labels, soft, robot, named = torch.from_numpy(table).unbind(-1)
-        owner, words, uv = zip(*(self._patches(frame) for frame in pictured), strict=True)
+        owner, *shown = zip(*(self._patches(frame) for frame in pictured), strict=True)
         return Batch(
             torch.from_numpy(np.stack([f.image for f in pictured if f.image is not None])), ids,
             segments, positions, labels, soft.bool(), robot.bool(), named, torch.stack(owner),
-            torch.stack(words), torch.stack(uv),
+            *(torch.stack(of) for of in shown),
         )  # fmt: skip
 
-    def _mentions(
-        self, query: Query, numbers: dict[str, int], ids: list[int]
-    ) -> dict[int, int]:
+    def _mentions(self, query: Query, numbers: dict[str, int], ids: list[int]) -> dict[int, int]:
         """Which thing is named by the token at a place, in the prompt and in a plan."""
         places: dict[int, int] = {}
         for about, mention in ((query.about, query.mention), query.second):
@@ -145,22 +144,25 @@ class Packer:
                         places.update(dict.fromkeys(range(start, end), numbers[about]))
         return places
 
-    def _patches(self, frame: Frame) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What each patch shows: the thing's number, its words, its centre."""
+    def _patches(self, frame: Frame) -> tuple[torch.Tensor, ...]:
+        """What each patch shows: the thing's number, its words, its centre, whether it is flat."""
         grid = self.grid
         assert frame.image is not None
         if not frame.labelled:
             unknown = torch.full((grid * grid, 8), IGNORED)
-            return unknown[:, 0], unknown, unknown[:, :2]
+            return unknown[:, 0], unknown, unknown[:, :2], unknown[:, 0]
         owner = patch_owners(frame.things, grid, frame.image.shape[0])
         words = torch.full((grid * grid, 8), IGNORED)
         uv = torch.full((grid * grid, 2), IGNORED)
+        flat = torch.full((grid * grid,), IGNORED)
         for place, index in enumerate(owner.ravel()):
-            ids = self._background if index < 0 else self._words[frame.things[index].name]
+            thing = frame.things[index] if index >= 0 else None
+            ids = self._background if thing is None else self._words[thing.name]
             words[place, : len(ids)] = torch.tensor(ids)
-            if index >= 0:
-                uv[place] = torch.tensor([frame.things[index].u, frame.things[index].v])
-        return torch.from_numpy(owner.ravel()), words, uv
+            if thing is not None:
+                uv[place] = torch.tensor([thing.u, thing.v])
+                flat[place] = IGNORED if thing.flat is None else int(thing.flat)
+        return torch.from_numpy(owner.ravel()), words, uv, flat
 
 
 def attention_mask(

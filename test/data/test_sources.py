@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training draws: web pictures with questions, and expert states of the simulated table."""
 
-import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from rt2_ros.actions import parse
 from rt2_ros.data import split
-from rt2_ros.data.robot import PLAN_WORDS, SPACE, RobotSource, StateSource
+from rt2_ros.data.robot import FLAT, HIGH, PLAN_WORDS, SPACE, RobotSource, StateSource
 from rt2_ros.data.web import web_frame
 from rt2_ros.models.tiny import build_processor
-from rt2_ros.sim.expert import STEPS, VERBS
+from rt2_ros.sim.expert import BEHIND, SIDES, STEPS, VERBS, beside
+from rt2_ros.sim.tasks import PUSHES
+
+from .plans import PLAN
 
 
 def test_web_frames_depend_on_the_seed_alone():
@@ -72,35 +75,49 @@ def test_demonstrations_are_valid_actions_for_tasks_of_every_kind():
         for query in robot:
             parsed = parse(query.answer, SPACE)
             assert parsed.action is not None, parsed.reason
-            verb = max((v for v in VERBS if parsed.plan.startswith(v)), key=len)
-            verbs.add(verb)
-            steps.add(parsed.plan.split()[-1])
-            if verb in ("open", "close"):
+            plan = PLAN.fullmatch(parsed.plan)
+            assert plan is not None, parsed.plan
+            verbs.add(plan["verb"])
+            steps.add(plan["step"])
+            if not plan["thing"]:
                 continue
-            name, u, v = re.match(rf"{verb} (\D+) (\d+) (\d+) at", parsed.plan).groups()
-            if name in seen:  # else the hand hides it
-                assert (seen[name].u, seen[name].v) == (int(u), int(v))
+            thing, target = plan.group("thing", "u", "v"), plan.group("target", "tu", "tv")
+            for (name, u, v), kind in ((thing, None), (target, plan["kind"])):
+                if name in seen:  # else the hand hides it, or there is none
+                    assert (seen[name].u, seen[name].v) == (int(u), int(v))
+                    assert kind in (None, "flat" if seen[name].flat else "high")
+            assert bool(plan["target"]) == (query.second[0] != "")
     assert verbs >= {"take", "lift", "put", "leave"} and len(verbs) > 7, verbs
     assert steps == set(STEPS)
 
 
 def test_a_plan_leads_to_its_action_without_the_picture():
-    """From state, plan and nothing else: where the hand goes minus where it is."""
+    """From state, plan and nothing else: what goes where, minus where it is."""
     source, random = RobotSource(), np.random.default_rng(8)
-    checked = 0
-    for _ in range(40):
+    low, high = np.array(SPACE.state_low[:2]), np.array(SPACE.state_high[:2])
+    checked = Counter()
+    for _ in range(120):
         demo = source.draw(random, render=False)
         query = source.instruct(random, demo, demo.task)
-        found = re.search(r"at (\d+) (\d+) (over|down|push)\.", query.answer)
-        if found is None:
+        plan = PLAN.fullmatch(parse(query.answer, SPACE).plan)
+        if not plan["thing"] or plan["step"] not in ("over", "down", "push"):
             continue
-        low, high = np.array(SPACE.state_low[:2]), np.array(SPACE.state_high[:2])
-        place = low + (np.array(found.groups()[:2], int) + 0.5) / 256 * (high - low)
-        step = np.clip(place - demo.state[:2], -0.1, 0.1)
+        x, y, *second = (int(n) for n in plan["at"].split())
+        thing = low + (np.array([x, y]) + 0.5) / 256 * (high - low)
+        verb, hand = plan["verb"], demo.state[:2]
+        if verb in ("put", "stack"):
+            target = low + (np.array(second) + 0.5) / 256 * (high - low)
+            place = beside(target, plan["side"]) if plan["side"] else target
+            step = place - thing
+        elif verb.startswith("push"):
+            behind = 0.0 if plan["step"] == "push" else BEHIND
+            step = thing - behind * np.array(PUSHES[verb]) - hand
+        else:
+            step = {"take": thing - hand, "drop": np.zeros(2)}[verb]
         action = parse(query.answer, SPACE).action
-        np.testing.assert_allclose(action.translation[:2], step, atol=0.004)
-        checked += 1
-    assert checked > 10
+        np.testing.assert_allclose(action.translation[:2], np.clip(step, -0.1, 0.1), atol=0.006)
+        checked[verb.split()[0]] += 1
+    assert set(checked) == {"take", "put", "stack", "drop", "push"}, checked
 
 
 def test_states_told_in_words_ask_for_what_follows_from_the_beginning_of_the_plan():
@@ -119,7 +136,9 @@ def test_states_told_in_words_ask_for_what_follows_from_the_beginning_of_the_pla
 
 
 def test_words_of_plans_are_the_experts():
-    assert set(VERBS) | set(STEPS) | {"at"} == set(PLAN_WORDS)
+    told = {"at", FLAT, HIGH}
+    assert set(VERBS) | set(STEPS) | told == set(PLAN_WORDS)
+    assert set(SIDES) < {word for verb in VERBS for word in verb.split()}
 
 
 def test_a_task_that_is_not_there_is_refused_by_name():

@@ -44,7 +44,7 @@ class Expert:
         )
         goal = subgoal(truth, task)
         bins = self.action_space.to_bins(act(truth, goal))
-        plan = f"{goal.verb} {goal.thing}".strip()
+        plan = f"{goal.verb} {task.object}".strip()
         return Decision(
             self.action_space.from_bins(bins),
             bins=bins,

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What plans of demonstrations look like (`rt2_ros.data.robot`)."""
+
+import re
+
+from rt2_ros.data.robot import FLAT, HIGH
+from rt2_ros.sim.expert import SIDES, STEPS, VERBS
+
+_VERBS = "|".join(sorted(VERBS, key=len, reverse=True))
+PLAN = re.compile(
+    r"(?:(?P<thing>\D+) (?P<u>\d+) (?P<v>\d+) "
+    rf"(?:(?P<target>\D+) (?P<tu>\d+) (?P<tv>\d+) (?P<kind>{FLAT}|{HIGH}) "
+    rf"(?:(?P<side>{'|'.join(SIDES)}) )?)?"
+    r"at (?P<at>\d+ \d+(?: \d+ \d+)?) )?"
+    rf"(?P<verb>{_VERBS}) (?P<step>{'|'.join(STEPS)})"
+)
