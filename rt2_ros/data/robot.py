@@ -212,43 +212,6 @@ class RobotSource:
         return float(np.concatenate(distances).mean())
 
 
-class StateSource:
-    """What the expert does, told in words alone: states and the beginnings of plans.
-
-    How a step follows from where the hand is and where the plan says that it goes can be learned
-    without a picture, many times faster. What is seen is given; where that is on the table, verb,
-    step and action are asked for.
-    """
-
-    def __init__(self, *, space: ActionSpace = SPACE, queries: int = 3) -> None:
-        self.space, self._queries = space, queries
-        self._words = RobotSource(space=space)
-
-    def __call__(self, random: np.random.Generator) -> Frame:
-        """Some questions without a picture."""
-        return Frame(None, tuple(self._draw(random) for _ in range(self._queries)), ())
-
-    def _draw(self, random: np.random.Generator) -> Query:
-        from rt2_ros.data.poses import draw_situation
-        from rt2_ros.sim.camera import scene_camera
-        from rt2_ros.sim.tasks import Task
-
-        while True:
-            situation = draw_situation(random, split.ROBOT_NAMES, most=3)
-            if situation.task.kind in Task.GRIPPER and random.random() < 0.5:
-                continue
-            truth = situation.imagined(random)
-            camera = scene_camera()
-            places = {
-                o.name: _place(camera.project(_top(o), RENDERED, RENDERED)) for o in truth.objects
-            }
-            image = np.zeros((0, 0, 3), np.uint8)
-            demo = Demonstration(image, truth.vector.clip(None, 1.0), (), truth, places)
-            query = self._words.instruct(random, demo, situation.task)
-            given = query.answer[: query.answer.find(AT) + len(AT)] if AT in query.answer else ""
-            return Query(query.prompt, query.answer, "robot", given=given)
-
-
 def plan_text(
     goal: Subgoal, task: Task, truth: TabletopState, places: dict[str, tuple[int, int]],
     space: ActionSpace,
@@ -316,7 +279,7 @@ def observe(
     for thing in state.objects:
         corners = _top_face(thing)
         pixels = table.project(corners, "scene", RENDERED, RENDERED)
-        u, v = places[thing.name] = _place(pixels.mean(0))
+        u, v = places[thing.name] = place(pixels.mean(0))
         # What the hand itself hides, on its way down to it, is asked for all the same.
         beneath = np.hypot(*(thing.position[:2] - state.vector[:2])) < BENEATH
         if _visible_share(table, corners) >= (0.1 if beneath else VISIBLE):
@@ -328,13 +291,13 @@ def observe(
     return Demonstration(image, state.vector.copy(), tuple(things), state, places, task)
 
 
-def _place(pixels: ArrayLike) -> tuple[int, int]:
+def place(pixels: ArrayLike) -> tuple[int, int]:
     """Pixels (2,) of a rendered picture as u, v."""
     u, v = (coordinate(float(value), RENDERED) for value in np.asarray(pixels))
     return u, v
 
 
-def _top(thing: ObjectState) -> NDArray[np.float64]:
+def top(thing: ObjectState) -> NDArray[np.float64]:
     """The middle (3,) of its upper face in the base frame, m."""
     return thing.position + [0.0, 0.0, thing.half_height]
 

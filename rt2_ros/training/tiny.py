@@ -18,8 +18,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from rt2_ros.data.robot import StateSource
 from rt2_ros.data.samples import Frame
+from rt2_ros.data.states import StateSource
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
 from rt2_ros.paths import find_folder
 from rt2_ros.training.config import TinyConfig, TinyStage

@@ -8,7 +8,8 @@ import pytest
 
 from rt2_ros.actions import parse
 from rt2_ros.data import split
-from rt2_ros.data.robot import FLAT, HIGH, PLAN_WORDS, SPACE, RobotSource, StateSource
+from rt2_ros.data.robot import FLAT, HIGH, PLAN_WORDS, SPACE, RobotSource
+from rt2_ros.data.states import StateSource
 from rt2_ros.data.web import web_frame
 from rt2_ros.models.tiny import build_processor
 from rt2_ros.sim.expert import BEHIND, SIDES, STEPS, VERBS, beside

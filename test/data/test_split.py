@@ -6,7 +6,8 @@ import pytest
 
 from rt2_ros.data import split
 from rt2_ros.data.pictographs import by_name
-from rt2_ros.data.robot import RobotSource, StateSource
+from rt2_ros.data.robot import RobotSource
+from rt2_ros.data.states import StateSource
 from rt2_ros.data.web import web_frame
 from rt2_ros.evaluation.suites import load_suite, suite_names
 from rt2_ros.sim.tasks import parse_task

@@ -19,7 +19,7 @@ FRAME = Frame(
         Query("Q: where is the banana? A:", "64 75", "web", "banana", "banana"),
         Query("Q: where is the key? A:", "131 87", "web"),
     ),
-    (Thing("banana", 64, 75, OUTLINE),),
+    (Thing("banana", 64, 75, OUTLINE, flat=True),),
 )
 
 

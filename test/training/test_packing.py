@@ -81,13 +81,17 @@ def test_neighbours_do_not_change_a_questions_answer(processor, packer):
 
 def test_patches_know_the_thing_that_covers_them(processor, packer):
     outline = np.array([[32, 48], [64, 48], [64, 64], [32, 64]], np.float32)  # 2 patches wide
-    batch = packer.pack([Frame(IMAGE, (WHERE,), (Thing("banana", 64, 75, outline),))])
+    batch = packer.pack([Frame(IMAGE, (WHERE,), (Thing("banana", 64, 75, outline, flat=True),))])
     shown = (batch.patch_uv[0, :, 0] != IGNORED).nonzero()[:, 0].tolist()
     assert shown == [3 * 12 + 2, 3 * 12 + 3]
     words = batch.patch_words[0, shown[0]]
     tokens = processor.tokenizer.convert_ids_to_tokens(words[words != IGNORED].tolist())
     assert tokens == ["banana", "香", "蕉"]
     assert batch.patch_uv[0, shown[0]].tolist() == [64, 75]
+    assert (batch.patch_flat[0] == 1).nonzero()[:, 0].tolist() == shown
+    assert (batch.patch_flat == IGNORED).sum() == batch.patch_flat.numel() - len(shown)
+    unsaid = packer.pack([Frame(IMAGE, (WHERE,), (Thing("banana", 64, 75, outline),))])
+    assert (unsaid.patch_flat == IGNORED).all()
 
 
 def test_an_unknown_kind_is_refused():

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demonstrations without pictures: what the expert does, told in words alone.
+
+    query = StateSource()(np.random.default_rng(7)).queries[0]
+    query.prompt   # "Q: what action should the robot take to 拿起钥匙? State: 115 188 95 3. A:"
+    query.given    # "Plan: key 38 109 at", and the rest of the answer is asked for
+
+The text alone says all that matters, so there is nothing to render and nothing to look at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rt2_ros.actions import ActionSpace
+from rt2_ros.data import split
+from rt2_ros.data.robot import AT, RENDERED, SPACE, Demonstration, RobotSource, place, top
+from rt2_ros.data.samples import Frame, Query
+
+
+class StateSource:
+    """What the expert does, told in words alone: states and the beginnings of plans.
+
+    How a step follows from where the hand is and where the plan says that it goes can be learned
+    without a picture, many times faster. What is seen is given; where that is on the table, verb,
+    step and action are asked for.
+    """
+
+    def __init__(self, *, space: ActionSpace = SPACE, queries: int = 3) -> None:
+        self.space, self._queries = space, queries
+        self._words = RobotSource(space=space)
+
+    def __call__(self, random: np.random.Generator) -> Frame:
+        """Some questions without a picture."""
+        return Frame(None, tuple(self._draw(random) for _ in range(self._queries)), ())
+
+    def _draw(self, random: np.random.Generator) -> Query:
+        from rt2_ros.data.poses import draw_situation
+        from rt2_ros.sim.camera import scene_camera
+        from rt2_ros.sim.tasks import Task
+
+        while True:
+            situation = draw_situation(random, split.ROBOT_NAMES, most=3)
+            if situation.task.kind in Task.GRIPPER and random.random() < 0.5:
+                continue
+            truth = situation.imagined(random)
+            camera = scene_camera()
+            places = {
+                o.name: place(camera.project(top(o), RENDERED, RENDERED)) for o in truth.objects
+            }
+            image = np.zeros((0, 0, 3), np.uint8)
+            demo = Demonstration(image, truth.vector.clip(None, 1.0), (), truth, places)
+            query = self._words.instruct(random, demo, situation.task)
+            given = query.answer[: query.answer.find(AT) + len(AT)] if AT in query.answer else ""
+            return Query(query.prompt, query.answer, "robot", given=given)
