@@ -255,7 +255,7 @@ def ask_with_progress(policy: Policy, count: int, seed: int, before: str = "") -
 
 def _publish_answers(args: argparse.Namespace, found: Sequence[Answers]) -> None:
     """Table on the terminal, JSON, results."""
-    from rt2_ros.evaluation.results import answer_rows, update_results
+    from rt2_ros.evaluation.page import answer_rows, update_results
 
     head, *rows = answer_rows(found)
     table = Table(*head, title="held-back web questions")
@@ -273,8 +273,8 @@ def _publish_answers(args: argparse.Namespace, found: Sequence[Answers]) -> None
 
 def _publish(args: argparse.Namespace, runs: Sequence[RunFolder]) -> None:
     """Table on the terminal, page, JSON, results."""
+    from rt2_ros.evaluation.page import update_results
     from rt2_ros.evaluation.report import write_report
-    from rt2_ros.evaluation.results import update_results
 
     console = Console()
     for run in runs:

@@ -33,9 +33,9 @@ from rt2_ros.evaluation.metrics import (
     same_episodes,
     summary,
 )
+from rt2_ros.evaluation.page import p_value, points
 from rt2_ros.evaluation.paper import Cell
 from rt2_ros.evaluation.records import FAILURES, EpisodeRecord
-from rt2_ros.evaluation.results import p_value, points
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 
 PICTURES_MAX = 3_000_000  # bytes of pictures in a page

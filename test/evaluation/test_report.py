@@ -9,9 +9,9 @@ import pytest
 
 from rt2_ros.evaluation import report
 from rt2_ros.evaluation.metrics import newcombe, wilson
+from rt2_ros.evaluation.page import points
 from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.report import CHINESE, words, write_report
-from rt2_ros.evaluation.results import points
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 
 SEEN, EASY = ("seen", ""), ("unseen-objects", "easy")

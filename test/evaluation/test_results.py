@@ -7,18 +7,10 @@ from dataclasses import replace
 import pytest
 
 from rt2_ros.evaluation.metrics import Difference
+from rt2_ros.evaluation.page import p_value, points, render, update_results
 from rt2_ros.evaluation.questions import Answers
 from rt2_ros.evaluation.records import EpisodeRecord
-from rt2_ros.evaluation.results import (
-    Ablation,
-    Arm,
-    CellResult,
-    Results,
-    p_value,
-    points,
-    render,
-    update_results,
-)
+from rt2_ros.evaluation.results import Ablation, Arm, CellResult, Results
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 
 INFO = RunInfo(

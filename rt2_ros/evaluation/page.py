@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/results.md, written by `rt2 eval --results`, never by hand.
+
+    update_results("docs/results.md", [RunFolder("out/eval/rt2-tiny"), RunFolder("out/eval/rt1")])
+
+results.json beside it (`rt2_ros.evaluation.results`) is what the page is made of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rt2_ros.data.samples import COORDINATES
+from rt2_ros.evaluation import paper, results
+from rt2_ros.evaluation.metrics import Difference, Rate, mcnemar
+from rt2_ros.evaluation.paper import Cell
+from rt2_ros.evaluation.questions import KINDS, NEAR, Answers, kept
+from rt2_ros.evaluation.results import GROUPS, Ablation, CellResult, Results, cell_results
+from rt2_ros.evaluation.runs import RunFolder
+
+HEAD = (
+    "# Results", "",
+    "Written by `rt2 eval --results`; never by hand. Each episode is a random table, and the",
+    "simulator's physics says whether the task was done. Intervals, in brackets, are 95 %.", "",
+    "Seen, unseen and robustness are a quarter each of picking, putting near, putting on and",
+    "pushing. What emergent stands on, its cards and descriptions, is in no demonstration; the web",
+    "set asks for the same things in questions about pictures. So emergent measures what carries",
+    "over from such questions to a robot's tasks, not reasoning that nothing was said about.", "",
+)  # fmt: skip
+
+
+PLOT = "ablation.png"
+Table = Mapping[tuple[str, Cell], CellResult]
+
+
+def update_results(
+    path: str | Path, runs: Sequence[RunFolder] = (), answers: Sequence[Answers] = (),
+    ablation: Ablation | None = None,
+) -> None:  # fmt: skip
+    """Put runs into results.md and results.json in place of older results of the same cells,
+    answers in place of older ones of the same policy, and an ablation in place of the older one.
+
+    Raises:
+        ValueError: results.json is not what this module wrote.
+    """
+    path = Path(path)
+    data = path.with_suffix(".json")
+    known = results.read(data)
+    cells = {result.key: result for result in known.cells}
+    cells |= {result.key: result for run in runs for result in cell_results(run)}
+    told = {a.policy: a for a in known.answers} | {a.policy: a for a in answers}
+    new = Results(tuple(cells.values()), tuple(told.values()), ablation or known.ablation)
+    _replace(data, results.written(new))
+    _replace(path, render(new))
+
+
+def render(found: Results) -> str:
+    """The page; policies in the order in which they were first measured, cells in the paper's."""
+    table = {result.key: result for result in found.cells}
+    policies = list(dict.fromkeys(result.policy for result in found.cells))
+    cells = paper.in_order({cell for _, cell in table})
+    parts = [
+        *HEAD, *_overview(table, policies, cells), *_gaps(table, policies),
+        *_answers(found.answers), *_ablation(found.ablation),
+        *_compared(table, policies, cells), *_paper(), *_measured(table, policies, cells),
+    ]  # fmt: skip
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def answer_rows(answers: Sequence[Answers]) -> list[tuple[str, ...]]:
+    """A table: its head, then how each policy answered, and what it kept of another's answers."""
+    by_name = {found.policy: found for found in answers}
+    kinds = [kind for kind in KINDS if any(kind in found.outcomes for found in answers)]
+    rows = [("policy", "questions", "right", *kinds, "kept of", "share kept")]
+    for found in answers:
+        before = by_name.get(found.before)
+        same = before is not None and before.questions == found.questions
+        rows.append((
+            found.policy, str(found.rate().episodes), _percent(found.rate()),
+            *(_percent(found.rate(k)) if k in found.outcomes else "" for k in kinds),
+            found.before, _kept(before, found) if before and same else "",
+        ))  # fmt: skip
+    return rows
+
+
+def _kept(before: Answers, after: Answers) -> str:
+    return points(kept(before, after)) if before.rate().successes else ""
+
+
+def _answers(answers: Sequence[Answers]) -> Iterable[str]:
+    if answers:
+        yield from ("## Web questions", "")
+        yield "Held-back questions about web pictures, answered freely: right ones, by the sort of"
+        yield f"answer. A place counts within {NEAR} of {COORDINATES}. Share kept, in percent:"
+        yield "accuracy over accuracy before robot data, same questions, Wald's paired interval."
+        head, *rows = answer_rows(answers)
+        yield from ("", *_head(*head), *(_row(*row) for row in rows), "")
+
+
+def _ablation(ablation: Ablation | None) -> Iterable[str]:
+    """The paper's question: what web knowledge, and keeping it, is worth to a robot."""
+    if ablation is None:
+        return
+    yield from ("## Ablation", "")
+    yield f"Models that differ in start and data alone, {ablation.minutes:g} minutes each on"
+    yield f"{ablation.machine}, seed {ablation.seed}, as in section 4.3 of the paper. Cells of a"
+    yield "group count together. Web answers kept, in percent: accuracy over that of the start."
+    yield from ("", f"![Ablation]({PLOT})", "")
+    yield from _head("model", "start", "data", *GROUPS, "web answers", "web answers kept", "steps")
+    start = ablation.start
+    yield _row(start.policy, "", "", *("" for _ in GROUPS), _percent(start.rate()), "", "")
+    for arm in ablation.arms:
+        data = ", ".join(f"{name} {share:g}" for name, share in arm.shares.items())
+        rates = [arm.rate(group) for group in GROUPS]
+        yield _row(
+            arm.name, arm.start or "random weights", data,
+            *(_percent(rate) if rate.episodes else "" for rate in rates),
+            _percent(arm.answers.rate()), _kept(start, arm.answers), arm.steps,
+        )  # fmt: skip
+    yield ""
+
+
+def _overview(table: Table, policies: Sequence[str], cells: Sequence[Cell]) -> Iterable[str]:
+    yield from _head("suite", "cell", *policies)
+    for cell in cells:
+        entries = [table[p, cell].rate if (p, cell) in table else None for p in policies]
+        yield _row(*cell, *(_percent(rate) if rate else "" for rate in entries))
+    yield ""
+
+
+def _measured(table: Table, policies: Sequence[str], cells: Sequence[Cell]) -> Iterable[str]:
+    yield from ("## Every measurement", "")
+    yield from _head(
+        "policy", "suite", "cell", "success", "95 % interval", "episodes", "seeds", "failures",
+        "revision", "date",
+    )  # fmt: skip
+    for cell in cells:
+        for result in (table[p, cell] for p in policies if (p, cell) in table):
+            failures = ", ".join(f"{count} {name}" for name, count in result.failures.items())
+            low, high = result.rate.interval
+            yield _row(
+                result.policy, result.suite, result.cell, f"{result.rate.value:.0%}",
+                f"{low:.0%} to {high:.0%}", result.rate.episodes, result.seeds,
+                failures or "none", result.revision, result.date,
+            )  # fmt: skip
+    yield ""
+
+
+def _gaps(table: Table, policies: Sequence[str]) -> Iterable[str]:
+    """Seen minus unseen, for policies that were measured on both."""
+    rows = []
+    for policy in policies:
+        unseen = [r.rate for (p, (s, _)), r in table.items() if p == policy and paper.is_unseen(s)]
+        if (policy, paper.SEEN) in table and unseen:
+            seen = table[policy, paper.SEEN].rate
+            rest = Rate(sum(r.successes for r in unseen), sum(r.episodes for r in unseen))
+            difference = points(seen.minus(rest))
+            rows.append(_row(policy, f"{seen.value:.0%}", f"{rest.value:.0%}", difference))
+    if rows:
+        yield from ("## Generalisation gap", "")
+        yield "Seen minus all unseen suites together, in points, with Newcombe's interval."
+        yield from ("", *_head("policy", "seen", "unseen", "gap"), *rows, "")
+
+
+def _compared(table: Table, policies: Sequence[str], cells: Sequence[Cell]) -> Iterable[str]:
+    """The policy that was measured first against each other one, on the same episodes."""
+    first, others = (policies[0], policies[1:]) if policies else ("", [])
+    rows = []
+    for cell in cells:
+        entries = [_pair(table.get((first, cell)), table.get((o, cell))) for o in others]
+        if any(entries):
+            rows.append(_row(*cell, *entries))
+    if rows:
+        yield from ("## Compared", "")
+        yield f"{first} and another policy on the same episodes: +, those that {first} alone did;"
+        yield "−, those that the other alone did; p, McNemar's exact test, two-sided, not corrected"
+        yield "for the number of comparisons. Empty where their episodes are not the same."
+        yield from ("", *_head("suite", "cell", *others), *rows, "")
+
+
+def _pair(first: CellResult | None, other: CellResult | None) -> str:
+    if first is None or other is None or not _same_episodes(first, other):
+        return ""
+    pairs = ((a == "1", b == "1") for a, b in zip(first.outcomes, other.outcomes, strict=True))
+    found = mcnemar(pairs)
+    return f"+{found.first} −{found.second}, p {p_value(found.p)}"
+
+
+def _same_episodes(first: CellResult, other: CellResult) -> bool:
+    return first.seeds == other.seeds and all(
+        "-" in (a, b) or a == b for a, b in zip(first.episodes, other.episodes, strict=True)
+    )
+
+
+def _paper() -> Iterable[str]:
+    yield f"## The paper's figures ({paper.SOURCE})"
+    yield from ("", f"In percent, of {paper.NOT_COMPARABLE}.", "")
+    yield from _head("suite", "cell", *paper.MODELS)
+    for cell, rates in paper.PAPER.items():
+        yield _row(*cell, *rates)
+    yield _row("unseen", "average", *paper.UNSEEN_AVERAGE)
+    yield _row("emergent", "average", *paper.EMERGENT_AVERAGE)
+    yield ""
+
+
+def _percent(rate: Rate) -> str:
+    low, high = rate.interval
+    return f"{rate.value:.0%} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def points(difference: Difference) -> str:
+    """A difference in percentage points: "12 (3 to 21)"."""
+    value, low, high = (round(100 * x) for x in (difference.value, difference.low, difference.high))
+    return f"{value} ({low} to {high})".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """How a p-value is written: "= 0.031", "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}".rstrip("0").rstrip(".")
+
+
+def _head(*names: str) -> tuple[str, str]:
+    return _row(*names), "|" + "---|" * len(names)
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    os.replace(new, path)
