@@ -188,6 +188,17 @@ def _called() -> dict[str, str]:
     return found
 
 
+def evaluation_seeds(first: int, count: int) -> range:
+    """`count` seeds to evaluate on, from `first` on; ValueError where they are not all such."""
+    seeds = range(first, first + count)
+    if count < 1 or first not in TEST_SEEDS or seeds[-1] not in TEST_SEEDS:
+        raise ValueError(
+            f"seeds {first} to {first + count - 1}, expected at least one, all of the test seeds "
+            f"{TEST_SEEDS.start} to {TEST_SEEDS.stop - 1}"
+        )
+    return seeds
+
+
 def digest() -> str:
     """A short hash of the split, kept with each checkpoint."""
     parts = [ROBOT_NAMES, SHORT_NAMES, ALSO, ROBOT_PHRASES, ROBOT_PHRASES_ZH,

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.data.samples import COORDINATES, Query
-from rt2_ros.data.split import TEST_SEEDS, web_pictographs
+from rt2_ros.data.split import evaluation_seeds, web_pictographs
 from rt2_ros.data.web import web_frame
 from rt2_ros.evaluation.metrics import Difference, Rate, paired_ratio
 from rt2_ros.policies import Policy
@@ -66,14 +66,8 @@ def held_back(count: int, seed: int = 0) -> Iterator[tuple[NDArray[np.uint8], Qu
     Raises:
         ValueError: the seeds are not all test seeds.
     """
-    last = seed + count - 1
-    if count < 1 or seed not in TEST_SEEDS or last not in TEST_SEEDS:
-        raise ValueError(
-            f"questions of seeds {seed} to {last}, expected at least one, all of the test seeds "
-            f"{TEST_SEEDS.start} to {TEST_SEEDS.stop - 1}"
-        )
     things = web_pictographs()
-    for number in range(seed, last + 1):
+    for number in evaluation_seeds(seed, count):
         random = np.random.default_rng(number)
         frame = web_frame(random, things, most=THINGS)
         assert frame.image is not None

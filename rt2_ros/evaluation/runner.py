@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rt2_ros.data.split import TEST_SEEDS
+from rt2_ros.data import split
 from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.runs import RunFolder
 from rt2_ros.evaluation.suites import Cell, Suite
@@ -115,15 +115,8 @@ def episodes(suites: Iterable[Suite], count: int, seed: int) -> list[Episode]:
     Raises:
         ValueError: the seeds are not all test seeds.
     """
-    last = seed + count - 1
-    if count < 1 or seed not in TEST_SEEDS or last not in TEST_SEEDS:
-        raise ValueError(
-            f"seeds {seed} to {last}, expected at least one, all of the test seeds "
-            f"{TEST_SEEDS.start} to {TEST_SEEDS.stop - 1}"
-        )
-    return [
-        Episode(cell, s) for suite in suites for cell in suite.cells for s in range(seed, last + 1)
-    ]
+    seeds = split.evaluation_seeds(seed, count)
+    return [Episode(cell, s) for suite in suites for cell in suite.cells for s in seeds]
 
 
 def play(
