@@ -21,6 +21,8 @@ from rt2_ros.models.rt1 import RT1
 from rt2_ros.provenance import git_revision
 
 STATE_FILE = "state.pt"
+RECORD_FILE = "training.json"
+SITTING = ("config", "revision", "steps", "pictures")  # what is kept of each
 
 
 def save(
@@ -49,13 +51,29 @@ def save(
         processor.save_pretrained(new)
     space.save(new / "action_space.json")
     record = {**record, "split": split.digest(), "revision": git_revision()}
-    (new / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    (new / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
     if state is not None:
         torch.save(state, new / STATE_FILE)
     if folder.exists():
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sittings(folder: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What made the checkpoint in a folder before a run with `config` goes on with it.
+
+    Settings and revision of each sitting, oldest first, with the steps and pictures at its end. The
+    last one is left out where this run is the same sitting, broken off.
+    """
+    path = folder / RECORD_FILE
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text())
+    last = {key: record[key] for key in SITTING if key in record}
+    own = {"config": json.loads(json.dumps(config)), "revision": git_revision()}
+    same = all(last.get(key) == value for key, value in own.items())
+    return [*record.get("sittings", []), *([] if same else [last])]
 
 
 def recover(folder: Path) -> None:

@@ -23,6 +23,7 @@ import torch
 from transformers.utils import logging as hub_logging
 
 from rt2_ros.actions import ActionSpace
+from rt2_ros.paths import find_folder
 from rt2_ros.training import checkpoint, parallel
 from rt2_ros.training.config import Stage, TrainingConfig
 from rt2_ros.training.data import HELD_OUT, Drawn, Mixture, Source, loader
@@ -76,6 +77,9 @@ class Run:
         self.journal = Journal(self.folder, show=self.accelerator.is_main_process)
         self._saved_at = time.monotonic()
         self._resume()
+        start = find_folder(getattr(config, "init", None) or "")
+        start = self.checkpoint if self.place.step else start
+        self._sittings = checkpoint.sittings(start, asdict(config)) if start else []
 
     @property
     def checkpoint(self) -> Path:
@@ -316,6 +320,7 @@ class Run:
             "steps": self.place.step, "pictures": self.place.pictures,
             "parameters": sum(p.numel() for p in parameters),
             "trained": sum(p.numel() for p in parameters if p.requires_grad),
+            "sittings": self._sittings,
         }  # fmt: skip
 
     def _resume(self) -> None:

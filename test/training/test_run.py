@@ -73,6 +73,11 @@ def test_a_short_run_writes_a_policy_with_its_record_and_takes_another_stage(tmp
     assert (again.place.step, again.place.stage) == (run.place.step, 1)
     again.run()
     assert again.place.step == run.place.step + 2 and again.place.stage == 2
+    record = json.loads((checkpoint / "training.json").read_text())
+    (sitting,) = record["sittings"]
+    assert sitting["steps"] == run.place.step and len(sitting["config"]["stages"]) == 1
+    # Broken off and gone on with, it is the same sitting.
+    assert tiny_run(tiny_config(tmp_path, stages=stages)).record()["sittings"] == [sitting]
 
 
 def test_a_stage_that_is_kept_leaves_a_policy_and_another_run_starts_from_it(tmp_path):
@@ -92,6 +97,8 @@ def test_a_stage_that_is_kept_leaves_a_policy_and_another_run_starts_from_it(tmp
         assert torch.equal(own[name].cpu(), tensor), name
     assert not all(torch.equal(weights[name], ended[name].cpu()) for name in weights)
     assert again.place.step == 0 and not any(o.state for o in again.optimizers)
+    (sitting,) = again.record()["sittings"]
+    assert (sitting["steps"], sitting["config"]["out"]) == (2, str(tmp_path / "first"))
 
 
 def test_a_run_killed_before_a_stage_was_kept_keeps_it_when_it_goes_on(tmp_path, monkeypatch):
