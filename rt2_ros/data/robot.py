@@ -11,19 +11,20 @@ labelled, for several tasks each, as if it had been asked for them.
     # "Plan: key 38 109 at 161 75 take over. Action: 0 255 0 103 127 127 127 0"
 
 A plan first says what is seen: what the task is about, where its top is (u, v in 0..255 over the
-picture), and of where it is to be put whether that is flat or high, and for "near" which side is
-free. Then where that is on the table (x, y in the state's own bins). Then what comes next, as the
-expert does (`rt2_ros.sim.expert.Subgoal`): verb and step. So what is to be done, and how far, are
-told by words and numbers that the model has before it:
+picture), and of where it is to be put whether that is flat or high. Then where that is on the table
+(x, y in the state's own bins). Then what comes next, as the expert does
+(`rt2_ros.sim.expert.Subgoal`): the verb, with the side of the target for "near", where the
+fingertips go if that is not where the thing is, and the step. So each word and number follows from
+few that the model has before it, and the action is a difference of two of them:
 
-    "Plan: key 38 109 cake 120 80 flat left at 161 75 150 99 put over."
+    "Plan: key 38 109 cake 120 80 flat at 161 75 150 99 put left 151 138 over."
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -221,18 +222,25 @@ def plan_text(
     places: u, v of things by name.
     """
     from rt2_ros.sim.expert import side_for
+    from rt2_ros.sim.tasks import PUSHES
+
+    def bins(across: NDArray[np.float64]) -> list[int]:
+        return space.state_bins([*across, 0.0, 0.0])[:2].tolist()
 
     seen, lie = [], []
     for name in task.things:
         thing = truth.find(name)
         seen += [name, *places[name]]
-        lie += space.state_bins([*thing.position[:2], 0.0, 0.0])[:2].tolist()
+        lie += bins(thing.position[:2])
         if name == task.target:
             seen.append(FLAT if thing.kind == "card" else HIGH)
-    if task.kind == "near":
-        seen.append(side_for(truth, task))
     found = [*seen, AT.strip(), *lie] if seen else []
-    return " ".join(map(str, [*found, goal.verb, goal.step]))
+    what: list[Any] = [goal.verb]
+    if goal.verb == "put" and task.kind == "near":
+        what.append(side_for(truth, task))
+    if goal.verb in ("put", "stack", *PUSHES):
+        what += bins(goal.place)
+    return " ".join(map(str, [*found, *what, goal.step]))
 
 
 def recolour(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,6 +10,8 @@ The text alone says all that matters, so there is nothing to render and nothing 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rt2_ros.actions import ActionSpace
@@ -43,6 +45,9 @@ class StateSource:
             situation = draw_situation(random, split.ROBOT_NAMES, most=3)
             if situation.task.kind in Task.GRIPPER and random.random() < 0.5:
                 continue
+            # What else lies there is not told, so it must not matter.
+            about = [p for p in situation.layout if p.name in situation.task.things]
+            situation = replace(situation, layout=tuple(about))
             truth = situation.imagined(random)
             camera = scene_camera()
             places = {

@@ -92,7 +92,7 @@ class TinyRecipe:
         """What a policy must be told to read a checkpoint of this model."""
         return {
             "policy": {
-                "type": "vlm", "plan": "required", "max_plan_tokens": 24,
+                "type": "vlm", "plan": "required", "max_plan_tokens": 28,
                 "prefix_attention": "causal", "smoothing": 6,
             }
         }  # fmt: skip

@@ -9,8 +9,8 @@ from rt2_ros.sim.expert import SIDES, STEPS, VERBS
 _VERBS = "|".join(sorted(VERBS, key=len, reverse=True))
 PLAN = re.compile(
     r"(?:(?P<thing>\D+) (?P<u>\d+) (?P<v>\d+) "
-    rf"(?:(?P<target>\D+) (?P<tu>\d+) (?P<tv>\d+) (?P<kind>{FLAT}|{HIGH}) "
-    rf"(?:(?P<side>{'|'.join(SIDES)}) )?)?"
+    rf"(?:(?P<target>\D+) (?P<tu>\d+) (?P<tv>\d+) (?P<kind>{FLAT}|{HIGH}) )?"
     r"at (?P<at>\d+ \d+(?: \d+ \d+)?) )?"
-    rf"(?P<verb>{_VERBS}) (?P<step>{'|'.join(STEPS)})"
+    rf"(?P<verb>{_VERBS}) (?:(?P<side>{'|'.join(SIDES)}) )?"
+    rf"(?:(?P<place>\d+ \d+) )?(?P<step>{'|'.join(STEPS)})"
 )

@@ -103,20 +103,19 @@ def test_a_plan_leads_to_its_action_without_the_picture():
         plan = PLAN.fullmatch(parse(query.answer, SPACE).plan)
         if not plan["thing"] or plan["step"] not in ("over", "down", "push"):
             continue
-        x, y, *second = (int(n) for n in plan["at"].split())
-        thing = low + (np.array([x, y]) + 0.5) / 256 * (high - low)
+        numbers = np.array([int(n) for key in ("at", "place") for n in (plan[key] or "").split()])
+        thing, *rest = low + (numbers.reshape(-1, 2) + 0.5) / 256 * (high - low)
         verb, hand = plan["verb"], demo.state[:2]
-        if verb in ("put", "stack"):
-            target = low + (np.array(second) + 0.5) / 256 * (high - low)
-            place = beside(target, plan["side"]) if plan["side"] else target
-            step = place - thing
+        place = {"take": thing, "drop": hand}.get(verb, rest[-1] if rest else None)
+        action = parse(query.answer, SPACE).action
+        step = np.clip(place - hand, -0.1, 0.1)
+        np.testing.assert_allclose(action.translation[:2], step, atol=0.004)
+        if verb in ("put", "stack"):  # what is held comes to where it shall be
+            goal = beside(rest[0], plan["side"]) if plan["side"] else rest[0]
+            np.testing.assert_allclose(place - hand, goal - thing, atol=0.006)
         elif verb.startswith("push"):
             behind = 0.0 if plan["step"] == "push" else BEHIND
-            step = thing - behind * np.array(PUSHES[verb]) - hand
-        else:
-            step = {"take": thing - hand, "drop": np.zeros(2)}[verb]
-        action = parse(query.answer, SPACE).action
-        np.testing.assert_allclose(action.translation[:2], np.clip(step, -0.1, 0.1), atol=0.006)
+            np.testing.assert_allclose(place, thing - behind * np.array(PUSHES[verb]), atol=0.004)
         checked[verb.split()[0]] += 1
     assert set(checked) == {"take", "put", "stack", "drop", "push"}, checked
 
