@@ -28,7 +28,6 @@ from rt2_ros.data.robot import (
     SIZE,
     Demonstration,
     RobotSource,
-    can_be_asked,
     observe,
     recolour,
     request,
@@ -117,17 +116,14 @@ class Window:
             others = () if random.random() < ACTED else source.others(random, self.frames[0], 1)
             task = next(iter(others), self.acted)
         cells = [_cells(frame.things, grid, frame.image.shape[0]) for frame in self.frames]
-        bins = np.full((len(self.frames), 8), NOTHING, np.int64)
-        for row, frame in zip(bins, self.frames, strict=True):
-            if can_be_asked(frame, task):
-                row[:] = source.space.to_bins(expert(frame.truth, task))
+        bins = np.stack([source.space.to_bins(expert(f.truth, task)) for f in self.frames])
         shown = np.stack([shown for shown, _ in cells])
         asked = split.ROBOT_NAMES.index(task.object) if task.object else -1
         return Sample(
             recolour(random, np.stack([frame.image for frame in self.frames])),
             np.stack([frame.state for frame in self.frames]).astype(np.float32),
             request(random, task)[0],
-            bins,
+            bins.astype(np.int64),
             shown,
             np.stack([centres for _, centres in cells]),
             shown == asked,

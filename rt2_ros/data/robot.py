@@ -43,8 +43,7 @@ if TYPE_CHECKING:  # the simulator is imported when it is first used
 
 SIZE = 192  # px
 RENDERED = 480  # px, the central square of the camera's picture
-VISIBLE = 0.3  # share of its top face that must be seen for a thing to be asked for
-BENEATH = 0.05  # m across from the fingertips
+VISIBLE = 0.2  # share of its top face that is seen of a thing in sight
 STRENGTHS = 0.0, 0.3, 0.6, 1.0  # of appearances, as often as each other
 SPACE = ActionSpace(
     name="rt2-tiny",
@@ -68,9 +67,9 @@ PLAN_WORDS = (
 class Demonstration:
     """One state of the table and its picture.
 
-    image: (size, size, 3). state: (4,) x, y, z in m, closedness. things: those in sight, to be
-    asked for. truth: what the expert goes by. places: u, v of everything that lies there, hidden or
-    not, by name. task: what the state was drawn for, None where it was found so.
+    image: (size, size, 3). state: (4,) x, y, z in m, closedness. things: those in sight. truth:
+    what the expert goes by. places: u, v of everything that lies there, hidden or not, by name.
+    task: what the state was drawn for, None where it was found so.
     """
 
     image: NDArray[np.uint8]
@@ -118,7 +117,11 @@ class RobotSource:
         return Frame(image, tuple(queries[i] for i in order), demo.things)
 
     def draw(self, random: np.random.Generator, render: bool = True) -> Demonstration:
-        """A state drawn for a task that can be seen; without `render` its picture is black."""
+        """A state drawn for a task; without `render` its picture is black.
+
+        What the task is about may be hidden by the arm, as in life: where it is then follows from
+        where the arm is, roughly.
+        """
         from rt2_ros.control.kinematics import Unreachable
         from rt2_ros.data.poses import HELD, draw_situation
         from rt2_ros.sim.scene import Appearance
@@ -136,7 +139,7 @@ class RobotSource:
             found = observe(self.table, render, self._size, situation.task)
             if situation.held:  # posed fingers are all alike, real ones squeeze
                 found.state[3] = random.normal(HELD, 0.015)
-            if found.things and can_be_asked(found, situation.task):
+            if found.things:
                 return found
 
     def others(
@@ -169,7 +172,7 @@ class RobotSource:
                     continue
                 names.append(rest[int(random.integers(len(rest)))].name)
             task = Task(kind, *names)
-            if task not in (demo.task, *found) and can_be_asked(demo, task):
+            if task not in (demo.task, *found):
                 found.append(task)
         return tuple(found)
 
@@ -265,16 +268,6 @@ def request(random: np.random.Generator, task: Task) -> tuple[str, tuple[tuple[s
     return str(random.choice(phrases)).format(**words), mentions
 
 
-def can_be_asked(demo: Demonstration, task: Task) -> bool:
-    """Whether what a task is about is in sight, or hidden by the hand that is at work on it."""
-    seen = {thing.name for thing in demo.things}
-    for name in filter(None, (task.object, task.target)):
-        away = demo.truth.find(name).position[:2] - demo.state[:2]
-        if name not in seen and not (name == task.target and np.hypot(*away) < BENEATH):
-            return False
-    return True
-
-
 def observe(
     table: Tabletop, render: bool = True, size: int = SIZE, task: Task | None = None
 ) -> Demonstration:
@@ -288,9 +281,7 @@ def observe(
         corners = _top_face(thing)
         pixels = table.project(corners, "scene", RENDERED, RENDERED)
         u, v = places[thing.name] = place(pixels.mean(0))
-        # What the hand itself hides, on its way down to it, is asked for all the same.
-        beneath = np.hypot(*(thing.position[:2] - state.vector[:2])) < BENEATH
-        if _visible_share(table, corners) >= (0.1 if beneath else VISIBLE):
+        if _visible_share(table, corners) >= VISIBLE:
             outline = (pixels * (size / RENDERED)).astype(np.float32)
             things.append(Thing(thing.name, u, v, outline, thing.kind == "card"))
     image = np.zeros((size, size, 3), np.uint8)

@@ -46,7 +46,8 @@ PUSH_HEIGHT = 0.025  # m, fingertips while they push
 BEHIND = 0.075  # m from a block's centre to where a push begins
 LANE = 0.015  # m aside that a fist may be and still push
 BESIDE = 0.09  # m between centres of things that are put near each other
-CLEARANCE = 0.11  # m between what is put down and everything else
+CLEARANCE = 0.11  # m at least between what is put down and everything else
+ROOM = 0.15  # m between them, beyond which more is no better
 _CENTRE_ABOVE_TIP = rest_height("block") - GRASP_HEIGHT
 _IN_HAND = 0.03  # m between a held block's centre and where it should be in the hand
 
@@ -202,18 +203,18 @@ def beside(target: ArrayLike, side: str) -> Array:
 
 
 def free_side(thing: ArrayLike, target: ArrayLike, others: ArrayLike) -> tuple[str, float]:
-    """The side of a target that is nearest to a thing, and how much room is there, m.
+    """The side of a target that a thing should be brought to, and how much room is there, m.
 
-    thing, target (2,), others (n, 2): where they lie, m. Of the sides within the object area that
-    have CLEARANCE from the others; where none has, the one that has most.
+    thing, target (2,), others (n, 2): where they lie, m. A side within the object area and with
+    CLEARANCE from the others, if there is one; then the one with most room, up to ROOM, and, where
+    that is much the same, the nearest. So who judges the room a little wrong is not far wrong.
     """
     around = np.array([beside(target, side) for side in SIDES])
     others = np.reshape(np.asarray(others, dtype=np.float64), (-1, 2))
     gaps = np.linalg.norm(around[:, None] - others, axis=2).min(axis=1, initial=1.0)
     gaps[((around < AREA_LOW - 0.01) | (around > AREA_HIGH + 0.01)).any(1)] = 0.0
     distance = np.linalg.norm(around - np.asarray(thing), axis=1)
-    free = gaps >= min(CLEARANCE, gaps.max())
-    best = int(np.where(free, distance, np.inf).argmin())
+    best = int(((gaps >= CLEARANCE) + np.minimum(gaps, ROOM) - 0.1 * distance).argmax())
     return list(SIDES)[best], float(gaps[best])
 
 

@@ -181,11 +181,13 @@ def test_a_way_is_free_with_room_behind_and_ahead():
     assert not free_way((0.60, -0.12), "push right", [])  # too near the edge
 
 
-def test_the_side_of_a_target_is_the_nearest_free_one_on_the_table():
+def test_the_side_of_a_target_is_one_with_room_on_the_table():
     target = np.array([0.55, -0.02])
     assert free_side([0.6, 0.15], target, []) == ("left", 1.0)
     np.testing.assert_allclose(beside(target, "left"), target + [0, BESIDE])
     side, gap = free_side([0.6, 0.15], target, [beside(target, "left")])
+    assert side == "right" and gap == pytest.approx(2 * BESIDE)
+    side, gap = free_side([0.6, 0.15], target, [beside(target, "left"), beside(target, "right")])
     assert side == "forward" and gap == pytest.approx(BESIDE * np.sqrt(2))
     assert free_side([0.42, 0.16], [0.67, 0.16], [])[0] in ("right", "back")  # others are off it
     crowd = [beside(target, side) for side in ("left", "right", "forward", "back")]
