@@ -50,7 +50,7 @@ Array = NDArray[np.float64]
 HELD = 0.37  # closedness of fingers that hold a block, as physics gives it give or take 0.015
 # How often each kind of task is asked for.
 KINDS: dict[str, float] = {
-    "pick": 0.26, "near": 0.24, "on": 0.24, **dict.fromkeys(PUSHES, 0.055), "open": 0.02,
+    "pick": 0.16, "near": 0.28, "on": 0.28, **dict.fromkeys(PUSHES, 0.06), "open": 0.02,
     "close": 0.02,
 }  # fmt: skip
 _TIP_LOW, _TIP_HIGH = np.array([0.36, -0.20, 0.015]), np.array([0.72, 0.20, 0.30])
@@ -179,9 +179,9 @@ def _placing(random: np.random.Generator, found: Situation) -> Situation:
         tip[2] += random.uniform(0, 0.12) if random.random() < 0.7 else 0.0
         return replace(found, tip=tip, opening=opening, layout=(put, *layout[1:]))
     tip = found.tip
-    if random.random() < 0.55:
+    if random.random() < 0.7:  # where the hand hides what it comes to
         spread = random.choice([0.004, 0.012, 0.035])
-        height = low + random.uniform(0.0, 0.12 if random.random() < 0.6 else 0.025)
+        height = low + random.uniform(0.0, 0.12 if random.random() < 0.5 else 0.025)
         tip = np.array([*(goal + random.normal(0, spread, 2)), height])
     elif random.random() < 0.3:
         tip[2] = random.uniform(0.015, 0.06)
@@ -201,7 +201,7 @@ def _pushing(random: np.random.Generator, found: Situation) -> Situation:
     if random.random() < 0.75:
         behind = random.uniform(0.035, 0.12) if random.random() < 0.6 else BEHIND
         aside = random.normal(0, random.choice([0.004, 0.012, 0.03]))
-        low = random.random() < 0.65
+        low = random.random() < 0.7
         height = PUSH_HEIGHT + abs(random.normal(0, 0.006)) if low else random.uniform(0.02, 0.16)
         across = place[:2] - behind * way + aside * np.array([way[1], way[0]])
         tip = np.array([*across, height])
