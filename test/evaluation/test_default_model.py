@@ -44,22 +44,22 @@ def test_it_brings_the_action_space_that_it_was_trained_with(policy):
     assert policy.image_size == 192
 
 
-def test_it_picks_up_what_it_is_told_on_most_tables_and_blind_it_does_not(policy, tmp_path):
-    """Six tables on which something is to be picked up; `rt2 eval` plays all tasks on a hundred. A
-    guard against a broken line, not a figure.
+def test_it_does_what_it_is_told_on_most_tables_and_blind_it_does_not(policy, tmp_path):
+    """Sixteen tables, four of each kind of task; `rt2 eval` plays a hundred. A guard against a
+    broken line, not a figure.
     """
-    picks = [e for e in episodes([load_suite("seen")], 24, 0) if e.seed % 4 == 0]
+    tables = episodes([load_suite("seen")], 16, 0)
     done = {}
     for sense in ("", "language", "image"):
         player = PolicyPlayer(BlindPolicy(policy, sense) if sense else policy)
         with RunFolder.create(
-            tmp_path / player.name, RunInfo.here(player.name, {}, ["seen"], 6, 0)
+            tmp_path / player.name, RunInfo.here(player.name, {}, ["seen"], 16, 0)
         ) as run:
-            play(picks, player, run)
+            play(tables, player, run)
         assert not any(record.invalid for record in run.records)
         done[sense] = sum(record.success for record in run.records)
-    assert done[""] >= 4, done
-    assert done["language"] <= 3 and done["image"] <= 1, done
+    assert done[""] >= 9, done
+    assert done["language"] <= 3 and done["image"] <= 3, done
 
 
 def test_another_instruction_on_the_same_table_gives_another_plan(policy, env):
