@@ -29,6 +29,7 @@ class Query:
     mention: what the prompt calls that thing.
     second: another thing that it is about, as (name, what the prompt calls it).
     given: how the answer begins, where that part is given and not asked for.
+    ends: whether the answer ends here; False where only its beginning is asked for.
     """
 
     prompt: str
@@ -38,6 +39,7 @@ class Query:
     mention: str = ""
     given: str = ""
     second: tuple[str, str] = ("", "")
+    ends: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in ("robot", "web"):

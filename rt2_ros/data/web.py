@@ -6,7 +6,8 @@ English and Chinese.
     frame.queries[0]    # Query("Q: where is the umbrella? A:", "umbrella 131 87", "web")
 
 Where something is, is answered with its name first, as the robot's plans begin: what a description
-means is learned here, and an instruction that has it in it profits.
+means is learned here, and an instruction that has it in it profits. `looks` asks as a robot is
+asked, and for the beginning of a plan: what is seen.
 
 Frames are drawn on the fly and depend on the generator's seed alone.
 """
@@ -19,11 +20,18 @@ from functools import cache
 
 import numpy as np
 
-from rt2_ros.actions.prompts import question_prompt
+from rt2_ros.actions.prompts import PLAN, action_prompt, question_prompt
 from rt2_ros.data import drawing, knowledge
 from rt2_ros.data.pictographs import Pictograph, by_name
 from rt2_ros.data.samples import Frame, Query, Thing
-from rt2_ros.data.split import ROBOT_PHRASES, ROBOT_PHRASES_ZH, names, web_pictographs
+from rt2_ros.data.split import (
+    ROBOT_NAMES,
+    ROBOT_PHRASES,
+    ROBOT_PHRASES_ZH,
+    names,
+    unseen_names,
+    web_pictographs,
+)
 
 SIZE = 192  # px
 
@@ -36,6 +44,10 @@ KIND = "what kind of thing is the {}?"
 COLOUR = "what colour is the {}?"
 USE = "what is the {} for?"
 YES_NO = "is there a {}?"
+LOOK = ("look at the {object}", "find {object}", "point to the {object}")
+LOOK_ZH = ("看{object}", "找到{object}")
+LOOK_TWO = ("look at the {object} and the {target}", "find {object} and {target}")
+LOOK_TWO_ZH = ("看{object}和{target}", "找到{object}和{target}")
 COUNT = "how many things are there?"
 COUNT_ZH = "有多少个东西？"
 KEYWORD = "the {} one"
@@ -67,8 +79,12 @@ def web_frame(
     size: int = SIZE,
     queries: int = 8,
     most: int = 7,
+    looks: int = 0,
 ) -> Frame:
-    """Draw one picture with 2 to `most` pictographs and ask `queries` questions about it."""
+    """Draw one picture with 2 to `most` pictographs and ask `queries` questions about it.
+
+    looks: how many times a robot is asked besides; see `look`.
+    """
     image = drawing.background(random, size)
     theme, chosen = None, None
     if random.random() < THEMED:
@@ -86,6 +102,7 @@ def web_frame(
     if theme is not None and asked:  # what the picture was drawn for; its answer was drawn first
         chinese = random.random() < CHINESE
         asked[0] = _where(random, placed[0][1], theme(random, chinese), chinese)
+    asked += [look(random, placed) for _ in range(looks)]
     asked = [asked[i] for i in random.permutation(len(asked))]
     return Frame(image, tuple(asked), tuple(thing for _, thing in placed))
 
@@ -210,6 +227,47 @@ def _where(random: np.random.Generator, thing: Thing, called: Called, chinese: b
         template = str(random.choice(WHERE_ZH if chinese else WHERE))
     answer = f"{thing.name} {thing.u} {thing.v}"
     return Query(question_prompt(template.format(text)), answer, "web", thing.name, text)
+
+
+def look(random: np.random.Generator, placed: Sequence[tuple[Pictograph, Thing]]) -> Query:
+    """What a robot sees of what it is told about: "Plan: red heart 98 200 pear 131 87", and then
+    whatever, which is not asked for.
+
+    Without this a policy that read plans of demonstrations alone finds nothing but their things
+    where a robot is told something. It is told to look; the demonstrations' own words stand only
+    where a sign, a flag or a person is to be moved, which no suite asks for.
+    """
+    from rt2_ros.sim.tasks import PUSHES, Task
+
+    chinese = random.random() < CHINESE
+    present = [what for what, _ in placed]
+    order = [placed[i] for i in random.permutation(len(placed))[: int(random.integers(1, 3))]]
+    order.sort(key=lambda one: one[0].name in _movable())
+    if order[0][0].name not in _movable() and random.random() < 0.7:
+        kinds = Task.PLACING if len(order) == 2 else ("pick", *PUSHES)
+        known = (ROBOT_PHRASES_ZH if chinese else ROBOT_PHRASES)[str(random.choice(kinds))]
+    else:
+        order = [order[i] for i in random.permutation(len(order))]
+        one, two = (LOOK_ZH, LOOK_TWO_ZH) if chinese else (LOOK, LOOK_TWO)
+        known = two if len(order) == 2 else one
+    mentions, seen = [], []
+    for what, thing in order:
+        called = _describe(random, what, present, chinese) if random.random() < 0.3 else None
+        if called is None or called[1]:  # no sentences
+            called = _name(random, what, present, chinese)
+        mentions.append((what.name, called[0].removeprefix("the ")))
+        seen.append(f"{what.name} {thing.u} {thing.v}")
+    first, second = (*mentions, ("", ""))[:2]
+    told = str(random.choice(known)).format(object=first[1], target=second[1])
+    hand = [*random.integers(0, 256, 2), random.integers(10, 200), random.choice([0, 2, 95, 255])]
+    answer = f"{PLAN} {' '.join(seen)}"
+    return Query(action_prompt(told, hand), answer, "web", *first, second=second, ends=False)
+
+
+@cache
+def _movable() -> frozenset[str]:
+    """What demonstrations or suites ask a robot to move."""
+    return frozenset((*ROBOT_NAMES, *unseen_names(alike=True), *unseen_names(alike=False)))
 
 
 def _ask(

@@ -85,7 +85,7 @@ class Packer:
         """Ids, labels (the next token, IGNORED in the prompt) and soft flags of one question."""
         tokenizer = self.tokenizer
         prompt = [tokenizer.bos_token_id, *self._encode(query.prompt + "\n")]
-        answer = [*self._encode(query.answer), tokenizer.eos_token_id]
+        answer = self._encode(query.answer) + [tokenizer.eos_token_id] * query.ends
         soft = [
             token in self._integers and before != self._keycap
             for before, token in zip([0, *answer], answer, strict=False)

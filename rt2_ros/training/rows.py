@@ -69,13 +69,13 @@ class Rower:
         self._prepare: dict[int, Preparation] = {}
 
     def answer(self, query: Query) -> list[int]:
-        """The tokens of an answer, the end token included; ValueError for no valid action."""
+        """The tokens of an answer, with its end token; ValueError for no valid action."""
         if query.kind == "robot":
             parsed = parse(query.answer, self.space)
             if parsed.bins is None:
                 raise ValueError(f"answer {query.answer!r}: {parsed.reason}")
             return self._grammar.encode(parsed.bins, parsed.plan or None)
-        return [*continuation(self._processor.tokenizer, query.answer), self._eos]
+        return continuation(self._processor.tokenizer, query.answer) + [self._eos] * query.ends
 
     def __call__(self, frames: Sequence[Frame]) -> Rows:
         """All questions about all frames; ValueError for one without a picture or given in part."""

@@ -29,17 +29,20 @@ from rt2_ros.training.data import Source
 
 class WebSource:
     """The built-in web set; `robot_names_share` of its pictures show only things that robots meet
-    as well.
+    as well. looks: how many times a robot is asked about each picture, see `rt2_ros.data.web.look`.
     """
 
-    def __init__(self, *, queries: int = 8, robot_names_share: float = 0.0, most: int = 12) -> None:
+    def __init__(
+        self, *, queries: int = 8, robot_names_share: float = 0.0, most: int = 12, looks: int = 0
+    ) -> None:
         self._all, self._robot = web_pictographs(), robot_pictographs()
         self._queries, self._share, self._most = queries, robot_names_share, most
+        self._looks = looks
 
     def __call__(self, random: np.random.Generator) -> Frame:
         """One picture with its questions."""
         things = self._robot if random.random() < self._share else self._all
-        return web_frame(random, things, queries=self._queries, most=self._most)
+        return web_frame(random, things, queries=self._queries, most=self._most, looks=self._looks)
 
 
 def _robot(*, queries: int = 3, web_queries: int = 3) -> RobotSource:

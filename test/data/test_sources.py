@@ -63,6 +63,27 @@ def test_every_word_of_prompts_and_answers_is_in_the_vocabulary():
             assert not [piece for piece in pieces if piece.startswith("##")], query
 
 
+def test_a_robot_that_is_told_to_look_sees_things_of_the_web_as_a_plan_begins():
+    things, asked = split.web_pictographs(), set()
+    for seed in range(40):
+        frame = web_frame(np.random.default_rng(seed), things, queries=2, looks=3)
+        places = {thing.name: f"{thing.name} {thing.u} {thing.v}" for thing in frame.things}
+        looks = [query for query in frame.queries if not query.ends]
+        assert len(looks) == 3
+        for query in looks:
+            assert query.kind == "web" and query.mention in query.prompt
+            seen = [places[name] for name in (query.about, query.second[0]) if name]
+            assert query.answer == f"Plan: {' '.join(seen)}"
+            moved = any(f"to {verb}" in query.prompt for verb in ("move", "put", "pick", "push"))
+            assert (
+                not moved
+                or query.about in {*split.SIGNS, *split.PEOPLE}
+                or (query.about not in split.ROBOT_NAMES)
+            )
+            asked.add((query.second[0] != "", moved))
+    assert len(asked) == 4
+
+
 def test_demonstrations_are_valid_actions_for_tasks_of_every_kind():
     source = RobotSource()
     random = np.random.default_rng(3)

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from rt2_ros.actions import action_prompt
 from rt2_ros.data import split
 from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.robot import RobotSource
@@ -62,13 +63,15 @@ def test_web_questions_never_ask_in_the_words_of_a_suite():
     random = np.random.default_rng(1)
     asked = set()
     for _ in range(400):
-        asked |= {q.prompt for q in web_frame(random, split.web_pictographs()).queries}
+        asked |= {q.prompt for q in web_frame(random, split.web_pictographs(), looks=4).queries}
+    assert any(" State: " in prompt for prompt in asked)
+    told = {prompt.split(" State: ")[0] for prompt in asked}
     for suite in map(load_suite, suite_names()):
         for cell in suite.cells:
             for seed in range(30):
-                assert f"Q: {cell.scenario(seed).instruction} A:" not in asked - {
-                    "Q: I am thirsty. A:"
-                }
+                instruction = cell.scenario(seed).instruction
+                assert f"Q: {instruction} A:" not in asked - {"Q: I am thirsty. A:"}
+                assert action_prompt(instruction).removesuffix(" A:") not in told
 
 
 @pytest.mark.parametrize("kind", split.ROBOT_PHRASES)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packed questions: the same answers as asked alone, the right labels, the right patches."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,12 @@ def test_switches_and_counts_have_hard_targets(processor, packer):
     words = processor.tokenizer.convert_ids_to_tokens(softened)
     assert words == ["131", "87", "1", "2", "3", "127", "127", "127"]
     assert not any(packer.encode(COUNT)[2])
+
+
+def test_where_only_the_beginning_is_asked_for_the_end_is_not(packer):
+    whole, _, _ = packer.encode(WHERE)
+    part, labels, _ = packer.encode(dataclasses.replace(WHERE, ends=False))
+    assert part == whole[:-1] and labels[-1] != packer.tokenizer.eos_token_id
 
 
 def test_neighbours_do_not_change_a_questions_answer(processor, packer):
