@@ -75,7 +75,8 @@ class Rower:
             if parsed.bins is None:
                 raise ValueError(f"answer {query.answer!r}: {parsed.reason}")
             return self._grammar.encode(parsed.bins, parsed.plan or None)
-        return continuation(self._processor.tokenizer, query.answer) + [self._eos] * query.ends
+        ids = continuation(self._processor.tokenizer, query.answer)
+        return [*ids, self._eos] if query.ends else list(ids)
 
     def __call__(self, frames: Sequence[Frame]) -> Rows:
         """All questions about all frames; ValueError for one without a picture or given in part."""
