@@ -6,7 +6,7 @@ English and Chinese.
     frame.queries[0]    # Query("Q: where is the umbrella? A:", "umbrella 131 87", "web")
 
 Where something is, is answered with its name first, as the robot's plans begin: what a description
-means is learned here, and an instruction that has it in it profits. `looks` asks as a robot is
+means is learned here, and an instruction that has it in it profits. `look` asks as a robot is
 asked, and for the beginning of a plan: what is seen.
 
 Frames are drawn on the fly and depend on the generator's seed alone.

@@ -31,7 +31,7 @@ from rt2_ros.policies import Policy
 from rt2_ros.provenance import git_revision
 
 NEAR = 12  # of COORDINATES, between the place that is told and the right one
-THINGS = 12  # in a picture at most, as in training
+THINGS = 12  # in a picture at most; training crowds up to 20 into some
 KINDS = ("where", "yes or no", "number", "what")  # in the order of a table
 # Words and signs; Chinese characters stand alone.
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|[^\w\s]")
