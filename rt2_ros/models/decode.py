@@ -169,16 +169,15 @@ def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing
     forwards = 0
     while any(row.open for row in rows):
         forwards += 1
-        reading = [row.read(forward.guessing) for row in rows]
-        hidden = forward(reading)
-        places = [
+        hidden = forward([row.read(forward.guessing) for row in rows])
+        while places := [
             (row, allowed, (index, hidden.shape[1] - 1 - back))
             for index, row in enumerate(rows)
-            for back, allowed in row.questions()
-        ]
-        chosen = head.choose(hidden, [place[1:] for place in places], smoothing)
-        for (row, _, _), step in zip(places, chosen, strict=True):
-            row.take(step)
+            for back, allowed in row.question()
+        ]:
+            chosen = head.choose(hidden, [place[1:] for place in places], smoothing)
+            for (row, _, _), step in zip(places, chosen, strict=True):
+                row.take(step)
         forward.forget([row.settle() for row in rows])
     return forwards
 
@@ -245,17 +244,20 @@ class _Row:
                 best, most = guess, agreed
         return best
 
-    def questions(self) -> list[tuple[int, np.ndarray]]:
-        """For each choice how far from the last token read it is made, and the tokens allowed."""
-        return [(len(self._path) - place, allowed) for place, allowed in self._asked]
+    def question(self) -> list[tuple[int, np.ndarray]]:
+        """How far from the last token read the next choice is made, and the tokens allowed; none
+        where the guess has been left: what was read behind it says nothing.
+        """
+        written = len(self.steps) - self._read
+        if not self._asked or self._asked[0][0] != written or not self._matches(written):
+            return []
+        place, allowed = self._asked.pop(0)
+        return [(len(self._path) - place, allowed)]
 
     def take(self, step: Step) -> None:
-        """The choice at the next question; void once the guess has been left."""
-        written = len(self.steps) - self._read
-        if self._asked and self._asked[0][0] == written and self._matches(written):
-            del self._asked[0]
-            self._write(step)
-            self._write_forced()
+        """The choice at the last question."""
+        self._write(step)
+        self._write_forced()
 
     def _matches(self, count: int) -> bool:
         return [s.token for s in self.steps[self._read :]] == self._path[:count]
