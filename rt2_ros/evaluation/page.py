@@ -26,8 +26,9 @@ HEAD = (
     "simulator's physics says whether the task was done. Intervals, in brackets, are 95 %.", "",
     "Seen, unseen and robustness are a quarter each of picking, putting near, putting on and",
     "pushing. What emergent stands on, its cards and descriptions, is in no demonstration; the web",
-    "set asks for the same things in questions about pictures. So emergent measures what carries",
-    "over from such questions to a robot's tasks, not reasoning that nothing was said about.", "",
+    "set asks for the same things in questions about pictures, and tells a robot of them, which",
+    "only says where they are. So emergent measures what carries over from there to its tasks, not",
+    "reasoning that nothing was said about.", "",
 )  # fmt: skip
 
 

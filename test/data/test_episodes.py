@@ -47,7 +47,8 @@ def frame(names):
 def test_a_window_is_read_for_one_task_and_told_where_its_object_is():
     window = Window((frame(["banana", "key"]), frame(["banana"])), BANANA)
     sample = window.read(np.random.default_rng(0), PICKS, grid=2, task=KEY)
-    banana, key, none = (split.ROBOT_NAMES.index("banana"), split.ROBOT_NAMES.index("key"), 48)
+    banana, key = (split.ROBOT_NAMES.index(name) for name in ("banana", "key"))
+    none = len(split.ROBOT_NAMES)
     assert sample.images.shape == (2, 8, 8, 3)
     assert sample.shown.tolist() == [[banana, none, none, key], [banana, none, none, none]]
     assert sample.named.tolist() == [[False, False, False, True], 4 * [False]]

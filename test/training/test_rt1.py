@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from rt2_ros.data import split
 from rt2_ros.data.episodes import Batch
 from rt2_ros.data.robot import SPACE
 from rt2_ros.data.samples import NOTHING
@@ -33,7 +34,7 @@ def batch():
     torch.manual_seed(0)
     bins = torch.tensor([0, 200, 10, 127, 127, 127, 127, 255]).repeat(2, 2, 1)
     bins[1, 1] = NOTHING
-    shown = torch.full((2, 2, 16), 48)
+    shown = torch.full((2, 2, 16), len(split.ROBOT_NAMES))
     shown[:, :, 5] = 3
     return Batch(
         torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8), torch.zeros(2, 2, 4),

@@ -97,7 +97,7 @@ def vlm_config(folder, checkpoint, **changes):
     model = VlmSettings(checkpoint=str(checkpoint), **changes.pop("model", {}))
     values = {"name": "test", "type": "vlm", "stages": (vlm_stage(),), "out": str(folder),
               "workers": 0, "model": model, "sources": NAMES, "log_every": 1,
-              "precision": "no"}  # fmt: skip
+              "precision": "fp32"}  # fmt: skip
     return VlmConfig(**{**values, **changes})
 
 
