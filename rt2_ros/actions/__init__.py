@@ -2,6 +2,7 @@
 """The action language: space, bins, prompts, vocabularies, grammar, parsing. NumPy only."""
 
 from rt2_ros.actions.bins import BINS, SCHEMES, from_bins, to_bins
+from rt2_ros.actions.form import PlanForm
 from rt2_ros.actions.grammar import AnswerGrammar, Grammar, TokenGrammar
 from rt2_ros.actions.parsing import Parsed, parse
 from rt2_ros.actions.prompts import (
@@ -36,6 +37,7 @@ __all__ = [
     "LeastUsedTokens",
     "OpenVLATokens",
     "Parsed",
+    "PlanForm",
     "TokenGrammar",
     "Tokenizer",
     "Vocabulary",

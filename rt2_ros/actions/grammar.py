@@ -2,6 +2,7 @@
 """Which token may come next, so that whatever a model writes is exactly one valid action.
 
     [Plan: at most N free tokens Action:] terminate dx dy dz drx dry drz gripper <eos>
+    [Plan: what a form allows. Action:] terminate dx dy dz drx dry drz gripper <eos>
 
     state = grammar.start()
     while not grammar.done(state):
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from numpy.typing import ArrayLike
 
 from rt2_ros.actions.bins import checked_bins
+from rt2_ros.actions.form import Part, PlanForm
 from rt2_ros.actions.parsing import Parsed, parse
 from rt2_ros.actions.prompts import ACTION, PLAN, tidy_plan
 from rt2_ros.actions.space import ActionSpace
@@ -63,6 +65,7 @@ class Grammar:
 
     plan: none, optional or required; max_plan_tokens: after as many, "Action:" is forced.
     forbidden: further ids that no plan may hold, such as image tokens that are not special.
+    form: what plans look like, instead of free tokens.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Grammar:
         plan: str = "optional",
         max_plan_tokens: int = 32,
         forbidden: Iterable[int] = (),
+        form: PlanForm | None = None,
     ) -> None:
         if plan not in PLAN_MODES:
             raise ValueError(f"plan: {plan!r}, expected one of {', '.join(PLAN_MODES)}")
@@ -81,6 +85,7 @@ class Grammar:
         self.vocabulary, self.space = vocabulary, space
         self.plan, self.max_plan_tokens = plan, max_plan_tokens
         self._eos = eos_id(vocabulary.tokenizer)
+        self._words: dict[str, tuple[int, ...]] = {}  # tokens of what stands in a plan
         self._children: list[dict[int, int]] = []  # by node: what each token leads to
         # Built from the end: an integer that is complete goes on as what comes after it.
         root = self._choice({(self._eos,): _DONE})
@@ -88,15 +93,17 @@ class Grammar:
             integers = {vocabulary.spellings[b]: root for b in bins}
             root = self._choice(integers)
         self._integers = self._root = root
+        self._formed = range(0)  # nodes of plans
         if plan != "none":
             self._plan_marker = continuation(vocabulary.tokenizer, PLAN)
+            self._prepare_plan(forbidden)
+            start = _IN_PLAN if form is None else self._form(form)
             # A root of its own, so that there is no second plan after "Action:".
             starts = integers if plan == "optional" else {}
-            self._root = self._choice({**starts, self._plan_marker: _IN_PLAN})
-            self._prepare_plan(forbidden)
+            self._root = self._choice({**starts, self._plan_marker: start})
         self._allowed = _shared_arrays(self._children)
         if plan != "none":
-            self._check_plan()
+            self._check_plan("0" if form is None else form.shortest())
 
     def start(self) -> State:
         """The state before the answer's first token."""
@@ -135,7 +142,7 @@ class Grammar:
 
     def in_plan(self, state: State) -> bool:
         """Whether the next token belongs to the plan or to the "Action:" after it."""
-        return state.node == _IN_PLAN
+        return state.node == _IN_PLAN or state.node in self._formed
 
     def accepts(self, ids: Iterable[int]) -> bool:
         """Whether ids, the end token included, are one whole answer."""
@@ -214,14 +221,46 @@ class Grammar:
             if end is not None:  # "1" is complete, and may become "12" as well
                 after = self._children[end] if end >= 0 else {}
                 if end < 0 or after.keys() & self._children[node].keys():
-                    raise ValueError(f"tokenizer: where integers end is ambiguous at {token}")
+                    raise ValueError(f"tokenizer: where words end is ambiguous at {token}")
                 self._children[node].update(after)
         self._children.append(children)
         return len(self._children) - 1
 
+    def _form(self, form: PlanForm) -> int:
+        """The node where plans of a form begin."""
+        first = len(self._children)
+        stop = self._word("0.")[len(self._word("0")) :]
+        begun = self._begun(form.parts, {(*stop, *self._action_marker): self._integers})
+        node = self._choice(begun)
+        self._formed = range(first, len(self._children))
+        return node
+
+    def _begun(
+        self, parts: Sequence[Part], after: dict[tuple[int, ...], int]
+    ) -> dict[tuple[int, ...], int]:
+        """How parts may begin, with the place to which each beginning leads; so does what follows
+        them, `after`.
+        """
+        for part in reversed(parts):
+            if isinstance(part, tuple):
+                node = self._choice(after)
+                after = {self._word(text): node for text in part}
+            else:
+                given = self._begun(part, after)
+                if given.keys() & after.keys():
+                    raise ValueError("plan form: what may be left out begins as what follows it")
+                after = {**after, **given}
+        return after
+
+    def _word(self, text: str) -> tuple[int, ...]:
+        if text not in self._words:
+            tokenizer = self.vocabulary.tokenizer
+            self._words[text] = continuation(tokenizer, text, f"{ANCHOR} {PLAN} 0")
+        return self._words[text]
+
     def _prepare_plan(self, forbidden: Iterable[int]) -> None:
         """What may stand between "Plan:" and "Action:", and how "Action:" is recognised."""
-        marker = continuation(self.vocabulary.tokenizer, ACTION, f"{ANCHOR} {PLAN} 0")
+        marker = self._word(ACTION)
         self._free = self.vocabulary.free_tokens(forbidden, colons=False)
         self._free_set = frozenset(self._free.tolist())
         *before, end = marker
@@ -237,10 +276,10 @@ class Grammar:
         sizes = range(len(seen), 0, -1)
         return next((n for n in sizes if seen[-n:] == self._action_marker[:n]), 0)
 
-    def _check_plan(self) -> None:
+    def _check_plan(self, plan: str) -> None:
         """ValueError unless a plan reads back as it was written."""
-        ids = self.encode([0] * len(self.space.names), "0")
-        if self.read(ids).plan != "0":
+        ids = self.encode([0] * len(self.space.names), plan)
+        if self.read(ids).plan != plan:
             raise ValueError(
                 f"tokenizer: an answer with a plan reads back as {self.vocabulary.text(ids)!r}; "
                 f"add '{PLAN}' and '{ACTION}' to it as tokens, or use plan 'none'"

@@ -5,6 +5,8 @@
     Q: what action should the robot take to pick up the apple? State: 120 45 200 255. A:
         -> 0 127 140 118 127 127 127 255
         -> Plan: apple 131 87. Action: 0 127 140 118 127 127 127 255
+    Q: what action should the robot take to pick up the apple? State: 120 45 180 255. Plan: apple
+       131 87. A:
 
 The formats are RT-2's (arXiv 2307.15818) and OpenVLA's. A plan holds no colon, so that "Action:"
 can only ever mean the end of it.
@@ -26,11 +28,16 @@ ACTION = "Action:"
 OPENVLA_SPACE = 29871
 
 
-def action_prompt(instruction: str, state_bins: ArrayLike | None = None) -> str:
-    """RT-2's prompt for a robot task, with the discretised robot state where the model wants it."""
+def action_prompt(instruction: str, state_bins: ArrayLike | None = None, recalled: str = "") -> str:
+    """RT-2's prompt for a robot task, with the discretised robot state where the model wants it.
+
+    recalled: of the plan before this one, what the model is reminded of (see `PlanForm`).
+    """
     question = f"Q: what action should the robot take to {_tidy(instruction, 'instruction')}?"
     if state_bins is not None:
         question += f" State: {_integers(state_bins)}."
+    if recalled:
+        question += f" {PLAN} {tidy_plan(recalled)}."
     return f"{question} A:"
 
 

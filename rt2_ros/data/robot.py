@@ -18,18 +18,24 @@ fingertips go if that is not where the thing is, and the step. So each word and 
 few that the model has before it, and the action is a difference of two of them:
 
     "Plan: key 38 109 cake 120 80 flat at 161 75 150 99 put left 151 138 over."
+
+Half of the prompts remind of what the last plan said of where things are, as a policy's do from its
+second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
+policies are.
+
+    "Q: what action ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat at 140 88 150 99. A:"
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rt2_ros.actions import ActionSpace, action_prompt, answer_text
+from rt2_ros.actions import ActionSpace, PlanForm, action_prompt, answer_text
 from rt2_ros.data import split
 from rt2_ros.data.images import square
 from rt2_ros.data.pictographs import by_name
@@ -44,6 +50,9 @@ if TYPE_CHECKING:  # the simulator is imported when it is first used
 SIZE = 192  # px
 RENDERED = 480  # px, the central square of the camera's picture
 VISIBLE = 0.2  # share of its top face that is seen of a thing in sight
+RECALLED = 0.5  # share of prompts that remind of a plan
+MISREAD = 0.08  # share of things in those that are taken for another one
+STRAY = 20  # bins that something in the hand may have moved since, standard deviation
 STRENGTHS = 0.0, 0.3, 0.6, 1.0  # of appearances, as often as each other
 SPACE = ActionSpace(
     name="rt2-tiny",
@@ -108,7 +117,7 @@ class RobotSource:
         demo = self.draw(random)
         assert demo.task is not None
         tasks = [demo.task, *self.others(random, demo, self._robot_queries - 1)]
-        queries = [self.instruct(random, demo, task) for task in tasks]
+        queries = [self.instruct(random, demo, task, RECALLED) for task in tasks]
         present = [by_name(thing.name) for thing in demo.things]
         for index in random.permutation(len(demo.things))[: self._web_queries]:
             queries.append(where_query(random, demo.things[index], present))
@@ -176,16 +185,22 @@ class RobotSource:
                 found.append(task)
         return tuple(found)
 
-    def instruct(self, random: np.random.Generator, demo: Demonstration, task: Task) -> Query:
-        """Ask for a task, with a phrase and names drawn at random."""
+    def instruct(
+        self, random: np.random.Generator, demo: Demonstration, task: Task, reminded: float = 0.0
+    ) -> Query:
+        """Ask for a task, with a phrase and names drawn at random.
+
+        reminded: how likely the prompt reminds of the plan before.
+        """
         from rt2_ros.sim.expert import act, subgoal
 
         text, mentions = request(random, task)
         goal = subgoal(demo.truth, task)
         bins = self.space.state_bins(demo.state)
+        recalled = self._recall(random, demo, task) if random.random() < reminded else ""
         first, second = (*mentions, ("", ""), ("", ""))[:2]
         return Query(
-            action_prompt(text, bins),
+            action_prompt(text, bins, recalled),
             answer_text(
                 self.space.to_bins(act(demo.truth, goal)),
                 plan_text(goal, task, demo.truth, demo.places, self.space),
@@ -195,6 +210,22 @@ class RobotSource:
             mention=first[1],
             second=second,
         )
+
+    def _recall(self, random: np.random.Generator, demo: Demonstration, task: Task) -> str:
+        """What the plan before may have said of where things are."""
+        from rt2_ros.sim.tasks import PUSHES
+
+        seen = []
+        for name in task.things:
+            misread = random.random() < MISREAD
+            there = demo.truth.objects[int(random.integers(len(demo.truth.objects)))]
+            thing = there if misread else demo.truth.find(name)
+            moves = name == task.object and (demo.truth.held == name or task.kind in PUSHES)
+            spread = STRAY * (moves and random.random() < 0.8) + 1.5
+            where = [*demo.places[thing.name], *across_bins(thing.position[:2], self.space)]
+            where = (where + random.normal(0, spread, 4)).round().clip(0, 255).astype(int).tolist()
+            seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
+        return _seen_text(seen)
 
     def language_blind_error(
         self, random: np.random.Generator, frames: int = 200, render: bool = True
@@ -227,23 +258,55 @@ def plan_text(
     from rt2_ros.sim.expert import side_for
     from rt2_ros.sim.tasks import PUSHES
 
-    def bins(across: NDArray[np.float64]) -> list[int]:
-        return space.state_bins([*across, 0.0, 0.0])[:2].tolist()
-
-    seen, lie = [], []
-    for name in task.things:
-        thing = truth.find(name)
-        seen += [name, *places[name]]
-        lie += bins(thing.position[:2])
-        if name == task.target:
-            seen.append(FLAT if thing.kind == "card" else HIGH)
-    found = [*seen, AT.strip(), *lie] if seen else []
+    things = [truth.find(name) for name in task.things]
+    seen = [
+        _Seen(o.name, places[o.name], across_bins(o.position[:2], space), o.kind == "card")
+        for o in things
+    ]
     what: list[Any] = [goal.verb]
     if goal.verb == "put" and task.kind == "near":
         what.append(side_for(truth, task))
     if goal.verb in ("put", "stack", *PUSHES):
-        what += bins(goal.place)
-    return " ".join(map(str, [*found, *what, goal.step]))
+        what += across_bins(goal.place, space)
+    return " ".join(map(str, filter(None, [_seen_text(seen), *what, goal.step])))
+
+
+class _Seen(NamedTuple):
+    """What a plan says of a thing. place: u, v; across: x, y in the state's bins."""
+
+    name: str
+    place: Sequence[int]
+    across: Sequence[int]
+    flat: bool
+
+
+def _seen_text(seen: Sequence[_Seen]) -> str:
+    """The first half of a plan: what it is about, then where that is on the table."""
+    if not seen:
+        return ""
+    words: list[Any] = [seen[0].name, *seen[0].place]
+    for target in seen[1:]:
+        words += [target.name, *target.place, FLAT if target.flat else HIGH]
+    words += [AT.strip(), *(value for one in seen for value in one.across)]
+    return " ".join(map(str, words))
+
+
+def across_bins(place: ArrayLike, space: ActionSpace) -> list[int]:
+    """A place (2,) on the table, m, as x and y in a space's bins of the state."""
+    return space.state_bins([*np.asarray(place), 0.0, 0.0])[:2].tolist()
+
+
+def plan_form() -> PlanForm:
+    """What `plan_text` writes of anything that web pictures show."""
+    from rt2_ros.sim.expert import SIDES, STEPS, VERBS
+
+    return PlanForm(
+        "[<thing> # # [<thing> # # <kind>] at # # [# #]] | <verb> [<side>] [# #] <step>",
+        {
+            "thing": tuple(what.name for what in split.web_pictographs()),
+            "kind": (FLAT, HIGH), "verb": VERBS, "side": tuple(SIDES), "step": STEPS,
+        },
+    )  # fmt: skip
 
 
 def recolour(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -26,10 +26,12 @@ from rt2_ros.actions import (
     ActionSpace,
     AnswerGrammar,
     Grammar,
+    PlanForm,
     action_prompt,
     choose_vocabulary,
     question_prompt,
 )
+from rt2_ros.actions.form import FILE_NAME as FORM_FILE
 from rt2_ros.models.constrain import Smoothing, Step, generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.models.prepare import Preparation, by_processor
@@ -51,7 +53,8 @@ class VlmPolicy:
     def __init__(
         self, name: str, model: PreTrainedModel, processor: ProcessorMixin,
         space: ActionSpace, *, plan: str = "none",
-        max_plan_tokens: int = 32, vocabulary: str | None = None,
+        max_plan_tokens: int = 32, plan_form: PlanForm | None = None,
+        vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
         image_size: int | None = None, smoothing: float = 0.0, plan_every: int = 1,
     ) -> None:  # fmt: skip
@@ -60,6 +63,8 @@ class VlmPolicy:
         smoothing: bins over which an integer's probability is spread before the likeliest is
         taken (see `rt2_ros.models.constrain`); for models trained with soft targets.
         plan_every: decisions for which a plan is kept (see `rt2_ros.policies.memory`).
+        plan_form: what the model's plans look like; without one they are free text of at most
+        max_plan_tokens.
         """
         if prefix_attention not in ("full", "causal"):
             raise ValueError(
@@ -71,14 +76,18 @@ class VlmPolicy:
         image_token = getattr(processor, "image_token_id", None)
         forbidden = [] if image_token is None else [image_token]
         self._grammar = Grammar(
-            words, space, plan=plan, max_plan_tokens=max_plan_tokens, forbidden=forbidden
-        )
+            words, space, plan=plan, max_plan_tokens=max_plan_tokens, forbidden=forbidden,
+            form=plan_form,
+        )  # fmt: skip
         self._answers = AnswerGrammar(words, max_tokens=32)
         self._words = words
         spellings = enumerate(words.spellings)
         self._integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
         self._smoothing = Smoothing(self._integers, smoothing)
-        self._decode, self._memory = Decoder(model), AnswerMemory(self._grammar, plan_every)
+        self._decode, self._memory = (
+            Decoder(model),
+            AnswerMemory(self._grammar, plan_every, plan_form),
+        )
         self.image_size = image_size or _image_size(processor)
         self._prepare = Preparation(processor, self.image_size)
 
@@ -121,7 +130,11 @@ class VlmPolicy:
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
-        return cls(name, model.to(device).eval(), processor, space, **settings)
+        form = _file(path, FORM_FILE)
+        return cls(
+            name, model.to(device).eval(), processor, space,
+            plan_form=PlanForm.load(form) if form else None, **settings,
+        )  # fmt: skip
 
     def infer(self, observation: Observation) -> Decision:
         """One action for what is seen now, or an invalid decision with its reason."""
@@ -145,8 +158,8 @@ class VlmPolicy:
         prepare = time.perf_counter() - begun
         answers = self._decode(list(prompts.values()), self._grammar, smoothing=self._smoothing)
         for (index, prompt), answer in zip(prompts.items(), answers, strict=True):
-            self._memory.note(observations[index], prompt, answer.tokens)
-            decisions[index] = self._decision(answer, prepare)
+            decision = decisions[index] = self._decision(answer, prepare)
+            self._memory.note(observations[index], prompt, answer.tokens, decision.plan)
         return [decisions[index] for index in range(len(observations))]
 
     @property
@@ -171,13 +184,12 @@ class VlmPolicy:
 
     def _prompt(self, observation: Observation) -> str:
         """The question to the model; ValueError where it cannot be asked."""
-        if not self.action_space.has_state:
-            return action_prompt(observation.instruction)
-        if observation.state is None:
-            raise ValueError("the robot's state is not known, and this model needs it")
-        return action_prompt(
-            observation.instruction, self.action_space.state_bins(observation.state)
-        )
+        bins = None
+        if self.action_space.has_state:
+            if observation.state is None:
+                raise ValueError("the robot's state is not known, and this model needs it")
+            bins = self.action_space.state_bins(observation.state)
+        return action_prompt(observation.instruction, bins, self._memory.recalled(observation))
 
     def _decision(self, answer: Answer, prepare: float) -> Decision:
         parsed = self._grammar.read(answer.tokens)
@@ -258,21 +270,28 @@ def _resolve(checkpoint: str) -> str:
 
 def _space_file(name: str, checkpoint: str) -> Path:
     """The checkpoint's action space, fetched from the hub where the checkpoint is there."""
+    if file := _file(checkpoint, SPACE_FILE):
+        return file
+    if Path(checkpoint).is_dir():
+        raise OSError(
+            f"policy {name}: {checkpoint} has no {SPACE_FILE}, which says what the model's "
+            "integers mean; write one (rt2_ros.actions.ActionSpace.save) with the ranges that "
+            "it was trained with"
+        )
+    raise OSError(
+        f"policy {name}: checkpoint {checkpoint!r} is no folder here, and its {SPACE_FILE} "
+        "cannot be had from the hub"
+    )
+
+
+def _file(checkpoint: str, name: str) -> Path | None:
+    """A file of a checkpoint, from its folder or from the hub; None where it has none."""
     path = Path(checkpoint)
     if path.is_dir():
-        if not (path / SPACE_FILE).is_file():
-            raise OSError(
-                f"policy {name}: {path} has no {SPACE_FILE}, which says what the model's "
-                "integers mean; write one (rt2_ros.actions.ActionSpace.save) with the ranges that "
-                "it was trained with"
-            )
-        return path / SPACE_FILE
+        return path / name if (path / name).is_file() else None
     from transformers.utils import cached_file
 
     try:
-        return Path(cached_file(checkpoint, SPACE_FILE))
-    except OSError as error:
-        raise OSError(
-            f"policy {name}: checkpoint {checkpoint!r} is no folder here, and its {SPACE_FILE} "
-            "cannot be had from the hub"
-        ) from error
+        return Path(cached_file(checkpoint, name))
+    except OSError:
+        return None

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from rt2_ros.actions import ActionSpace
+from rt2_ros.actions import ActionSpace, PlanForm
 from rt2_ros.data import split
 from rt2_ros.models.rt1 import RT1
 from rt2_ros.provenance import git_revision
@@ -31,8 +31,10 @@ def save(
     record: dict[str, Any],
     state: dict[str, Any] | None = None,
     weights: Mapping[str, torch.Tensor] | None = None,
+    form: PlanForm | None = None,
 ) -> None:  # fmt: skip
-    """Write model, processor, action_space.json, training.json and, for a resumable run, state.pt.
+    """Write model, processor, action_space.json, training.json, plan_form.json where plans have a
+    form, and, for a resumable run, state.pt.
 
     The folder appears whole or not at all: everything goes to a neighbour folder first.
     weights: the model's, where they are not those that it holds (parts of it lie elsewhere).
@@ -50,6 +52,8 @@ def save(
     if processor is not None:
         processor.save_pretrained(new)
     space.save(new / "action_space.json")
+    if form is not None:
+        form.save(new)
     record = {**record, "split": split.digest(), "revision": git_revision()}
     (new / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
     if state is not None:

@@ -304,8 +304,9 @@ class Run:
         if self.accelerator.is_main_process:
             model, own = self.recipe.exported(weights)
             checkpoint.save(
-                folder, model, self.recipe.processor, self.space, self.record(), state, own
-            )
+                folder, model, self.recipe.processor, self.space, self.record(), state, own,
+                self.recipe.plan_form,
+            )  # fmt: skip
         self.accelerator.wait_for_everyone()
 
     def record(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Packer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, *, image_size: int, patch_size: int,
         words: dict[str, str],
-        length: int = 176,
+        length: int = 208,
     ):  # fmt: skip
         """words: for each thing's name, the text (names, translations) whose words its patches
         show.

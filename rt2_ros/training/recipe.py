@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
+from rt2_ros.actions import PlanForm
 from rt2_ros.data.samples import Frame
 from rt2_ros.training.data import Source
 
@@ -22,6 +23,7 @@ class Recipe(Protocol):
     states: Source | None  # of questions without a picture
     blocks: tuple[str, ...]
     unused: bool
+    plan_form: PlanForm | None  # what all plans in its data look like
 
     def pack(self, frames: Sequence[Frame]) -> Any:
         """Frames as a batch, with `to(device)`; called in worker processes."""

@@ -18,6 +18,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from rt2_ros.actions import PlanForm
+from rt2_ros.data.robot import plan_form
 from rt2_ros.data.samples import Frame
 from rt2_ros.data.states import StateSource
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
@@ -38,6 +40,7 @@ class TinyRecipe:
 
     blocks: tuple[str, ...] = ()
     unused = True  # a stage may ask for patches alone
+    plan_form: PlanForm | None = plan_form()
 
     def __init__(self, config: TinyConfig, sources: Mapping[str, Source]) -> None:
         torch.manual_seed(config.seed)
@@ -92,8 +95,7 @@ class TinyRecipe:
         """What a policy must be told to read a checkpoint of this model."""
         return {
             "policy": {
-                "type": "vlm", "plan": "required", "max_plan_tokens": 28,
-                "prefix_attention": "causal", "smoothing": 6,
+                "type": "vlm", "plan": "required", "prefix_attention": "causal", "smoothing": 6,
             }
         }  # fmt: skip
 

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from rt2_ros.actions import LeastUsedTokens
+from rt2_ros.actions import LeastUsedTokens, PlanForm
 from rt2_ros.data.samples import Frame
 from rt2_ros.training.config import Lora, Stage, VlmConfig
 from rt2_ros.training.data import Source
@@ -71,6 +71,7 @@ class VlmRecipe:
 
     states: Source | None = None
     unused = False
+    plan_form: PlanForm | None = None
 
     def __init__(self, config: VlmConfig, sources: Mapping[str, Source]) -> None:
         torch.manual_seed(config.seed)

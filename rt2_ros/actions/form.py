@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the plans of a model look like, where they all look alike.
+
+    form = PlanForm("[<thing> # #] <verb>", {"thing": ("cake", "key"), "verb": ("take", "lift")})
+
+reads: a thing and two integers 0..255, or not, then a verb: "key 38 109 take", "lift". A model that
+was trained on such plans brings its form as `plan_form.json` beside its weights; its plans are then
+held to it while they are decoded (`rt2_ros.actions.Grammar`).
+
+A bar ends what the model is reminded of with its next picture, in which the arm may hide it:
+
+    PlanForm("[<thing> # #] | <verb>", ...).recalled("key 38 109 take")     # "key 38 109"
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Union
+
+FILE_NAME = "plan_form.json"
+
+Leaf = tuple[str, ...]  # texts, of which one stands there
+Part = Union[Leaf, "list[Part]"]  # a list may be left out
+
+_INTEGERS = tuple(str(value) for value in range(256))
+_WORDS = re.compile(r"\[|\]|[^\s\[\]]+")
+
+
+@dataclass(frozen=True)
+class PlanForm:
+    """Words as they stand, # for an integer 0..255, <name> for one of choices[name], in square
+    brackets what may be left out, and at most one bar, outside of them. ValueError for anything
+    else.
+    """
+
+    text: str
+    choices: Mapping[str, tuple[str, ...]]
+    parts: list[Part] = field(init=False, repr=False, compare=False)
+    _rest: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        before, bar, after = self.text.partition("|")
+        recalled, rest = (
+            self._read(iter(_WORDS.findall(text)), nested=False) for text in (before, after)
+        )
+        object.__setattr__(self, "parts", [*recalled, *rest])
+        pattern = re.compile("(.*?)" + _pattern(rest)) if bar else None
+        object.__setattr__(self, "_rest", pattern)
+        if not any(isinstance(part, tuple) for part in self.parts):
+            raise ValueError(f"plan form {self.text!r}: expected something that is never left out")
+
+    def _read(self, words: Iterator[str], nested: bool) -> list[Part]:
+        parts: list[Part] = []
+        for word in words:
+            if word == "[":
+                parts.append(self._read(words, nested=True))
+            elif word == "]" and nested:
+                return parts
+            else:
+                parts.append(self._leaf(word))
+        if nested:
+            raise ValueError(f"plan form {self.text!r}: a bracket is not closed")
+        return parts
+
+    def _leaf(self, word: str) -> Leaf:
+        if word == "#":
+            return _INTEGERS
+        if not word.startswith("<"):
+            if word == "]" or {*":|"} & {*word}:
+                raise ValueError(f"plan form {self.text!r}: {word!r} cannot stand there")
+            return (word,)
+        texts = self.choices.get(word.strip("<>"))
+        if not texts or not all(isinstance(text, str) and text.split() for text in texts):
+            raise ValueError(
+                f"plan form {self.text!r}: choices for {word} are {texts!r}, expected texts"
+            )
+        return tuple(texts)
+
+    def shortest(self) -> str:
+        """A plan of this form."""
+        return " ".join(part[0] for part in self.parts if isinstance(part, tuple))
+
+    def recalled(self, plan: str) -> str:
+        """What stands before the bar; "" where there is none, and for a plan of another form."""
+        found = self._rest.fullmatch(f" {plan}") if self._rest else None
+        return found[1].strip() if found else ""
+
+    def save(self, folder: Path) -> None:
+        """Write it as `plan_form.json`."""
+        content = {"text": self.text, "choices": asdict(self)["choices"]}
+        (folder / FILE_NAME).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, file: Path) -> PlanForm:
+        """Read what `save` wrote; ValueError that names the file."""
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            choices = {name: tuple(texts) for name, texts in content["choices"].items()}
+            return cls(content["text"], choices)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file}: {error!s}; expected text and choices") from error
+
+
+def _pattern(parts: list[Part]) -> str:
+    """A regular expression for parts, each with a space before it."""
+    texts = (
+        "(?: (?:" + "|".join(map(re.escape, part)) + "))"
+        if isinstance(part, tuple)
+        else f"(?:{_pattern(part)})?"
+        for part in parts
+    )
+    return "".join(texts)
