@@ -23,7 +23,7 @@ Half of the prompts remind of what the last plan said of where things are, as a 
 second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
 policies are.
 
-    "Q: what action ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat at 140 88 150 99. A:"
+    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat at 140 88 150 99. A:"
 """
 
 from __future__ import annotations
