@@ -205,8 +205,11 @@ class Grammar:
         words = continuation(self.vocabulary.tokenizer, text, f"{ANCHOR} {PLAN}")
         return [*self._plan_marker, *words, *self._action_marker]
 
-    def _choice(self, paths: Mapping[tuple[int, ...], int]) -> int:
-        """A node, the root of a trie, from which each path of tokens leads to its place."""
+    def _choice(self, paths: Mapping[tuple[int, ...], int], apart: bool = True) -> int:
+        """A node, the root of a trie, from which each path of tokens leads to its place.
+
+        apart: it is an error if a path's end cannot be told by the token that comes after it.
+        """
         tails: dict[int, dict[tuple[int, ...], int]] = {}
         for path, place in paths.items():
             tails.setdefault(path[0], {})[path[1:]] = place
@@ -217,12 +220,24 @@ class Grammar:
                 assert end is not None
                 children[token] = end
                 continue
-            children[token] = node = self._choice(rest)
+            children[token] = node = self._choice(rest, apart)
             if end is not None:  # "1" is complete, and may become "12" as well
                 after = self._children[end] if end >= 0 else {}
-                if end < 0 or after.keys() & self._children[node].keys():
-                    raise ValueError(f"tokenizer: where words end is ambiguous at {token}")
-                self._children[node].update(after)
+                if apart and (end < 0 or after.keys() & self._children[node].keys()):
+                    raise ValueError(f"tokenizer: where integers end is ambiguous at {token}")
+                children[token] = self._either(node, end)
+        self._children.append(children)
+        return len(self._children) - 1
+
+    def _either(self, one: int, other: int) -> int:
+        """A node that goes on as either of two does."""
+        if one == other:
+            return one
+        if min(one, other) < 0:
+            raise ValueError("an answer may be complete and go on")
+        children = dict(self._children[one])
+        for token, place in self._children[other].items():
+            children[token] = self._either(children[token], place) if token in children else place
         self._children.append(children)
         return len(self._children) - 1
 
@@ -231,7 +246,7 @@ class Grammar:
         first = len(self._children)
         stop = self._word("0.")[len(self._word("0")) :]
         begun = self._begun(form.parts, {(*stop, *self._action_marker): self._integers})
-        node = self._choice(begun)
+        node = self._choice(begun, apart=False)
         self._formed = range(first, len(self._children))
         return node
 
@@ -243,7 +258,7 @@ class Grammar:
         """
         for part in reversed(parts):
             if isinstance(part, tuple):
-                node = self._choice(after)
+                node = self._choice(after, apart=False)
                 after = {self._word(text): node for text in part}
             else:
                 given = self._begun(part, after)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.progress import track
@@ -75,17 +75,19 @@ def measure(policy: str, count: int, repeats: int, seed: int) -> dict[str, Any]:
     """
     from rt2_ros.policies import load_policy
 
-    loaded: Any = load_policy(policy)
-    player = PolicyPlayer(loaded)
+    # One for each way: they remember their episodes, which are the same ones.
+    alone, reference, many = (load_policy(policy) for _ in range(3))
+    player = PolicyPlayer(alone)
     table = OneTable(player.image_size)
-    loop(episodes([load_suite("seen")], 1, seed), player, table)  # opens OpenGL, warms up
+    unplayed = seed + repeats * count
+    loop(episodes([load_suite("seen")], 1, unplayed), player, table)  # opens OpenGL, warms up
     ways: dict[str, Callable[[list[Episode]], int]] = {
         "loop": lambda wanted: loop(wanted, player, table),
-        "runner": lambda wanted: run(wanted, player),
+        "runner": lambda wanted: run(wanted, PolicyPlayer(many)),
     }
-    if hasattr(loaded, "infer_by_generate"):
-        reference = PolicyPlayer(ByGenerate(loaded))
-        ways["generate_loop"] = lambda wanted: loop(wanted, reference, table)
+    if hasattr(reference, "infer_by_generate"):
+        generating = PolicyPlayer(ByGenerate(cast("VlmPolicy", reference)))
+        ways["generate_loop"] = lambda wanted: loop(wanted, generating, table)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     successes = dict.fromkeys(ways, 0)
     for number in track(range(repeats), "repeats"):

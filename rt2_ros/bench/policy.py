@@ -33,7 +33,7 @@ import torch
 
 from rt2_ros.bench import performance, shapes
 from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured
-from rt2_ros.policies import Observation, load_policy
+from rt2_ros.policies import Decision, Observation, load_policy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,14 +94,15 @@ def _parser() -> argparse.ArgumentParser:
 def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
     """Everything about one policy on this machine; seconds become ms in the result."""
     seen = episode(policy, repeats + WARM_UP, seed)
-    fresh = (f"fresh {n}" for n in count())
     forwards: dict[str, list[int]] = {"ours": [], "no_guesses": []}
     stages: list[dict[str, float]] = []
     texts: list[tuple[str, ...]] = []
 
-    def counted(name: str, observation: Observation) -> str:
+    def counted(
+        name: str, infer: Callable[[Observation], Decision], observation: Observation
+    ) -> str:
         before = policy.forwards
-        decision = policy.infer(observation)
+        decision = infer(observation)
         forwards[name].append(policy.forwards - before)
         if name == "ours":
             stages.append(dict(decision.latency))
@@ -109,15 +110,16 @@ def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
 
     ways: dict[str, Callable[[Observation], str]] = {
         "generate": lambda o: policy.infer_by_generate(o).text,
-        "ours": lambda o: counted("ours", o),
-        "no_guesses": lambda o: counted("no_guesses", replace(o, episode=next(fresh))),
+        "no_guesses": lambda o: counted("no_guesses", policy.infer_without_guesses, o),
+        "ours": lambda o: counted("ours", policy.infer, o),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for observation in seen:
         written = []
         for name, way in ways.items():
             begun = time.perf_counter()
-            written.append(way(observation))
+            # Each remembers answers of its own, of which its next prompt may remind.
+            written.append(way(replace(observation, episode=f"{observation.episode} {name}")))
             seconds[name].append(time.perf_counter() - begun)
         texts.append(tuple(written))
     taken = {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}

@@ -14,6 +14,7 @@ import logging
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,13 @@ class VlmPolicy:
 
         Latencies are those of the whole batch.
         """
+        return self._infer(observations)
+
+    def infer_without_guesses(self, observation: Observation) -> Decision:
+        """`infer` without its last answers as guesses: what these save."""
+        return self._infer([observation], guessing=False)[0]
+
+    def _infer(self, observations: Sequence[Observation], guessing: bool = True) -> list[Decision]:
         begun = time.perf_counter()
         decisions: dict[int, Decision] = {}
         prompts = {}
@@ -154,7 +162,8 @@ class VlmPolicy:
             except ValueError as error:
                 decisions[index] = Decision.invalid(str(error))
             else:
-                prompts[index] = self._memory.prompt(observation, inputs)
+                prompt = self._memory.prompt(observation, inputs)
+                prompts[index] = prompt if guessing else replace(prompt, guesses=())
         prepare = time.perf_counter() - begun
         answers = self._decode(list(prompts.values()), self._grammar, smoothing=self._smoothing)
         for (index, prompt), answer in zip(prompts.items(), answers, strict=True):
@@ -175,8 +184,10 @@ class VlmPolicy:
         )
         prepared = time.perf_counter()
         steps = generate(self.model, inputs, self._grammar, smoothing=self._smoothing)
-        generated = time.perf_counter() - prepared
-        return self._decision(Answer(steps, {"generate": generated}), prepared - begun)
+        answer = Answer(steps, {"generate": time.perf_counter() - prepared})
+        decision = self._decision(answer, prepared - begun)
+        self._memory.note(observation, Prompt(inputs), answer.tokens, decision.plan)
+        return decision
 
     def prompt_length(self, observation: Observation) -> int:
         """Tokens that the model reads before it answers, those of the image included."""

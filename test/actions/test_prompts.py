@@ -13,6 +13,15 @@ from rt2_ros.actions import (
 BINS = [0, 127, 140, 118, 127, 127, 127, 255]
 
 
+def test_a_prompt_reminds_of_a_plan():
+    assert action_prompt("pick up the apple", [1, 2], "apple 131 87") == (
+        "Q: what action should the robot take to pick up the apple? State: 1 2. "
+        "Plan: apple 131 87. A:"
+    )
+    with pytest.raises(ValueError, match="words without a colon"):
+        action_prompt("pick up the apple", [1, 2], "a: b")
+
+
 def test_action_prompt():
     assert (
         action_prompt("pick up the apple")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans of a form: what a model may write is what its data held."""
+
+import random
+
+import pytest
+
+from rt2_ros.actions import Grammar, PlanForm, choose_vocabulary
+
+CHOICES = {"thing": ("apple", "banana", "pick up", "apple banana"), "verb": ("pick", "move left")}
+FORM = PlanForm("[<thing> # # [on <thing>]] | <verb> [#] up", CHOICES)
+BINS = [1, 127, 255, 0, 10, 100, 99, 200]
+KINDS = ("wordpiece", "gpt2", "qwen", "llama3", "gemma", "llama")
+
+
+@pytest.fixture(scope="module")
+def grammars(tokenizers, space):
+    return {
+        name: Grammar(choose_vocabulary(tokenizers[name]), space, plan="required", form=FORM)
+        for name in KINDS
+    }
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("plan", [
+    "pick up", "move left up", "pick 17 up", "apple 131 87 pick up",
+    "apple banana 0 255 on pick up move left 200 up", "pick up 1 2 pick 3 up",
+])  # fmt: skip
+def test_plans_of_the_form_are_written_and_read(grammars, name, plan):
+    grammar = grammars[name]
+    ids = grammar.encode(BINS, plan)
+    assert grammar.accepts(ids)
+    found = grammar.read(ids)
+    assert (found.plan, found.bins.tolist()) == (plan, BINS)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("plan", [
+    "apple", "apple 131 pick up", "apple 131 256 pick up", "pear 131 87 pick up", "pick", "up",
+    "apple 1 2 apple pick up", "pick up up", "pick 1 2 up", "apple 01 87 pick up", "pick up 1 2",
+])  # fmt: skip
+def test_other_plans_cannot_be_written(grammars, name, plan):
+    with pytest.raises(ValueError, match="cannot come as token"):
+        grammars[name].encode(BINS, plan)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_whatever_is_written_is_of_the_form(grammars, name):
+    grammar = grammars[name]
+    for seed in range(200):
+        dice = random.Random(seed)
+        state, ids, planned = grammar.start(), [], 0
+        while not grammar.done(state):
+            planned += grammar.in_plan(state)
+            allowed = grammar.allowed(state)
+            ids.append(int(allowed[dice.randrange(len(allowed))]))
+            state = grammar.advance(state, ids[-1])
+        found = grammar.read(ids)
+        assert found.valid and planned
+        assert grammar.encode(found.bins, found.plan) == ids
+
+
+@pytest.mark.parametrize(("plan", "recalled"), [
+    ("apple 131 87 pick up", "apple 131 87"),
+    ("apple banana 0 255 on pick up move left 200 up", "apple banana 0 255 on pick up"),
+    ("pick up", ""), ("apple 131 87", ""),
+])  # fmt: skip
+def test_what_is_recalled_stands_before_the_bar(plan, recalled):
+    assert FORM.recalled(plan) == recalled
+    assert PlanForm(FORM.text.replace("|", ""), CHOICES).recalled(plan) == ""
+
+
+def test_a_form_is_saved_and_loaded(tmp_path):
+    FORM.save(tmp_path)
+    assert PlanForm.load(tmp_path / "plan_form.json") == FORM
+    (tmp_path / "plan_form.json").write_text('{"text": "<thing>"}')
+    with pytest.raises(ValueError, match="plan_form.json.*expected text and choices"):
+        PlanForm.load(tmp_path / "plan_form.json")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("[up", "a bracket is not closed"), ("up ]", r"'\]' cannot stand there"),
+    ("a: b", "'a:' cannot stand there"), ("<what> up", "choices for <what> are None"),
+    ("<none> up", r"choices for <none> are \(\)"), ("[up]", "never left out"),
+    ("a | b | c", r"'\|' cannot stand there"), ("[a | b] c", "a bracket is not closed"),
+])  # fmt: skip
+def test_what_is_no_form_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        PlanForm(text, {"none": ()})
+
+
+def test_a_form_that_leaves_open_what_comes_next_is_refused(tokenizers, space):
+    form = PlanForm("[up] up", {})
+    with pytest.raises(ValueError, match="begins as what follows it"):
+        Grammar(choose_vocabulary(tokenizers["wordpiece"]), space, form=form)
