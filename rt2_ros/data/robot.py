@@ -53,6 +53,7 @@ VISIBLE = 0.2  # share of its top face that is seen of a thing in sight
 RECALLED = 0.5  # share of prompts that remind of a plan
 MISREAD = 0.08  # share of things in those that are taken for another one
 STRAY = 20  # bins that something in the hand may have moved since, standard deviation
+BLURRED = 0.3, 12  # share of other things that were seen badly, and by how many bins
 STRENGTHS = 0.0, 0.3, 0.6, 1.0  # of appearances, as often as each other
 SPACE = ActionSpace(
     name="rt2-tiny",
@@ -221,7 +222,8 @@ class RobotSource:
             there = demo.truth.objects[int(random.integers(len(demo.truth.objects)))]
             thing = there if misread else demo.truth.find(name)
             moves = name == task.object and (demo.truth.held == name or task.kind in PUSHES)
-            spread = STRAY * (moves and random.random() < 0.8) + 1.5
+            share, blur = (0.8, STRAY) if moves else BLURRED
+            spread = blur if random.random() < share else 1.5
             where = [*demo.places[thing.name], *across_bins(thing.position[:2], self.space)]
             where = (where + random.normal(0, spread, 4)).round().clip(0, 255).astype(int).tolist()
             seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
