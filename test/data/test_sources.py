@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rt2_ros.actions import parse
+from rt2_ros.actions import Grammar, choose_vocabulary, parse
 from rt2_ros.data import split
-from rt2_ros.data.robot import FLAT, HIGH, PLAN_WORDS, SPACE, RobotSource
+from rt2_ros.data.robot import FLAT, HIGH, PLAN_WORDS, SPACE, RobotSource, plan_form
 from rt2_ros.data.states import StateSource
 from rt2_ros.data.web import web_frame
 from rt2_ros.models.tiny import build_processor
@@ -138,6 +138,44 @@ def test_a_plan_leads_to_its_action_without_the_picture():
             np.testing.assert_allclose(place, thing - behind * np.array(PUSHES[verb]), atol=0.004)
         checked[verb.split()[0]] += 1
     assert set(checked) == {"take", "put", "stack", "drop", "push"}, checked
+
+
+def test_half_of_the_prompts_remind_of_where_things_were_and_most_are_right():
+    source, random, form = RobotSource(), np.random.default_rng(3), plan_form()
+    asked = reminded = right = targets = 0
+    for _ in range(150):
+        demo = source.draw(random, render=False)
+        query = source.instruct(random, demo, demo.task, 0.5)
+        seen = form.recalled(query.answer.removeprefix("Plan: ").split(". Action:")[0])
+        asked += bool(seen)
+        before = query.prompt.partition(" Plan: ")[2].removesuffix(". A:")
+        if not before:
+            continue
+        assert seen and form.recalled(f"{before} take over") == before
+        reminded += 1
+        if demo.task.target:
+            targets += 1
+            was, now = (part.split(demo.task.target)[-1].split()[:3] for part in (before, seen))
+            right += was[2:] == now[2:] and all(
+                abs(int(a) - int(b)) < 6 for a, b in zip(was[:2], now[:2], strict=True)
+            )
+    assert 0.35 < reminded / asked < 0.65
+    assert 0.45 < right / targets < 0.95
+
+
+def test_the_form_of_plans_is_what_demonstrations_write():
+    vocabulary = choose_vocabulary(build_processor().tokenizer)
+    grammar = Grammar(vocabulary, SPACE, plan="required", form=plan_form())
+    random, source = np.random.default_rng(2), StateSource()
+    for _ in range(100):
+        for query in source(random).queries:
+            parsed = parse(query.answer, SPACE)
+            ids = grammar.encode(parsed.bins, parsed.plan)
+            found = grammar.read(ids)  # "high - heeled shoe": words may be spaced otherwise
+            assert found.plan.replace(" ", "") == parsed.plan.replace(" ", "")
+            assert grammar.encode(found.bins, found.plan) == ids
+    with pytest.raises(ValueError, match="cannot come as token"):
+        grammar.encode([0] * 8, "key 38 109 cake 120 80 at 161 75 150 99 put left 151 138 over")
 
 
 def test_states_told_in_words_ask_for_what_follows_from_the_beginning_of_the_plan():
