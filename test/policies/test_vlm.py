@@ -109,7 +109,8 @@ def test_a_batch_decides_as_one_by_one():
     ]
     seen[2:2] = [Observation({"scene": IMAGE}, " ", np.zeros(4)), Observation({"scene": IMAGE}, "")]
 
-    together, alone = policy.infer_batch(seen), [policy.infer(each) for each in seen]
+    other = load_policy("rt2-tiny")  # the first one remembers now
+    together, alone = policy.infer_batch(seen), [other.infer(each) for each in seen]
 
     assert [d.action is None for d in together] == [False, False, True, True, False, False]
     assert [d.reason for d in together] == [d.reason for d in alone]
