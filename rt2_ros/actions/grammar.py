@@ -261,10 +261,9 @@ class Grammar:
                 node = self._choice(after, apart=False)
                 after = {self._word(text): node for text in part}
             else:
-                given = self._begun(part, after)
-                if given.keys() & after.keys():
-                    raise ValueError("plan form: what may be left out begins as what follows it")
-                after = {**after, **given}
+                for path, place in self._begun(part, after).items():
+                    both = path in after and after[path] != place
+                    after = {**after, path: self._either(place, after[path]) if both else place}
         return after
 
     def _word(self, text: str) -> tuple[int, ...]:

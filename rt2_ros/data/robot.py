@@ -12,24 +12,26 @@ labelled, for several tasks each, as if it had been asked for them.
 
 A plan first says what is seen: what the task is about, where its top is (u, v in 0..255 over the
 picture), and of where it is to be put whether that is flat or high. Then where that is on the table
-(x, y in the state's own bins). Then what comes next, as the expert does
-(`rt2_ros.sim.expert.Subgoal`): the verb, with the side of the target for "near", where the
-fingertips go if that is not where the thing is, and the step. So each word and number follows from
-few that the model has before it, and the action is a difference of two of them:
+(x, y in the state's own bins), and for "near" which sides of the target are open and to which of
+them it goes. Then what comes next, as the expert does (`rt2_ros.sim.expert.Subgoal`): the verb,
+where the fingertips go if that is not where the thing is, and the step. So each word and number
+follows from few that the model has before it, and the action is a difference of two of them:
 
-    "Plan: key 38 109 cake 120 80 flat at 161 75 150 99 put left 151 138 over."
+    "Plan: key 38 109 cake 120 80 flat at 161 75 150 99 open left back to left put 151 138 over."
 
 Half of the prompts remind of what the last plan said of where things are, as a policy's do from its
 second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
 policies are.
 
-    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat at 140 88 150 99. A:"
+    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat at 140 88 150 99 open left
+    back to left. A:"
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -63,13 +65,14 @@ SPACE = ActionSpace(
     state_low=(0.3, -0.3, 0.0, 0.0),
     state_high=(0.8, 0.3, 0.4, 1.0),
 )
+OPEN, TO = "open", "to"  # what stands before the sides of a target, and the chosen one
 AT = " at"  # what stands before a plan's x and y
 FLAT, HIGH = "flat", "high"  # a card, a block
 # The words of plans beside names, as `rt2_ros.sim.expert` has them: verbs, then steps.
 PLAN_WORDS = (
     "take", "lift", "put", "stack", "leave", "drop", "push left", "push right", "push forward",
     "push back", "open", "close", FLAT, HIGH, "at", "over", "down", "up", "grip", "release",
-    "push", "done",
+    "push", "done", "to",
 )  # fmt: skip
 
 
@@ -214,9 +217,10 @@ class RobotSource:
 
     def _recall(self, random: np.random.Generator, demo: Demonstration, task: Task) -> str:
         """What the plan before may have said of where things are."""
+        from rt2_ros.sim.expert import SIDES, open_sides, others, side_for
         from rt2_ros.sim.tasks import PUSHES
 
-        seen = []
+        seen, lie = [], []
         for name in task.things:
             misread = random.random() < MISREAD
             there = demo.truth.objects[int(random.integers(len(demo.truth.objects)))]
@@ -227,7 +231,17 @@ class RobotSource:
             where = [*demo.places[thing.name], *across_bins(thing.position[:2], self.space)]
             where = (where + random.normal(0, spread, 4)).round().clip(0, 255).astype(int).tolist()
             seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
-        return _seen_text(seen)
+            lie.append(thing.position[:2])
+        sides = ""
+        if task.kind == "near":
+            free = {*open_sides(lie[1], others(demo.truth, task))}
+            if random.random() < MISREAD:
+                free ^= {str(random.choice(list(SIDES)))}
+            side = side_for(demo.truth, task)
+            if side not in free:
+                side = str(random.choice(sorted(free) or list(SIDES)))
+            sides = _sides_text([name for name in SIDES if name in free], side)
+        return _seen_text(seen, sides)
 
     def language_blind_error(
         self, random: np.random.Generator, frames: int = 200, render: bool = True
@@ -257,7 +271,7 @@ def plan_text(
 
     places: u, v of things by name.
     """
-    from rt2_ros.sim.expert import side_for
+    from rt2_ros.sim.expert import open_sides, others, side_for
     from rt2_ros.sim.tasks import PUSHES
 
     things = [truth.find(name) for name in task.things]
@@ -265,12 +279,14 @@ def plan_text(
         _Seen(o.name, places[o.name], across_bins(o.position[:2], space), o.kind == "card")
         for o in things
     ]
+    sides = ""
+    if task.kind == "near":
+        free = open_sides(things[1].position[:2], others(truth, task))
+        sides = _sides_text(free, side_for(truth, task))
     what: list[Any] = [goal.verb]
-    if goal.verb == "put" and task.kind == "near":
-        what.append(side_for(truth, task))
     if goal.verb in ("put", "stack", *PUSHES):
         what += across_bins(goal.place, space)
-    return " ".join(map(str, filter(None, [_seen_text(seen), *what, goal.step])))
+    return " ".join(map(str, filter(None, [_seen_text(seen, sides), *what, goal.step])))
 
 
 class _Seen(NamedTuple):
@@ -282,15 +298,19 @@ class _Seen(NamedTuple):
     flat: bool
 
 
-def _seen_text(seen: Sequence[_Seen]) -> str:
+def _sides_text(free: Sequence[str], side: str) -> str:
+    return " ".join([*((OPEN, *free) if free else ()), TO, side])
+
+
+def _seen_text(seen: Sequence[_Seen], sides: str) -> str:
     """The first half of a plan: what it is about, then where that is on the table."""
     if not seen:
         return ""
     words: list[Any] = [seen[0].name, *seen[0].place]
     for target in seen[1:]:
         words += [target.name, *target.place, FLAT if target.flat else HIGH]
-    words += [AT.strip(), *(value for one in seen for value in one.across)]
-    return " ".join(map(str, words))
+    words += [AT.strip(), *(value for one in seen for value in one.across), sides]
+    return " ".join(map(str, filter(lambda word: word != "", words)))
 
 
 def across_bins(place: ArrayLike, space: ActionSpace) -> list[int]:
@@ -303,10 +323,12 @@ def plan_form() -> PlanForm:
     from rt2_ros.sim.expert import SIDES, STEPS, VERBS
 
     return PlanForm(
-        "[<thing> # # [<thing> # # <kind>] at # # [# #]] | <verb> [<side>] [# #] <step>",
+        "[<thing> # # [<thing> # # <kind>] at # # [# # [[open <sides>] to <side>]]] | "
+        "<verb> [# #] <step>",
         {
             "thing": tuple(what.name for what in split.web_pictographs()),
             "kind": (FLAT, HIGH), "verb": VERBS, "side": tuple(SIDES), "step": STEPS,
+            "sides": tuple(" ".join(some) for n in range(1, 5) for some in combinations(SIDES, n)),
         },
     )  # fmt: skip
 

@@ -46,8 +46,7 @@ PUSH_HEIGHT = 0.025  # m, fingertips while they push
 BEHIND = 0.075  # m from a block's centre to where a push begins
 LANE = 0.015  # m aside that a fist may be and still push
 BESIDE = 0.09  # m between centres of things that are put near each other
-CLEARANCE = 0.11  # m at least between what is put down and everything else
-ROOM = 0.15  # m between them, beyond which more is no better
+CLEARANCE = 0.115  # m at least between what is put down and everything else
 _CENTRE_ABOVE_TIP = rest_height("block") - GRASP_HEIGHT
 _IN_HAND = 0.03  # m between a held block's centre and where it should be in the hand
 
@@ -193,8 +192,12 @@ def place_for(state: TabletopState, task: Task) -> Array:
 def side_for(state: TabletopState, task: Task) -> str:
     """The side, one of SIDES, of its target to which a task "near" brings its object."""
     thing, target = state.find(task.object), state.find(task.target)
-    others = [o.position[:2] for o in state.objects if o.name not in task.things]
-    return free_side(thing.position[:2], target.position[:2], others)[0]
+    return free_side(thing.position[:2], target.position[:2], others(state, task))[0]
+
+
+def others(state: TabletopState, task: Task) -> list[Array]:
+    """Where (2,) everything lies that a task is not about, m."""
+    return [o.position[:2] for o in state.objects if o.name not in task.things]
 
 
 def beside(target: ArrayLike, side: str) -> Array:
@@ -202,20 +205,36 @@ def beside(target: ArrayLike, side: str) -> Array:
     return np.asarray(target, dtype=np.float64) + BESIDE * np.array(SIDES[side])
 
 
-def free_side(thing: ArrayLike, target: ArrayLike, others: ArrayLike) -> tuple[str, float]:
-    """The side of a target that a thing should be brought to, and how much room is there, m.
+def room(target: ArrayLike, others: ArrayLike) -> dict[str, float]:
+    """How much room there is at each side of a target, m: 0 outside of the object area.
 
-    thing, target (2,), others (n, 2): where they lie, m. A side within the object area and with
-    CLEARANCE from the others, if there is one; then the one with most room, up to ROOM, and, where
-    that is much the same, the nearest. So who judges the room a little wrong is not far wrong.
+    target (2,), others (n, 2): where they lie, m.
     """
     around = np.array([beside(target, side) for side in SIDES])
     others = np.reshape(np.asarray(others, dtype=np.float64), (-1, 2))
     gaps = np.linalg.norm(around[:, None] - others, axis=2).min(axis=1, initial=1.0)
     gaps[((around < AREA_LOW - 0.01) | (around > AREA_HIGH + 0.01)).any(1)] = 0.0
-    distance = np.linalg.norm(around - np.asarray(thing), axis=1)
-    best = int(((gaps >= CLEARANCE) + np.minimum(gaps, ROOM) - 0.1 * distance).argmax())
-    return list(SIDES)[best], float(gaps[best])
+    return dict(zip(SIDES, gaps.tolist(), strict=True))
+
+
+def open_sides(target: ArrayLike, others: ArrayLike) -> tuple[str, ...]:
+    """The sides of a target with CLEARANCE from all the others, in the order of SIDES."""
+    return tuple(side for side, gap in room(target, others).items() if gap >= CLEARANCE)
+
+
+def free_side(thing: ArrayLike, target: ArrayLike, others: ArrayLike) -> tuple[str, float]:
+    """The side of a target that a thing should be brought to, and how much room is there, m: the
+    nearest of the open ones; where none is open, the one with most room.
+
+    thing, target (2,), others (n, 2): where they lie, m.
+    """
+    gaps, away = room(target, others), np.asarray(thing, dtype=np.float64)
+    sides = open_sides(target, others)
+    if sides:
+        best = min(sides, key=lambda side: float(np.linalg.norm(beside(target, side) - away)))
+    else:
+        best = max(gaps, key=lambda side: gaps[side])
+    return best, gaps[best]
 
 
 def free_way(thing: ArrayLike, kind: str, others: ArrayLike) -> bool:

@@ -89,7 +89,10 @@ def test_what_is_no_form_is_refused(text, message):
         PlanForm(text, {"none": ()})
 
 
-def test_a_form_that_leaves_open_what_comes_next_is_refused(tokenizers, space):
-    form = PlanForm("[up] up", {})
-    with pytest.raises(ValueError, match="begins as what follows it"):
-        Grammar(choose_vocabulary(tokenizers["wordpiece"]), space, form=form)
+def test_what_may_be_left_out_may_begin_as_what_follows_it(tokenizers, space):
+    form = PlanForm("[up #] up [up]", {})
+    grammar = Grammar(choose_vocabulary(tokenizers["wordpiece"]), space, form=form)
+    for plan in ("up", "up up", "up 7 up", "up 7 up up"):
+        assert grammar.read(grammar.encode(BINS, plan)).plan == plan
+    with pytest.raises(ValueError, match="cannot come as token"):
+        grammar.encode(BINS, "up 7")

@@ -7,10 +7,12 @@ from rt2_ros.data.robot import FLAT, HIGH
 from rt2_ros.sim.expert import SIDES, STEPS, VERBS
 
 _VERBS = "|".join(sorted(VERBS, key=len, reverse=True))
+_SIDES = "|".join(SIDES)
 PLAN = re.compile(
     r"(?:(?P<thing>\D+) (?P<u>\d+) (?P<v>\d+) "
     rf"(?:(?P<target>\D+) (?P<tu>\d+) (?P<tv>\d+) (?P<kind>{FLAT}|{HIGH}) )?"
-    r"at (?P<at>\d+ \d+(?: \d+ \d+)?) )?"
-    rf"(?P<verb>{_VERBS}) (?:(?P<side>{'|'.join(SIDES)}) )?"
+    r"at (?P<at>\d+ \d+(?: \d+ \d+)?) "
+    rf"(?:(?:open (?P<open>(?:(?:{_SIDES}) ?)+) )?to (?P<side>{_SIDES}) )?)?"
+    rf"(?P<verb>{_VERBS}) "
     rf"(?:(?P<place>\d+ \d+) )?(?P<step>{'|'.join(STEPS)})"
 )

@@ -132,6 +132,7 @@ def test_a_plan_leads_to_its_action_without_the_picture():
         np.testing.assert_allclose(action.translation[:2], step, atol=0.004)
         if verb in ("put", "stack"):  # what is held comes to where it shall be
             goal = beside(rest[0], plan["side"]) if plan["side"] else rest[0]
+            assert not plan["open"] or plan["side"] in plan["open"].split()
             np.testing.assert_allclose(place - hand, goal - thing, atol=0.006)
         elif verb.startswith("push"):
             behind = 0.0 if plan["step"] == "push" else BEHIND

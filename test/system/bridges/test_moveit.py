@@ -3,9 +3,8 @@
 
 import numpy as np
 import pytest
-from std_srvs.srv import Trigger
-
 from rt2_ros.msg import ControllerStatus
+from std_srvs.srv import Trigger
 
 STEP = np.array([0.0, 0.06, -0.05])
 TOLERANCE = 0.002  # m
