@@ -18,6 +18,7 @@ from rt2_ros.sim.expert import (
     free_side,
     free_way,
     has_room,
+    open_sides,
     place_for,
     side_for,
     subgoal,
@@ -186,7 +187,8 @@ def test_the_side_of_a_target_is_one_with_room_on_the_table():
     assert free_side([0.6, 0.15], target, []) == ("left", 1.0)
     np.testing.assert_allclose(beside(target, "left"), target + [0, BESIDE])
     side, gap = free_side([0.6, 0.15], target, [beside(target, "left")])
-    assert side == "right" and gap == pytest.approx(2 * BESIDE)
+    assert side == "forward" and gap == pytest.approx(BESIDE * np.sqrt(2))  # nearer than "right"
+    assert open_sides(target, [beside(target, "left")]) == ("right", "forward", "back")
     side, gap = free_side([0.6, 0.15], target, [beside(target, "left"), beside(target, "right")])
     assert side == "forward" and gap == pytest.approx(BESIDE * np.sqrt(2))
     assert free_side([0.42, 0.16], [0.67, 0.16], [])[0] in ("right", "back")  # others are off it
