@@ -51,7 +51,8 @@ from rt2_ros.data.lerobot import layout
 from rt2_ros.data.lerobot.reader import Episodes
 from rt2_ros.data.lerobot.source import PLAN
 from rt2_ros.data.lerobot.writer import Episode, EpisodeWriter
-from rt2_ros.data.robot import SIZE, SPACE, STRENGTHS, observe, plan_text, request
+from rt2_ros.data.plans import plan_text
+from rt2_ros.data.robot import SIZE, SPACE, STRENGTHS, observe, request
 
 if TYPE_CHECKING:  # the simulator is imported in the processes that use it
     from rt2_ros.sim.env import Scenario, TabletopEnv

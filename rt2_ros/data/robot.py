@@ -10,40 +10,27 @@ labelled, for several tasks each, as if it had been asked for them.
     frame.queries[0].answer
     # "Plan: key 38 109 at 161 75 take over. Action: 0 255 0 103 127 127 127 0"
 
-A plan first says what is seen: what the task is about, where its top is (u, v in 0..255 over the
-picture), and of where it is to be put whether that is flat or high. Then where that is on the table
-(x, y in the state's own bins). Then what comes next, as the expert does
-(`rt2_ros.sim.expert.Subgoal`): the verb, with the side of the target for "near", where the
-fingertips go if that is not where the thing is, and the step. So each word and number follows from
-few that the model has before it, and the action is a difference of two of them:
-
-    "Plan: key 38 109 cake 120 80 flat at 161 75 150 99 put left 151 138 over."
-
-Half of the prompts remind of what the last plan said of where things are, as a policy's do from its
-second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
-policies are.
-
-    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat at 140 88 150 99. A:"
+What plans say is in `rt2_ros.data.plans`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rt2_ros.actions import ActionSpace, PlanForm, action_prompt, answer_text
+from rt2_ros.actions import ActionSpace, action_prompt, answer_text
 from rt2_ros.data import split
 from rt2_ros.data.images import square
 from rt2_ros.data.pictographs import by_name
+from rt2_ros.data.plans import plan_text, recall
 from rt2_ros.data.samples import Frame, Query, Thing, coordinate
 from rt2_ros.data.web import call, where_query
 
 if TYPE_CHECKING:  # the simulator is imported when it is first used
-    from rt2_ros.sim.expert import Subgoal
     from rt2_ros.sim.tabletop import ObjectState, Tabletop, TabletopState
     from rt2_ros.sim.tasks import Task
 
@@ -51,9 +38,6 @@ SIZE = 192  # px
 RENDERED = 480  # px, the central square of the camera's picture
 VISIBLE = 0.2  # share of its top face that is seen of a thing in sight
 RECALLED = 0.5  # share of prompts that remind of a plan
-MISREAD = 0.08  # share of things in those that are taken for another one
-STRAY = 20  # bins that something in the hand may have moved since, standard deviation
-BLURRED = 0.3, 12  # share of other things that were seen badly, and by how many bins
 STRENGTHS = 0.0, 0.3, 0.6, 1.0  # of appearances, as often as each other
 SPACE = ActionSpace(
     name="rt2-tiny",
@@ -63,14 +47,6 @@ SPACE = ActionSpace(
     state_low=(0.3, -0.3, 0.0, 0.0),
     state_high=(0.8, 0.3, 0.4, 1.0),
 )
-AT = " at"  # what stands before a plan's x and y
-FLAT, HIGH = "flat", "high"  # a card, a block
-# The words of plans beside names, as `rt2_ros.sim.expert` has them: verbs, then steps.
-PLAN_WORDS = (
-    "take", "lift", "put", "stack", "leave", "drop", "push left", "push right", "push forward",
-    "push back", "open", "close", FLAT, HIGH, "at", "over", "down", "up", "grip", "release",
-    "push", "done",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -198,7 +174,9 @@ class RobotSource:
         text, mentions = request(random, task)
         goal = subgoal(demo.truth, task)
         bins = self.space.state_bins(demo.state)
-        recalled = self._recall(random, demo, task) if random.random() < reminded else ""
+        recalled = ""
+        if random.random() < reminded:
+            recalled = recall(random, task, demo.truth, demo.places, self.space)
         first, second = (*mentions, ("", ""), ("", ""))[:2]
         return Query(
             action_prompt(text, bins, recalled),
@@ -211,23 +189,6 @@ class RobotSource:
             mention=first[1],
             second=second,
         )
-
-    def _recall(self, random: np.random.Generator, demo: Demonstration, task: Task) -> str:
-        """What the plan before may have said of where things are."""
-        from rt2_ros.sim.tasks import PUSHES
-
-        seen = []
-        for name in task.things:
-            misread = random.random() < MISREAD
-            there = demo.truth.objects[int(random.integers(len(demo.truth.objects)))]
-            thing = there if misread else demo.truth.find(name)
-            moves = name == task.object and (demo.truth.held == name or task.kind in PUSHES)
-            share, blur = (0.8, STRAY) if moves else BLURRED
-            spread = blur if random.random() < share else 1.5
-            where = [*demo.places[thing.name], *across_bins(thing.position[:2], self.space)]
-            where = (where + random.normal(0, spread, 4)).round().clip(0, 255).astype(int).tolist()
-            seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
-        return _seen_text(seen)
 
     def language_blind_error(
         self, random: np.random.Generator, frames: int = 200, render: bool = True
@@ -247,68 +208,6 @@ class RobotSource:
             rows = [self.space.to_bins(expert(demo.truth, t))[1:7].astype(float) for t in tasks]
             distances.append(np.abs(rows - np.median(rows, axis=0)).ravel())
         return float(np.concatenate(distances).mean())
-
-
-def plan_text(
-    goal: Subgoal, task: Task, truth: TabletopState, places: dict[str, tuple[int, int]],
-    space: ActionSpace,
-) -> str:  # fmt: skip
-    """What a task is about and what comes next, in words: "key 38 109 at 161 75 take over".
-
-    places: u, v of things by name.
-    """
-    from rt2_ros.sim.expert import side_for
-    from rt2_ros.sim.tasks import PUSHES
-
-    things = [truth.find(name) for name in task.things]
-    seen = [
-        _Seen(o.name, places[o.name], across_bins(o.position[:2], space), o.kind == "card")
-        for o in things
-    ]
-    what: list[Any] = [goal.verb]
-    if goal.verb == "put" and task.kind == "near":
-        what.append(side_for(truth, task))
-    if goal.verb in ("put", "stack", *PUSHES):
-        what += across_bins(goal.place, space)
-    return " ".join(map(str, filter(None, [_seen_text(seen), *what, goal.step])))
-
-
-class _Seen(NamedTuple):
-    """What a plan says of a thing. place: u, v; across: x, y in the state's bins."""
-
-    name: str
-    place: Sequence[int]
-    across: Sequence[int]
-    flat: bool
-
-
-def _seen_text(seen: Sequence[_Seen]) -> str:
-    """The first half of a plan: what it is about, then where that is on the table."""
-    if not seen:
-        return ""
-    words: list[Any] = [seen[0].name, *seen[0].place]
-    for target in seen[1:]:
-        words += [target.name, *target.place, FLAT if target.flat else HIGH]
-    words += [AT.strip(), *(value for one in seen for value in one.across)]
-    return " ".join(map(str, words))
-
-
-def across_bins(place: ArrayLike, space: ActionSpace) -> list[int]:
-    """A place (2,) on the table, m, as x and y in a space's bins of the state."""
-    return space.state_bins([*np.asarray(place), 0.0, 0.0])[:2].tolist()
-
-
-def plan_form() -> PlanForm:
-    """What `plan_text` writes of anything that web pictures show."""
-    from rt2_ros.sim.expert import SIDES, STEPS, VERBS
-
-    return PlanForm(
-        "[<thing> # # [<thing> # # <kind>] at # # [# #]] | <verb> [<side>] [# #] <step>",
-        {
-            "thing": tuple(what.name for what in split.web_pictographs()),
-            "kind": (FLAT, HIGH), "verb": VERBS, "side": tuple(SIDES), "step": STEPS,
-        },
-    )  # fmt: skip
 
 
 def recolour(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

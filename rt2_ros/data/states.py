@@ -16,7 +16,8 @@ import numpy as np
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.data import split
-from rt2_ros.data.robot import AT, RENDERED, SPACE, Demonstration, RobotSource, place, top
+from rt2_ros.data.plans import AT
+from rt2_ros.data.robot import RENDERED, SPACE, Demonstration, RobotSource, place, top
 from rt2_ros.data.samples import Frame, Query
 
 

@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from rt2_ros.data.robot import PLAN_WORDS
+from rt2_ros.data.plans import PLAN_WORDS
 from rt2_ros.data.web import words as web_words
 
 IMAGE_SIZE = 192  # px

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from rt2_ros.actions import PlanForm
-from rt2_ros.data.robot import plan_form
+from rt2_ros.data.plans import plan_form
 from rt2_ros.data.samples import Frame
 from rt2_ros.data.states import StateSource
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What plans of demonstrations look like (`rt2_ros.data.robot`)."""
+"""What plans of demonstrations look like (`rt2_ros.data.plans`)."""
 
 import re
 
-from rt2_ros.data.robot import FLAT, HIGH
+from rt2_ros.data.plans import FLAT, HIGH
 from rt2_ros.sim.expert import SIDES, STEPS, VERBS
 
 _VERBS = "|".join(sorted(VERBS, key=len, reverse=True))

@@ -9,7 +9,8 @@ import pytest
 
 from rt2_ros.actions import Grammar, choose_vocabulary, parse
 from rt2_ros.data import split
-from rt2_ros.data.robot import FLAT, HIGH, PLAN_WORDS, SPACE, RobotSource, plan_form
+from rt2_ros.data.plans import FLAT, HIGH, PLAN_WORDS, plan_form
+from rt2_ros.data.robot import SPACE, RobotSource
 from rt2_ros.data.states import StateSource
 from rt2_ros.data.web import web_frame
 from rt2_ros.models.tiny import build_processor

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rt2_ros.data.robot import plan_form
+from rt2_ros.data.plans import plan_form
 from rt2_ros.policies import Observation, load_policy, memory
 
 
