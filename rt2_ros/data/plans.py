@@ -67,7 +67,7 @@ def plan_text(
         what.append(side_for(truth, task))
     if goal.verb in ("put", "stack", *PUSHES):
         what += across_bins(goal.place, space)
-    return " ".join(map(str, filter(None, [_seen_text(seen), *what, goal.step])))
+    return " ".join([*([_seen_text(seen)] if seen else []), *map(str, what), goal.step])
 
 
 def recall(
