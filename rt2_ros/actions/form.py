@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
 
@@ -70,7 +70,7 @@ class PlanForm:
         if word == "#":
             return _INTEGERS
         if not word.startswith("<"):
-            if word == "]" or {*":|"} & {*word}:
+            if word == "]" or set(":|") & set(word):
                 raise ValueError(f"plan form {self.text!r}: {word!r} cannot stand there")
             return (word,)
         texts = self.choices.get(word.strip("<>"))
@@ -91,7 +91,7 @@ class PlanForm:
 
     def save(self, folder: Path) -> None:
         """Write it as `plan_form.json`."""
-        content = {"text": self.text, "choices": asdict(self)["choices"]}
+        content = {"text": self.text, "choices": dict(self.choices)}
         (folder / FILE_NAME).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
     @classmethod

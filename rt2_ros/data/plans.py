@@ -72,7 +72,7 @@ def plan_text(
     what: list[Any] = [goal.verb]
     if goal.verb in ("put", "stack", *PUSHES):
         what += across_bins(goal.place, space)
-    return " ".join(map(str, filter(None, [_seen_text(seen, sides), *what, goal.step])))
+    return " ".join([*([_seen_text(seen, sides)] if seen else []), *map(str, what), goal.step])
 
 
 def recall(
@@ -127,8 +127,8 @@ def _seen_text(seen: Sequence[_Seen], sides: str) -> str:
     words: list[Any] = [seen[0].name, *seen[0].place]
     for target in seen[1:]:
         words += [target.name, *target.place, FLAT if target.flat else HIGH]
-    words += [AT.strip(), *(value for one in seen for value in one.across), sides]
-    return " ".join(map(str, filter(lambda word: word != "", words)))
+    words += [AT.strip(), *(value for one in seen for value in one.across)]
+    return " ".join(map(str, [*words, *([sides] if sides else [])]))
 
 
 def across_bins(place: ArrayLike, space: ActionSpace) -> list[int]:

@@ -26,7 +26,7 @@ from rt2_ros.actions import ActionSpace, action_prompt, answer_text
 from rt2_ros.data import split
 from rt2_ros.data.images import square
 from rt2_ros.data.pictographs import by_name
-from rt2_ros.data.plans import plan_text, recall
+from rt2_ros.data.plans import plan_form, plan_text, recall
 from rt2_ros.data.samples import Frame, Query, Thing, coordinate
 from rt2_ros.data.web import call, where_query
 
@@ -84,7 +84,7 @@ class RobotSource:
         unknown = sorted(set(tasks) - set(split.ROBOT_PHRASES))
         if unknown:
             raise ValueError(f"tasks: {unknown[0]!r}; expected {', '.join(split.ROBOT_PHRASES)}")
-        self.space, self._names = space, names
+        self.space, self._names, self.plan_form = space, names, plan_form()
         self._tasks = tuple(tasks) or tuple(split.ROBOT_PHRASES)
         self._robot_queries, self._web_queries = robot_queries, web_queries
         self.table, self._size = table, size

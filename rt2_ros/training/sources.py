@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rt2_ros.actions import ActionSpace
+from rt2_ros.actions import ActionSpace, PlanForm
 from rt2_ros.data.files import FILES
 from rt2_ros.data.robot import RobotSource
 from rt2_ros.data.samples import Frame
@@ -96,6 +96,15 @@ def main_space(sources: Mapping[str, Source], name: str | None = None) -> Action
     raise ValueError(
         f"space is {name!r}; expected the name of a source with an action space: {sorted(known)}"
     )
+
+
+def plan_form(sources: Mapping[str, Source]) -> PlanForm | None:
+    """What all plans of robot sources look like; None where one does not say, or says otherwise.
+
+    A form tells also of what prompts remind, and only data that does so teaches what that is for.
+    """
+    forms = [getattr(sources[name], "plan_form", None) for name in spaces(sources)]
+    return forms[0] if forms and all(form == forms[0] for form in forms) else None
 
 
 def statistics(sources: Mapping[str, Source]) -> dict[str, Any]:

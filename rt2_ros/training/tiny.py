@@ -19,7 +19,6 @@ from transformers import (
 )
 
 from rt2_ros.actions import PlanForm
-from rt2_ros.data.plans import plan_form
 from rt2_ros.data.samples import Frame
 from rt2_ros.data.states import StateSource
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
@@ -29,7 +28,7 @@ from rt2_ros.training.data import Source, named_words
 from rt2_ros.training.objective import Objective
 from rt2_ros.training.packing import Batch, Packer
 from rt2_ros.training.schedule import soften
-from rt2_ros.training.sources import WebSource
+from rt2_ros.training.sources import WebSource, plan_form
 
 WEIGHTS = "model.safetensors"
 SAMPLE = 200  # pictures that the patch embedding is fitted to
@@ -40,7 +39,6 @@ class TinyRecipe:
 
     blocks: tuple[str, ...] = ()
     unused = True  # a stage may ask for patches alone
-    plan_form: PlanForm | None = plan_form()
 
     def __init__(self, config: TinyConfig, sources: Mapping[str, Source]) -> None:
         torch.manual_seed(config.seed)
@@ -55,6 +53,7 @@ class TinyRecipe:
         integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
         self.objective = Objective(model, integers)
         self.states: Source | None = StateSource()
+        self.plan_form: PlanForm | None = plan_form(sources)
         self._packer = Packer(
             tokenizer, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, words=named_words()
         )

@@ -9,13 +9,13 @@ import pytest
 
 from rt2_ros.actions import Grammar, choose_vocabulary, parse
 from rt2_ros.data import split
-from rt2_ros.data.plans import FLAT, HIGH, PLAN_WORDS, plan_form
+from rt2_ros.data.plans import FLAT, HIGH, PLAN_WORDS, plan_form, plan_text
 from rt2_ros.data.robot import SPACE, RobotSource
 from rt2_ros.data.states import StateSource
 from rt2_ros.data.web import web_frame
 from rt2_ros.models.tiny import build_processor
-from rt2_ros.sim.expert import BEHIND, SIDES, STEPS, VERBS, beside
-from rt2_ros.sim.tasks import PUSHES
+from rt2_ros.sim.expert import BEHIND, SIDES, STEPS, VERBS, Subgoal, beside
+from rt2_ros.sim.tasks import PUSHES, Task
 
 from .plans import PLAN
 
@@ -163,6 +163,15 @@ def test_half_of_the_prompts_remind_of_where_things_were_and_most_are_right():
             )
     assert 0.35 < reminded / asked < 0.65
     assert 0.45 < right / targets < 0.95
+
+
+def test_a_place_at_the_edge_of_the_states_range_is_told_by_both_numbers():
+    demo = RobotSource().draw(np.random.default_rng(0), render=False)
+    name = demo.truth.objects[0].name
+    goal = Subgoal("push left", np.array([0.3, -0.3]), "over")
+    task = Task("push left", name)
+    plan = PLAN.fullmatch(plan_text(goal, task, demo.truth, demo.places, SPACE))
+    assert plan is not None and plan["place"] == "0 0"
 
 
 def test_the_form_of_plans_is_what_demonstrations_write():

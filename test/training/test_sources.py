@@ -15,7 +15,7 @@ from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.config import Stage, build
 from rt2_ros.training.data import HELD_OUT, MOST_BAD, Mixture
 from rt2_ros.training.sources import build as build_sources
-from rt2_ros.training.sources import main_space, statistics
+from rt2_ros.training.sources import main_space, plan_form, statistics
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
 WHERE = Query("Q: where is it? A:", "64 75", "web")
@@ -110,6 +110,17 @@ def test_a_checkpoint_speaks_one_action_space_that_is_named_where_there_are_seve
     with pytest.raises(ValueError, match="space is None; expected .*'colour', 'other'"):
         main_space(both)
     assert statistics(both) == {"colour": {"frames": 3}, "other": {"frames": 3}}
+
+
+def test_plans_have_a_form_where_all_robot_data_has_it():
+    made = build_sources({"web": {"type": "web"}, "robot": {"type": "robot"}}, {})
+    form = plan_form(made)
+    assert form is not None and form.recalled("key 38 109 at 161 75 take over")
+    varied = build_sources({"robot": {"type": "robot"}}, {"robot": Augmentation(colour=0.1)})
+    assert plan_form(varied) == form
+    # Recorded episodes have plans of their own, or none, and never remind.
+    assert plan_form({**made, "recorded": SOURCES["colour"]}) is None
+    assert plan_form({"web": made["web"]}) is None
 
 
 def test_shares_of_a_stage_can_be_mixed_to_a_robot_share():
