@@ -52,6 +52,7 @@ COUNT = "how many things are there?"
 COUNT_ZH = "有多少个东西？"
 KEYWORD = "the {} one"
 CHINESE = 0.2  # share of questions
+SORTS = ("keycap", "keycap", "keycap", "country-flag", "person-role", "sign")
 THEMED = 0.4  # share of pictures whose things are drawn so that a description tells one of them
 
 
@@ -121,8 +122,8 @@ def _theme(
     count = int(random.integers(1, min(most, 8)))
     pools = _pools(tuple(things))
     draw = random.random()
-    if draw < 0.3:  # numbers, flags, people, signs: things of one sort, told by name or sum
-        sort = str(random.choice(["keycap", "keycap", "country-flag", "person-role", "sign"]))
+    if draw < 0.4:  # numbers, flags, people, signs: things of one sort, told by name or sum
+        sort = str(random.choice(SORTS))
         pool = pools.sorts.get(sort, ())
         if len(pool) < 3:
             return None, None
@@ -250,15 +251,17 @@ def look(random: np.random.Generator, placed: Sequence[tuple[Pictograph, Thing]]
         order = [order[i] for i in random.permutation(len(order))]
         one, two = (LOOK_ZH, LOOK_TWO_ZH) if chinese else (LOOK, LOOK_TWO)
         known = two if len(order) == 2 else one
-    mentions, seen = [], []
-    for what, thing in order:
+    phrase, mentions, seen = str(random.choice(known)), [], []
+    for (what, thing), part in zip(order, ("object", "target"), strict=False):
         called = _describe(random, what, present, chinese) if random.random() < 0.3 else None
         if called is None or called[1]:  # no sentences
             called = _name(random, what, present, chinese)
         mentions.append((what.name, called[0].removeprefix("the ")))
         seen.append(f"{what.name} {thing.u} {thing.v}")
+        if knowledge.number_of(what.name) is not None and random.random() < 0.5:  # "to 3"
+            phrase = phrase.replace(f"the {{{part}}}", f"{{{part}}}")
     first, second = (*mentions, ("", ""))[:2]
-    told = str(random.choice(known)).format(object=first[1], target=second[1])
+    told = phrase.format(object=first[1], target=second[1])
     hand = [*random.integers(0, 256, 2), random.integers(10, 200), random.choice([0, 2, 95, 255])]
     answer = f"{PLAN} {' '.join(seen)}"
     return Query(action_prompt(told, hand), answer, "web", *first, second=second, ends=False)
