@@ -53,12 +53,14 @@ class Smoothing:
         return probabilities @ kernel.T.to(probabilities.device)
 
     def _kernel(self, allowed: torch.Tensor) -> torch.Tensor | None:
-        """The spread among sorted tokens, None where they are not a range of integers."""
+        """The spread among sorted tokens, None where they are not all integers: of a few, each may
+        mean something else, as a switch's two do, and the ends of names ("keycap 3").
+        """
         key = (len(allowed), int(allowed[0]))
         if key not in self._kernels:
             bins = [self._values.get(token) for token in allowed.tolist()]
             self._kernels[key] = None
-            if len(bins) > 2 and None not in bins:  # two are a switch
+            if len(bins) == len(self._values) and None not in bins:
                 place = torch.tensor(bins, dtype=torch.float32)
                 distance = (place[:, None] - place[None, :]) / self._width
                 kernel = torch.exp(-0.5 * distance**2)

@@ -235,14 +235,14 @@ class VlmPolicy:
     def _confidence(self, steps: list[Step]) -> float:
         """Geometric mean over tokens of the probability of what was written.
 
-        Neighbouring integers mean nearly the same step, so an integer counts with those within
-        `NEAR` bins.
+        Neighbouring integers mean nearly the same step, so where all may come one counts with those
+        within `NEAR` bins.
         """
         logs = []
         for step in steps:
             ids, probabilities = step.allowed.cpu().numpy(), step.probabilities.cpu().numpy()
             value = self._integers.get(step.token)
-            if value is None:
+            if value is None or len(ids) != len(self._integers):
                 same = [step.token]
             else:
                 near = self._words.spellings[max(0, value - NEAR) : value + NEAR + 1]

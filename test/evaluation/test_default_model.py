@@ -82,3 +82,14 @@ def test_it_answers_questions_about_what_it_sees(policy, env):
     where = env.tabletop.project(thing.position + [0, 0, 0.025], "scene", 480, 480) * 256 / 480
     assert " ".join(name) == thing.name
     assert np.hypot(*(where - [int(u), int(v)])) < 15
+
+
+def test_digits_on_cards_are_read_and_decoded(policy, env):
+    """Names that end in an integer, which other integers than that may not follow."""
+    cell, right = load_suite("emergent").cell("symbols"), []
+    for seed in range(1, 100, 10):  # move the ... near the number 7
+        scene = env.begin(cell.scenario(seed))
+        told = Observation({"scene": square(scene.image, 192)}, scene.instruction, scene.state)
+        assert env.task.target == "keycap 7"
+        right.append(" keycap 7 " in (policy.infer(told).plan or ""))
+    assert sum(right) >= 6, right

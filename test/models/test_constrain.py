@@ -17,8 +17,10 @@ def test_a_neighbourhood_wins_over_a_spike():
     saturated = torch.zeros(256)  # half a Gaussian at the end of the range
     saturated[252:] = torch.tensor([0.06, 0.15, 0.27, 0.29])
     assert int(Smoothing(values, 6)(tokens, saturated).argmax()) == 255
-    # A switch of two, and words, are left alone.
-    for allowed in (torch.tensor([1000, 1001]), torch.tensor([5, 1000, 1001])):
+    # A switch of two, words, and integers of which not all may come (the ends of names) are left
+    # alone.
+    few = torch.arange(1000, 1011)
+    for allowed in (torch.tensor([1000, 1001]), torch.tensor([5, 1000, 1001]), few):
         some = torch.rand(len(allowed))
         assert torch.equal(Smoothing(values, 4)(allowed, some), some)
     with pytest.raises(ValueError, match="smoothing: 65"):
