@@ -131,7 +131,8 @@ def jitter(profile: RobotProfile, urdf: str, seconds: float) -> dict[str, Any]:
         deadline += period
         time.sleep(max(0.0, deadline - time.monotonic()))
         starts.append(time.monotonic())
-        arm.on_joint_state(time.time_ns(), names, positions)
+        now_ns = time.time_ns()
+        arm.on_joint_state(now_ns, names, positions, now_ns)
         arm.tick(time.time_ns())
         if tick % round(profile.control_rate / 5) == 0:
             step, turn = kinematics.forward(q).delta_to(ideal(tick * period))

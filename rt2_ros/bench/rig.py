@@ -96,7 +96,7 @@ class Rig:
             if joint_states:
                 names = ["other", *reversed(self.profile.arm_joints), self.profile.gripper_joint]
                 positions = [1.0, *reversed(self.q), self.finger]
-                self.apply(self.arm.on_joint_state(self.now_ns, names, positions))
+                self.apply(self.arm.on_joint_state(self.now_ns, names, positions, self.now_ns))
             if ticks:
                 self.apply(self.arm.tick(self.now_ns))
 

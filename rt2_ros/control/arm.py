@@ -23,7 +23,7 @@ import numpy as np
 
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.command import Command, State
-from rt2_ros.control.execution import Execution
+from rt2_ros.control.execution import LATE, Execution
 from rt2_ros.control.history import JointHistory, NotInHistory, by_name
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.mandate import Mandate
@@ -38,6 +38,7 @@ NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # s without ticks, joint states or a decision that is taken, after which a person says whether to go
 # on: nothing moves because a node that was away is back.
 _PAUSE = 2.0
+_OLD = 0.1  # s since the arm was measured, after which it is elsewhere unless on its trajectory
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
 
 
@@ -176,11 +177,12 @@ class ArmController:
         return self._brake(State.HOLDING, reason) if self.state == State.MOVING else None
 
     def on_joint_state(
-        self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]
+        self, stamp_ns: int, names: Sequence[str], positions: Sequence[float], now_ns: int
     ) -> Command | None:
         """Take the joints' positions, in any order, other joints among them.
 
-        One that is no use is counted and passed over. A clock that goes back disarms.
+        One that is no use is counted and passed over. A clock that goes back disarms. now_ns: the
+        time on the stamp's clock; a joint state may have waited while this process stood still.
         """
         try:
             if 0 < stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
@@ -195,7 +197,8 @@ class ArmController:
             self.bad_joint_states += 1
             return None
         self._joint_state_time = self._clock()
-        self._execution.see(self._joint_state_time, self.history.newest()[1])
+        age = min(max(now_ns - stamp_ns, 0) * 1e-9, 1.0)
+        self._execution.see(self._joint_state_time - age, self.history.newest()[1])
         try:
             finger = by_name(names, positions, [self.profile.gripper_joint])[0]
             self.gripper_closedness = self.profile.gripper_closedness(float(finger))
@@ -236,6 +239,9 @@ class ArmController:
         if self._mandate.live and not self._mandate.progress.running:
             self._mandate.progress.begin(now)
         self.verdict = self._judge(delta, now_ns)
+        late = self._clock() - now
+        if self.verdict.chunk is not None and late > LATE:
+            self.verdict = Verdict.refused("late", f"planning took {late:.2f} s: the arm moved on")
         if not self.verdict.accepted:
             self.refusals[self.verdict.code] += 1
             if self.verdict.code == "confidence":
@@ -312,6 +318,9 @@ class ArmController:
             return Verdict.refused("bridge", self.blocked or self.busy)
         if now - self._joint_state_time > self.profile.joint_state_timeout:
             return Verdict.refused("joint states", "no joint states")
+        old = (now_ns - self.history.newest()[0]) * 1e-9
+        if old > _OLD and not self._execution.tracking:
+            return Verdict.refused("joint states", f"the joint states are {old:.2f} s old")
         if now < self._settled_time:
             return Verdict.refused("gripper", "the gripper is moving")
         if self._accept_times and now - self._accept_times[-1] < 0.999 / self.profile.control_rate:
@@ -361,5 +370,5 @@ class ArmController:
         """Change state; return the trajectory to rest if one is under way."""
         self.state, self.reason = state, reason
         self._homing = False
-        chunk = self._execution.brake(self._clock())
+        chunk = self._execution.brake(self._clock)
         return None if chunk is None else Command(chunk=chunk, reason=reason, brake=True)

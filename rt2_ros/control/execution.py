@@ -4,7 +4,7 @@
 >>> execution = Execution(profile, kinematics, safety)
 >>> chunk = execution.toward(verdict, now, expiry, history)  # a decision was accepted
 >>> chunk = execution.blend(now, history)  # at the control rate: None, or a better one
->>> chunk = execution.brake(now)
+>>> chunk = execution.brake(time.monotonic)
 
 Each trajectory starts with the position and the velocity that the one before has at that moment,
 and ends at rest: decisions may come late, irregularly, or not at all.
@@ -12,6 +12,7 @@ and ends at rest: decisions may come late, irregularly, or not at all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,9 @@ from rt2_ros.control.safety import SafetyFilter, Verdict
 from rt2_ros.control.smoothing import Targets
 from rt2_ros.control.trajectory import Chunk, plan_chunk, stop_chunk
 
+# s after which the arm has moved on from where a trajectory begins: it is not sent.
+LATE = 0.05
+_BRAKE_TRIES = 3  # then it is sent all the same
 _TRACKING_TOLERANCE = 0.1  # rad off its trajectory, up to which the arm goes on from there
 _HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
 _BRAKE_MARGIN = 1.25  # for what the way itself asks of the tip while it brakes
@@ -33,11 +37,13 @@ _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not pl
 class Execution:
     """Keeps the trajectory under way. Times are s of one steady clock.
 
-    chunk, start: the trajectory sent last, and when; None before the first.
+    chunk, start: the trajectory sent last, and when; None before the first. tracking: whether the
+    arm was near it when it was last seen.
     """
 
     def __init__(self, profile: RobotProfile, kinematics: Kinematics, safety: SafetyFilter) -> None:
         self.chunk: Chunk | None = None
+        self.tracking = False
         self.start = -np.inf
         self._profile, self._kinematics, self._safety = profile, kinematics, safety
         self._limits = profile.limits()
@@ -48,13 +54,12 @@ class Execution:
             profile.smoothing_time, profile.ensemble_horizon, profile.ensemble_decay
         )
         self._goal: Pose | None = None  # of the chunk, where targets are blended
-        self._tracking = False  # whether the arm was near the chunk when it was last seen
 
     def see(self, now: float, q: Array) -> None:
-        """Take the joint positions (n,) that were measured just now."""
+        """Take the joint positions (n,) that were measured at that time."""
         if self.chunk is not None:
             off = np.abs(self.chunk.sample(now - self.start)[0] - q).max()
-            self._tracking = bool(off < _TRACKING_TOLERANCE)
+            self.tracking = bool(off < _TRACKING_TOLERANCE)
 
     def motion(self, now: float, history: JointHistory) -> tuple[Array, Array]:
         """Return the positions and velocities (n,) from which a new trajectory starts.
@@ -62,7 +67,7 @@ class Execution:
         Those of the trajectory under way, as a trajectory controller would (so that the lag of the
         drives does not pull each new start back); where the arm is not near it, the measured ones.
         """
-        if self.chunk is not None and self._tracking:
+        if self.chunk is not None and self.tracking:
             return self.chunk.sample(now - self.start)
         fastest = self._limits.velocity
         return history.newest()[1], np.clip(history.velocity(), -fastest, fastest)
@@ -89,13 +94,24 @@ class Execution:
             self._follow(chunk, now)
         return chunk
 
-    def brake(self, now: float) -> Chunk | None:
+    def brake(self, clock: Callable[[], float]) -> Chunk | None:
         """Return the trajectory to rest, if one is under way.
 
         As fast as the joints can, straight on; where that would touch something, or leave the
-        workspace, along the trajectory under way, on which there is nothing in the way.
+        workspace, along the trajectory under way, on which there is nothing in the way. Where this
+        process stood still meanwhile, from where the arm is by then.
         """
         self._targets.clear()
+        for _ in range(_BRAKE_TRIES):
+            now = clock()
+            chunk = self._to_rest(now)
+            if clock() - now < LATE:
+                break
+        if chunk is not None:
+            self.chunk, self.start = chunk, now
+        return chunk
+
+    def _to_rest(self, now: float) -> Chunk | None:
         if self.chunk is None or now >= self.start + self.chunk.duration:
             return None
         q, velocity = self.chunk.sample(now - self.start)
@@ -105,7 +121,6 @@ class Execution:
         chunk = stop_chunk(q, velocity, self._limits, least)
         if not self._safety.path.is_free(chunk):
             chunk = self.chunk.brake(now - self.start, self._limits, least)
-        self.chunk, self.start = chunk, now
         return chunk
 
     def home(self, now: float, history: JointHistory, direct: bool) -> Chunk:
@@ -134,7 +149,7 @@ class Execution:
     def _follow(self, chunk: Chunk | None, now: float) -> None:
         if chunk is not None:
             self.chunk, self.start = chunk, now
-            self._tracking = True  # it begins with the motion that the arm has
+            self.tracking = True  # it begins with the motion that the arm has
 
     def _blended(self, now: float, history: JointHistory) -> Chunk | None:
         """Plan to where the targets' blend is now; None if it is not new or cannot be done."""

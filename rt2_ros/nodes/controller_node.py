@@ -150,7 +150,7 @@ class ControllerNode(BaseNode):
     def _take_joints(self, msg: JointState) -> None:
         if self._arm is not None:
             stamp = Time.from_msg(msg.header.stamp).nanoseconds
-            self._send(self._arm.on_joint_state(stamp, msg.name, msg.position))
+            self._send(self._arm.on_joint_state(stamp, msg.name, msg.position, self.now_ns()))
 
     def _take_instruction(self, msg: String) -> None:
         if self._arm is not None and self.active:

@@ -212,7 +212,8 @@ class TabletopEnv:
 
     def _tell_joints(self) -> None:
         positions = self._robot.positions().tolist()
-        self._do(self.controller.on_joint_state(self._now_ns(), self._robot.joint_names, positions))
+        names, now_ns = self._robot.joint_names, self._now_ns()
+        self._do(self.controller.on_joint_state(now_ns, names, positions, now_ns))
 
     def _do(self, command: Command | None) -> None:
         if command is None:

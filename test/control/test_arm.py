@@ -231,8 +231,8 @@ def test_silence_of_the_joint_states_brakes(rig):
 def test_bad_joint_states_are_counted_and_not_believed(rig):
     names = list(rig.profile.arm_joints)
     for values in ([np.nan] * 7, [0.0] * 6):
-        rig.arm.on_joint_state(rig.now_ns + 1, names[: len(values)], values)
-    rig.arm.on_joint_state(0, names, [0.0] * 7)
+        rig.arm.on_joint_state(rig.now_ns + 1, names[: len(values)], values, rig.now_ns)
+    rig.arm.on_joint_state(0, names, [0.0] * 7, rig.now_ns)
     assert rig.arm.bad_joint_states == 3
     assert_allclose(rig.arm.pose().position, rig.tip.position)
     assert rig.arm.state == State.HOLDING  # waiting for the first decision
@@ -242,7 +242,8 @@ def test_a_clock_that_goes_back_disarms(rig):
     rig.move(0.08, 0, 0)
     rig.run(0.15)
     names = list(rig.profile.arm_joints)
-    rig.apply(rig.arm.on_joint_state(rig.now_ns - 5_000_000_000, names, list(rig.q)))
+    before = rig.now_ns - 5_000_000_000
+    rig.apply(rig.arm.on_joint_state(before, names, list(rig.q), rig.now_ns))
     assert (rig.arm.state, len(rig.commands)) == (State.DISARMED, 2)
     assert "clock" in rig.arm.reason
 

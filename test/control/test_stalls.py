@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controller's process stands still for a moment, and the arm goes on meanwhile: what comes out
+afterwards begins where the arm is by then, or nothing comes out.
+"""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from rt2_ros.control.arm import State
+
+
+def stand_still(rig, seconds):
+    """Let the clock and the arm go on without the controller."""
+    rig.time += seconds
+    rig.q, rig.velocity = rig.chunk.sample(rig.time - rig.chunk_time)
+
+
+@pytest.fixture
+def moving(rig):
+    """Return an arm in full motion."""
+    rig.move(0.1, -0.1, 0.0)
+    rig.run(0.15)
+    assert np.abs(rig.velocity).max() > 0.3
+    return rig
+
+
+def stalled(rig, monkeypatch, owner, name):
+    """Stand still for 0.1 s within a call, once."""
+    real = getattr(owner, name)
+
+    def slow(*args):
+        monkeypatch.undo()
+        result = real(*args)
+        stand_still(rig, 0.1)
+        return result
+
+    monkeypatch.setattr(owner, name, slow)
+
+
+def starts_off(rig):
+    """How far off the arm's motion the newest trajectory begins, rad."""
+    _, q, _, command = rig.commands[-1]
+    return np.abs(command.chunk.positions[0] - q).max()
+
+
+def test_a_trajectory_that_took_too_long_to_plan_is_not_sent(moving, monkeypatch):
+    rig, sent = moving, len(moving.commands)
+    stalled(rig, monkeypatch, rig.arm._safety, "check")
+    rig.move(-0.1, 0.1, 0.0)
+    assert (rig.arm.verdict.code, len(rig.commands)) == ("late", sent)
+    assert rig.arm.refusals["late"] == 1 and "0.10 s" in rig.arm.verdict.reason
+    rig.run(0.01)
+    rig.move(-0.1, 0.1, 0.0)  # the next decision is taken
+    assert rig.arm.verdict.accepted and starts_off(rig) < 1e-6
+    rig.run(1.0)
+    assert not rig.moving
+
+
+def test_braking_begins_where_the_arm_is_by_then(moving, monkeypatch):
+    rig = moving
+    stalled(rig, monkeypatch, rig.arm._safety.path, "is_free")
+    assert rig.chunk.duration > 0.3
+    rig.apply(rig.arm.stop())
+    assert rig.arm.state == State.STOPPED and rig.moving
+    assert starts_off(rig) < 1e-6
+    rig.run(0.5)
+    assert not rig.moving
+
+
+def test_joint_states_that_waited_are_taken_for_what_they_are(moving):
+    """They are 0.25 s old when they are read, and the arm was on its trajectory then."""
+    rig = moving
+    stamp, q = rig.now_ns + 1, rig.q
+    stand_still(rig, 0.25)
+    names = list(rig.profile.arm_joints)
+    rig.arm.on_joint_state(stamp, names, q, rig.now_ns)
+    rig.move(-0.05, 0.05, 0.0, stamp_ns=stamp)
+    assert rig.arm.verdict.accepted
+    assert np.abs(rig.q - q).max() > 0.1
+    assert_allclose(starts_off(rig), 0.0, atol=1e-6)
+
+
+def test_nothing_is_planned_from_where_an_arm_was_that_left_its_trajectory(moving):
+    rig, names = moving, list(moving.profile.arm_joints)
+    elsewhere, stamp = rig.q + 0.3, rig.now_ns + 1
+    rig.time += 0.15
+    rig.arm.on_joint_state(stamp, names, elsewhere, rig.now_ns)
+    rig.move(-0.05, 0.05, 0.0, stamp_ns=stamp)
+    assert rig.arm.verdict.code == "joint states"
+    assert rig.arm.verdict.reason == "the joint states are 0.15 s old"
