@@ -229,7 +229,8 @@ def request(random: np.random.Generator, task: Task) -> tuple[str, tuple[tuple[s
         words[key] = "" if what is None else what.name_zh if chinese else call(random, what)
     names = (task.object, task.target)
     mentions = tuple((n, w) for n, w in zip(names, words.values(), strict=True) if n)
-    return str(random.choice(phrases)).format(**words), mentions
+    told = str(random.choice(phrases)).format(**words)
+    return split.words_around(random, told, chinese), mentions
 
 
 def observe(

@@ -13,6 +13,8 @@ import hashlib
 import json
 from functools import cache
 
+import numpy as np
+
 from rt2_ros.data.pictographs import Pictograph, by_name, pictographs
 
 # Objects of the robot demonstrations, "seen" in the evaluation's sense: a fifth of what web
@@ -107,6 +109,22 @@ ROBOT_PHRASES_ZH: dict[str, tuple[str, ...]] = {
     "close": ("合上夹爪", "闭合夹爪"),
 }
 
+# Words around an instruction that say nothing: {} is the instruction. A fifth of all have some, so
+# that a policy passes over what it does not know: no words of the tokenizer are made for them. No
+# suite has these; `instructions` has others.
+AROUND_SHARE = 0.2
+AROUND: tuple[str, ...] = (
+    "robot, {}", "hey robot, {}", "now {}", "next, {}", "ok, {}", "hello! {}", "first {}",
+    "can you {}", "will you {}?", "i want you to {}", "your task is to {}", "go ahead and {}",
+    "it is time to {}", "let us {}", "well, {} then", "{} now", "{}!", "{}.", "{} for me",
+    "{} right away", "{}, robot", "{} and be careful", "{} when you are ready", "quickly {}",
+    "listen, {}", "all right, now {} at once", "my friend, can you {} today?",
+)  # fmt: skip
+AROUND_ZH: tuple[str, ...] = (
+    "现在{}", "机器人，{}", "你来{}", "接下来{}", "{}吧", "{}！", "{}，好吗？", "快{}", "先{}",
+    "好的，现在{}",
+)  # fmt: skip
+
 # Seeds: of evaluated scenes, and of the generators that training frames are drawn from.
 TEST_SEEDS = range(0, 100_000)
 TRAIN_SEEDS = range(1_000_000, 900_000_000)
@@ -156,6 +174,13 @@ def web_pictographs() -> tuple[Pictograph, ...]:
     """The pictographs that web pictures show: a superset of the robot's."""
     others = {*SIGNS, *PEOPLE, *(f"flag of {country}" for country in FLAGS)}
     return tuple(p for p in pictographs() if p.group in OBJECT_GROUPS or p.name in others)
+
+
+def words_around(random: np.random.Generator, told: str, chinese: bool) -> str:
+    """An instruction as it is, or among words that say nothing ("robot, pick up the key")."""
+    if random.random() >= AROUND_SHARE:
+        return told
+    return str(random.choice(AROUND_ZH if chinese else AROUND)).format(told)
 
 
 def unseen_names(alike: bool) -> tuple[str, ...]:
@@ -223,7 +248,7 @@ def evaluation_seeds(first: int, count: int) -> range:
 
 def digest() -> str:
     """A short hash of the split, kept with each checkpoint."""
-    parts = [ROBOT_NAMES, SHORT_NAMES, ALSO, ROBOT_PHRASES, ROBOT_PHRASES_ZH,
+    parts = [ROBOT_NAMES, SHORT_NAMES, ALSO, ROBOT_PHRASES, ROBOT_PHRASES_ZH, AROUND, AROUND_ZH,
              [str(r) for r in (TRAIN_SEEDS, TEST_SEEDS)],
              [[p.name, *names(p), *names(p, chinese=True)] for p in web_pictographs()]]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -31,6 +31,7 @@ from rt2_ros.data.split import (
     names,
     unseen_names,
     web_pictographs,
+    words_around,
 )
 
 SIZE = 192  # px
@@ -262,6 +263,7 @@ def look(random: np.random.Generator, placed: Sequence[tuple[Pictograph, Thing]]
             phrase = phrase.replace(f"the {{{part}}}", f"{{{part}}}")
     first, second = (*mentions, ("", ""))[:2]
     told = phrase.format(object=first[1], target=second[1])
+    told = words_around(random, told, chinese)
     hand = [*random.integers(0, 256, 2), random.integers(10, 200), random.choice([0, 2, 95, 255])]
     answer = f"{PLAN} {' '.join(seen)}"
     return Query(action_prompt(told, hand), answer, "web", *first, second=second, ends=False)
