@@ -74,6 +74,24 @@ def test_web_questions_never_ask_in_the_words_of_a_suite():
                 assert action_prompt(instruction).removesuffix(" A:") not in told
 
 
+def test_a_fifth_of_what_a_robot_is_told_stands_among_words_that_no_suite_has():
+    random = np.random.default_rng(0)
+    said = [split.words_around(random, "pick up the key", False) for _ in range(1000)]
+    among = {text for text in said if text != "pick up the key"}
+    assert 160 < sum(text in among for text in said) < 240
+    assert len(among) == len(split.AROUND) and all("pick up the key" in text for text in among)
+    told = {
+        around.format(phrase)
+        for arounds, phrases in (
+            (split.AROUND, split.ROBOT_PHRASES), (split.AROUND_ZH, split.ROBOT_PHRASES_ZH)
+        )
+        for around in arounds
+        for phrase in (phrase for of_kind in phrases.values() for phrase in of_kind)
+    }  # fmt: skip
+    asked = {p for cell in load_suite("instructions").cells for c in cell.cases for p in c.phrases}
+    assert len(told) > 1000 and not told & asked
+
+
 @pytest.mark.parametrize("kind", split.ROBOT_PHRASES)
 def test_every_phrasing_is_understood_as_its_kind_of_task(kind):
     for phrases in (split.ROBOT_PHRASES, split.ROBOT_PHRASES_ZH):
