@@ -179,7 +179,7 @@ class RobotSource:
             recalled = recall(random, task, demo.truth, demo.places, self.space)
         first, second = (*mentions, ("", ""), ("", ""))[:2]
         return Query(
-            action_prompt(text, bins, recalled),
+            action_prompt(split.words_around(random, text), bins, recalled),
             answer_text(
                 self.space.to_bins(act(demo.truth, goal)),
                 plan_text(goal, task, demo.truth, demo.places, self.space),
@@ -229,8 +229,7 @@ def request(random: np.random.Generator, task: Task) -> tuple[str, tuple[tuple[s
         words[key] = "" if what is None else what.name_zh if chinese else call(random, what)
     names = (task.object, task.target)
     mentions = tuple((n, w) for n, w in zip(names, words.values(), strict=True) if n)
-    told = str(random.choice(phrases)).format(**words)
-    return split.words_around(random, told, chinese), mentions
+    return str(random.choice(phrases)).format(**words), mentions
 
 
 def observe(

@@ -109,9 +109,9 @@ ROBOT_PHRASES_ZH: dict[str, tuple[str, ...]] = {
     "close": ("合上夹爪", "闭合夹爪"),
 }
 
-# Words around an instruction that say nothing: {} is the instruction. A fifth of all have some, so
-# that a policy passes over what it does not know: no words of the tokenizer are made for them. No
-# suite has these; `instructions` has others.
+# Words around an instruction, {}, that say nothing. A fifth of prompts have some, so that a policy
+# passes over what it does not know: the tokenizer has no words made for them. No suite has these;
+# `instructions` has others.
 AROUND_SHARE = 0.2
 AROUND: tuple[str, ...] = (
     "robot, {}", "hey robot, {}", "now {}", "next, {}", "ok, {}", "hello! {}", "first {}",
@@ -176,11 +176,11 @@ def web_pictographs() -> tuple[Pictograph, ...]:
     return tuple(p for p in pictographs() if p.group in OBJECT_GROUPS or p.name in others)
 
 
-def words_around(random: np.random.Generator, told: str, chinese: bool) -> str:
+def words_around(random: np.random.Generator, told: str) -> str:
     """An instruction as it is, or among words that say nothing ("robot, pick up the key")."""
     if random.random() >= AROUND_SHARE:
         return told
-    return str(random.choice(AROUND_ZH if chinese else AROUND)).format(told)
+    return str(random.choice(AROUND if told.isascii() else AROUND_ZH)).format(told)
 
 
 def unseen_names(alike: bool) -> tuple[str, ...]:

@@ -263,9 +263,8 @@ def look(random: np.random.Generator, placed: Sequence[tuple[Pictograph, Thing]]
             phrase = phrase.replace(f"the {{{part}}}", f"{{{part}}}")
     first, second = (*mentions, ("", ""))[:2]
     told = phrase.format(object=first[1], target=second[1])
-    told = words_around(random, told, chinese)
     hand = [*random.integers(0, 256, 2), random.integers(10, 200), random.choice([0, 2, 95, 255])]
-    answer = f"{PLAN} {' '.join(seen)}"
+    answer, told = f"{PLAN} {' '.join(seen)}", words_around(random, told)
     return Query(action_prompt(told, hand), answer, "web", *first, second=second, ends=False)
 
 
