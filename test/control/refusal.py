@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of the controller say alike."""
+
+
+def held(rig, code):
+    """Fail unless the last delta was refused with `code` and nothing was sent for it."""
+    assert (rig.arm.verdict.accepted, rig.arm.verdict.code) == (False, code)
+    return True

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the controller holds and asks a person, and what makes it go on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rt2_ros.bench.rig import Rig
+from rt2_ros.control.arm import NEEDS_HELP, State
+
+from .refusal import held
+
+
+def asks(rig, reason):
+    """Fail unless the arm holds, asks for help and does nothing whatever comes."""
+    assert (rig.arm.state, rig.arm.needs_help) == (State.HOLDING, True)
+    assert rig.arm.reason.startswith(NEEDS_HELP + reason)
+    rig.run(0.3)
+    assert not rig.moving
+    sent, said = len(rig.commands), rig.arm.reason
+    rig.move(0.05, 0, 0)
+    assert held(rig, "help")
+    assert (len(rig.commands), rig.arm.reason) == (sent, said)
+    return True
+
+
+@pytest.fixture
+def careful(profile, kinematics, collisions, start):
+    """Return an armed arm with an instruction, 1, that wants to be sure."""
+    mine = dataclasses.replace(profile, min_confidence=0.5, no_progress_time=2.0)
+    rig = Rig(mine, kinematics, collisions, q=start)
+    rig.instruct()
+    return rig
+
+
+@pytest.mark.parametrize("confidence", [0.49, 0.0, np.nan])
+def test_an_unsure_decision_brakes_and_asks_a_person(careful, confidence):
+    careful.move(0.08, 0, 0, confidence=0.5)
+    careful.run(0.15)
+    command = careful.move(0.08, 0, 0, confidence=confidence)
+    assert command.brake
+    assert held(careful, "confidence")
+    assert asks(careful, f"confidence {confidence:.2f}, at least 0.5 wanted")
+
+
+def test_an_unsure_terminate_or_grasp_is_not_done_either(careful):
+    assert careful.move(0, 0, 0, confidence=0.1, gripper=1.0) is None
+    assert asks(careful, "confidence 0.10")
+    careful.instruct(instruction_id=2)
+    careful.move(0, 0, 0, confidence=0.1, terminate=True)
+    assert asks(careful, "confidence 0.10")
+
+
+def test_a_person_may_say_go_on_for_a_while(careful):
+    careful.move(0.03, 0, 0, confidence=0.1)
+    careful.run(0.5)
+    careful.arm.arm()
+    assert careful.arm.reason == "resumed: waiting for the next decision"
+    careful.run(0.5)
+    assert careful.commands == []  # that alone moves nothing
+    assert careful.move(0.03, 0, 0, confidence=0.1) is not None
+    careful.run(1.6)
+    careful.move(0.03, 0, 0, confidence=0.1)
+    assert asks(careful, "confidence 0.10")
+
+
+def test_a_new_instruction_answers_as_well(careful):
+    careful.move(0.03, 0, 0, confidence=0.1)
+    careful.instruct("pick up the pear", 2)
+    assert not careful.arm.needs_help
+    careful.move(0.03, 0, 0, confidence=0.1)  # it is trusted no more for that
+    assert asks(careful, "confidence 0.10")
+
+
+@pytest.mark.parametrize("way", [(0.0, 0.0, 0.0), (0.0, 0.005, 0.0), (0.0, 0.06, 0.0)])
+def test_without_progress_a_person_is_asked(careful, way):
+    """Standing, trembling, or going to and fro: all the same."""
+    signs = 0
+    for _ in range(14):
+        careful.move(*(np.array(way) * (1 if signs % 2 else -1)))
+        signs += 1
+        careful.run(0.25)
+        if careful.arm.needs_help:
+            break
+    assert 8 <= signs <= 12
+    assert asks(careful, "no progress for 2 s")
+    careful.arm.arm()
+    assert careful.move(0.0, 0.03, 0.0) is not None
+
+
+def test_progress_is_what_gets_somewhere_or_moves_the_gripper(careful):
+    for step in range(24):
+        careful.move(0.0, 0.015, 0.0) if step < 12 else careful.move(0.0, 0.0, 0.01)
+        careful.run(0.25)
+    careful.move(0, 0, 0, gripper=1.0)
+    for _ in range(4):
+        careful.run(0.45)
+        careful.move(0, 0, 0, gripper=1.0)  # decisions go on, and get nowhere
+    assert not careful.arm.needs_help
+    careful.run(0.4)
+    assert asks(careful, "no progress")
+
+
+def test_a_policy_silent_for_long_does_not_move_the_arm_when_it_is_back(careful):
+    careful.move(0.03, 0, 0)
+    careful.run(1.5)
+    assert careful.arm.reason.startswith("no decision")
+    careful.run(1.5)
+    assert asks(careful, "no decision to act on for 2 s")
+
+
+def test_a_controller_that_was_paused_does_not_go_on_by_itself(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(3.0, joint_states=False, ticks=False)
+    rig.run(0.01)
+    assert asks(rig, "the controller stood still for 3.0 s")
+
+
+def test_joint_states_missing_for_long_do_not_move_the_arm_when_they_are_back(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(1.5, joint_states=False)
+    assert not rig.arm.needs_help
+    rig.run(0.6, joint_states=False)
+    rig.run(0.1)
+    assert asks(rig, "no joint states for 2 s")
+
+
+def test_a_policy_that_was_away_for_long_does_not_go_on_by_itself(rig):
+    rig.move(0.08, 0, 0)
+    rig.run(1.5)
+    rig.move(0.02, 0, 0)  # late, and still in time
+    assert rig.arm.state == State.MOVING
+    rig.run(1.9)
+    assert not rig.arm.needs_help
+    rig.run(0.2)
+    assert asks(rig, "no decision to act on for 2 s")
+    rig.arm.resume()
+    rig.run(1.9)  # a person has said so; the policy has as long again
+    rig.move(0.02, 0, 0)
+    assert rig.arm.state == State.MOVING
+
+
+def test_a_policy_that_thinks_long_before_its_first_decision_is_waited_for(rig):
+    rig.run(10.0)
+    assert not rig.arm.needs_help
+    rig.move(0.02, 0, 0)
+    assert rig.arm.state == State.MOVING
+
+
+def test_stop_and_disarm_end_the_call_for_help(careful):
+    careful.move(0.03, 0, 0, confidence=0.1)
+    careful.arm.stop()
+    careful.arm.arm()
+    assert careful.arm.state == State.ARMED
+    assert not careful.arm.needs_help
+    careful.move(0.03, 0, 0)
+    assert held(careful, "instruction")
