@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rt2_ros.bench import hostile
+from rt2_ros.bench.chunk_judge import ChunkJudge
 from rt2_ros.control.trajectory import Chunk, plan_chunk, stop_chunk
 
 CASES = 100_000
@@ -39,7 +40,7 @@ def test_the_same_seed_gives_the_same_cases():
 @pytest.fixture(scope="module")
 def judge():
     profile, urdf = hostile.load()
-    return hostile.Judge(profile, urdf, np.random.default_rng(0))
+    return ChunkJudge(profile, urdf, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
