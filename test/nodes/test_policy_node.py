@@ -16,10 +16,10 @@ rclpy = pytest.importorskip("rclpy")
 from builtin_interfaces.msg import Time  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from rt2_ros.msg import Observation, PolicyStatus  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
+from rt2_ros.msg import Observation, PolicyStatus  # noqa: E402
 from rt2_ros.nodes import topics  # noqa: E402
 from rt2_ros.nodes.base import FAILURE, SUCCESS  # noqa: E402
 from rt2_ros.nodes.policy_node import PolicyNode, to_observation  # noqa: E402

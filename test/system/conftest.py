@@ -19,10 +19,10 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.time import Time
-from rt2_ros.msg import EndEffectorDelta, PolicyStatus
 
 from rt2_ros.bringup import NodeSpec, describe
 from rt2_ros.control.profile import RobotProfile
+from rt2_ros.msg import EndEffectorDelta, PolicyStatus
 from rt2_ros.nodes import topics
 from rt2_ros.paths import config_path
 

@@ -4,11 +4,11 @@
 import os
 
 import pytest
-from rt2_ros.msg import ControllerStatus
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
+from rt2_ros.msg import ControllerStatus
 from rt2_ros.nodes import topics
 from rt2_ros.paths import config_path
 

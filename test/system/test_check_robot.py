@@ -3,9 +3,9 @@
 
 import numpy as np
 import pytest
-from rt2_ros.msg import ControllerStatus
 
 from rt2_ros import check_robot
+from rt2_ros.msg import ControllerStatus
 from rt2_ros.nodes import topics
 
 ARM = topics.joint_trajectory("panda_arm_controller")

@@ -13,11 +13,11 @@ import pytest
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.time import Time
-from rt2_ros.msg import ControllerStatus, PolicyStatus
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from rt2_ros.msg import ControllerStatus, PolicyStatus
 from rt2_ros.nodes import topics
 from rt2_ros.paths import config_path
 

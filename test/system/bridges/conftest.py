@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.time import Time
-from rt2_ros.msg import Observation
 from std_srvs.srv import SetBool, Trigger
 
 from rt2_ros.control.profile import RobotProfile
+from rt2_ros.msg import Observation
 from rt2_ros.nodes import topics
 from rt2_ros.paths import config_path
 

@@ -5,8 +5,9 @@ nothing of anybody.
 
 import numpy as np
 import pytest
-from rt2_ros.msg import ControllerStatus
 from std_srvs.srv import Trigger
+
+from rt2_ros.msg import ControllerStatus
 
 ARM_JOINTS = tuple(f"panda_joint{i}" for i in range(1, 8))
 FINGER = ("panda_finger_joint1",)

@@ -3,8 +3,9 @@
 
 import numpy as np
 import pytest
-from rt2_ros.msg import ControllerStatus
 from std_srvs.srv import Trigger
+
+from rt2_ros.msg import ControllerStatus
 
 STEP = np.array([0.0, 0.06, -0.05])
 TOLERANCE = 0.002  # m

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from rt2_ros.msg import ControllerStatus
 from std_srvs.srv import Trigger
+
+from rt2_ros.msg import ControllerStatus
 
 LOOK_ALIKE = Path(__file__).parents[2] / "interfaces" / "moveit_py"
 STEP = np.array([0.0, 0.05, -0.04])

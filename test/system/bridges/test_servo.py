@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from rclpy.time import Time
+
 from rt2_ros.msg import ControllerStatus
 
 TOLERANCE = 0.008  # m, of a way of 80 mm; the machine may be busy
