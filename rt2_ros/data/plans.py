@@ -10,7 +10,7 @@ follows from few that the model has before it, and the action is a difference of
 
     "Plan: key 38 109 cake 120 80 flat at 161 75 150 99 open left back to left put 151 138 over."
 
-Half of the prompts remind of what the last plan said of where things are, as a policy's do from its
+Some prompts remind of what the last plan said of where things are, as a policy's do from its
 second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
 policies are.
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # the simulator is imported when it is first used
     from rt2_ros.sim.tabletop import TabletopState
     from rt2_ros.sim.tasks import Task
 
-MISREAD = 0.08  # share of things in those that are taken for another one
+MISREAD = 0.08  # share of things that a reminder takes for another one
 STRAY = 20  # bins that something in the hand may have moved since, standard deviation
 BLURRED = 0.3, 12  # share of other things that were seen badly, and by how many bins
 OPEN, TO = "open", "to"  # what stands before the sides of a target, and the chosen one
