@@ -6,12 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.plans import plan_form
+from rt2_ros.data.web import web_frame
 from rt2_ros.policies import Observation, load_policy, memory
 
 
 def look(seed, episode="a", instruction="pick up the banana"):
-    image = np.random.default_rng(seed).integers(0, 256, (192, 192, 3), dtype=np.uint8)
+    things = [by_name(name) for name in ("banana", "pear", "red apple")]
+    image = web_frame(np.random.default_rng(seed), things, most=3).image
     state = np.array([0.4 + 0.03 * (seed % 8), 0.1, 0.2 - 0.02 * (seed % 8), 0.0])
     return Observation({"scene": image}, instruction, state, 0, episode)
 
