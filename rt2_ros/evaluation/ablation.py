@@ -31,11 +31,12 @@ import yaml
 from rich.console import Console
 
 from rt2_ros import provenance
-from rt2_ros.evaluation.cli import RESULTS, ask_with_progress, chosen_suites, evaluate
+from rt2_ros.evaluation.cli import RESULTS, chosen_suites, evaluate
 from rt2_ros.evaluation.page import PLOT, update_results
 from rt2_ros.evaluation.questions import Answers
 from rt2_ros.evaluation.results import GROUPS, Ablation, Arm, cell_results, read_made
 from rt2_ros.evaluation.runner import PolicyPlayer
+from rt2_ros.evaluation.screen import ask_with_progress
 from rt2_ros.evaluation.suites import Suite
 from rt2_ros.paths import config_path, find_folder
 from rt2_ros.policies import load_policy

@@ -22,25 +22,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from rt2_ros.evaluation.metrics import summary
 from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
+from rt2_ros.evaluation.screen import RunScreen, ask_with_progress
 
 if TYPE_CHECKING:
     from rt2_ros.evaluation.questions import Answers
     from rt2_ros.evaluation.runner import Player
     from rt2_ros.evaluation.suites import Suite
-    from rt2_ros.policies import Policy
 
 OUT = Path("out/eval")
 RESULTS = Path("docs/results.md")
@@ -139,7 +131,7 @@ def evaluate(
     wanted = episodes(suites, count, seed)
     info = RunInfo.here(player.name, config, _titles(suites), count, seed)
     with RunFolder.create(folder, info) as run:
-        with _Screen(run, len(wanted)) as screen:
+        with RunScreen(run, len(wanted)) as screen:
             play(wanted, player, run, processes=processes, films=films, on_record=screen.show)
         return run
 
@@ -177,7 +169,7 @@ def _evaluate_graph(args: argparse.Namespace, suites: Sequence[Suite]) -> RunFol
     name, config = policy_config(args.policy)
     info = RunInfo.here(name, config, _titles(suites), args.episodes, args.seed, mode="ros")
     with RunFolder.create(args.out / (args.name or f"{name}-ros"), info) as run:
-        with _Screen(run, len(wanted)) as screen:
+        with RunScreen(run, len(wanted)) as screen:
             log = run.path / "nodes.log"
             play_on_graph(
                 wanted, describe(policy=args.policy), name, run, log=log, on_record=screen.show
@@ -235,22 +227,6 @@ def _ask(args: argparse.Namespace) -> list[Answers]:
         found.append(ask_with_progress(policy, args.questions, args.seed, before))
         before = policy.name
     return found
-
-
-def ask_with_progress(policy: Policy, count: int, seed: int, before: str = "") -> Answers:
-    """`questions.ask`, with a bar that tells the share of right answers so far."""
-    from rt2_ros.evaluation.questions import ask
-
-    with _bar() as progress:
-        task, outcomes = progress.add_task(f"{policy.name}: questions", total=count), [0, 0]
-
-        def note(right: bool) -> None:
-            outcomes[right] += 1
-            share = outcomes[1] / sum(outcomes)
-            told = f"{policy.name}: questions, {share:.0%} right so far"
-            progress.update(task, advance=1, description=told)
-
-        return ask(policy, count, seed, before=before, on_answer=note)
 
 
 def _publish_answers(args: argparse.Namespace, found: Sequence[Answers]) -> None:
@@ -319,40 +295,3 @@ def _figures(run: RunFolder) -> dict[str, Any]:
         **summary(run.records), "policy": run.info.policy, "seed": run.info.seed, "cells": cells,
         "log": [asdict(record) for record in run.records],
     }  # fmt: skip
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(),
-    )  # fmt: skip
-
-
-class _Screen:
-    """Progress with a running estimate; a context manager."""
-
-    def __init__(self, run: RunFolder, total: int) -> None:
-        self._progress = _bar()
-        self._done = {record.key: record.success for record in run.records}
-        self._task = self._progress.add_task("", total=total, completed=len(self._done))
-        self._say("going on" if self._done else "starting")
-
-    def __enter__(self) -> _Screen:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, record: EpisodeRecord) -> None:
-        """Count one more episode."""
-        self._done[record.key] = record.success
-        self._progress.advance(self._task)
-        if record.error:
-            self._progress.console.print(f"{record.key}: {record.error}", style="yellow")
-        self._say("/".join(filter(None, (record.suite, record.cell))))
-
-    def _say(self, what: str) -> None:
-        rate = sum(self._done.values()) / max(len(self._done), 1)
-        self._progress.update(self._task, description=f"{what}: {rate:.0%} so far")
