@@ -23,6 +23,7 @@ import numpy as np
 from rt2_ros.actions.prompts import PLAN, action_prompt, question_prompt
 from rt2_ros.data import drawing, knowledge
 from rt2_ros.data.pictographs import Pictograph, by_name
+from rt2_ros.data.plans import MOST_AROUND
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.data.split import (
     ROBOT_NAMES,
@@ -49,6 +50,8 @@ LOOK = ("look at the {object}", "find {object}", "point to the {object}")
 LOOK_ZH = ("看{object}", "找到{object}")
 LOOK_TWO = ("look at the {object} and the {target}", "find {object} and {target}")
 LOOK_TWO_ZH = ("看{object}和{target}", "找到{object}和{target}")
+NEAR_WHAT, NOTHING = "what is near {}?", "nothing"
+NEAR_BINS = 80  # of 256 over the picture, within which something is near
 COUNT = "how many things are there?"
 COUNT_ZH = "有多少个东西？"
 KEYWORD = "the {} one"
@@ -60,7 +63,7 @@ THEMED = 0.4  # share of pictures whose things are drawn so that a description t
 def words() -> Iterator[str]:
     """Every text that prompts and answers are made of: the tokenizer is built from these."""
     for templates in (WHERE, WHERE_ZH, (SAID, SAID_ZH, WHAT_AT, WHAT_AT_ZH, KIND, COLOUR, USE,
-                      YES_NO, COUNT, COUNT_ZH, KEYWORD)):  # fmt: skip
+                      YES_NO, NEAR_WHAT, NOTHING, COUNT, COUNT_ZH, KEYWORD)):  # fmt: skip
         yield from templates
     for phrases in (ROBOT_PHRASES, ROBOT_PHRASES_ZH):
         for of_kind in phrases.values():
@@ -283,8 +286,12 @@ def _ask(
     what, thing = target
     present = [other for other, _ in placed]
     draw = random.random()
-    if draw < 0.76:
+    if draw < 0.68:
         return where_query(random, thing, present)
+    if draw < 0.76:
+        text, answer = _name(random, what, present, False)[0], _near(placed, thing)
+        question = question_prompt(NEAR_WHAT.format(text))
+        return Query(question, answer, "web", thing.name, text.removeprefix("the "))
     chinese = random.random() < CHINESE
     name = call(random, what)
     if draw < 0.86:
@@ -306,6 +313,17 @@ def _ask(
     else:
         question, answer = COUNT_ZH if chinese else COUNT, str(len(placed))
     return Query(question_prompt(question), answer, "web")
+
+
+def _near(placed: Sequence[tuple[Pictograph, Thing]], thing: Thing) -> str:
+    """Where what is near a thing is, as plans tell it: "60 91 140 70", from left to right."""
+    away = {
+        (other.u, other.v): (other.u - thing.u) ** 2 + (other.v - thing.v) ** 2
+        for _, other in placed
+        if other is not thing
+    }
+    near = sorted((at for at in away if away[at] < NEAR_BINS**2), key=lambda at: away[at])
+    return " ".join(f"{u} {v}" for u, v in sorted(near[:MOST_AROUND])) or NOTHING
 
 
 def _kind(what: Pictograph) -> str:
