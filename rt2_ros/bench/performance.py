@@ -74,9 +74,18 @@ def gpu_rows(gpu: dict[str, Any]) -> Rows:
     ]  # fmt: skip
 
 
+def number_rows(numbers: dict[str, Any]) -> Rows:
+    """What a decision takes in other numbers."""
+    return [
+        (kind, f"{figure['ms']:.1f} ms", f"{figure['times']:.2f}", f"{figure['same']:.0%}")
+        for kind, figure in numbers.items()
+    ]
+
+
 DECISION = ("way", "median", "p99", "forwards", "times faster")
 STAGE = ("stage", "median", "floor")
 BATCH = ("robots", "per decision", "decisions per second", "of one alone")
+NUMBERS = ("weights in", "per decision", "times faster", "the same action")
 FLOOR = ("shape, bf16", "accelerator", "floor", "at most", "at most, 3 forwards")
 GPU = (
     "shape, bf16",
@@ -104,6 +113,8 @@ def _tables(result: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...], Rows
     yield "One decision", DECISION, decision_rows(result)
     yield "Where the time goes", STAGE, stage_rows(result)
     yield "Several robots at once", BATCH, batch_rows(result["batch"])
+    if "numbers" in result:
+        yield "Other numbers, without guesses", NUMBERS, number_rows(result["numbers"])
     for kind, unit, title in (
         ("image", "px", "Picture size"),
         ("prompt", "tokens", "Prompt length"),

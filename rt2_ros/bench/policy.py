@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 BATCHES = (1, 2, 4, 8, 16)
 IMAGE_SIDES = (96, 144, 192, 288, 384)  # px, of the default model's kind
 PROMPTS = (16, 32, 64, 128, 256)  # tokens
+OTHER_NUMBERS = "bfloat16"  # than a CPU's own, float32
 WARM_UP = 3
 LATER_READ = 4.0  # tokens that a forward after the first reads, about: choices and guesses
 
@@ -62,6 +63,9 @@ def main(argv: list[str]) -> int:
     if not hasattr(policy, "infer_by_generate"):
         raise ValueError(f"policy {policy.name}: type vlm is measured; this one has no generate")
     result = measure(policy, args.repeats, args.seed)
+    if policy.model.device.type == "cpu":
+        other = load_policy(args.policy, dtype=OTHER_NUMBERS)
+        result["numbers"] = numbers([policy, other], args.repeats, args.seed)
     result["accelerators"] = floors(machines)
     if torch.cuda.is_available():
         result["gpu"] = {
@@ -148,6 +152,32 @@ def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
         "batch": batches(policy, seen, max(4, repeats // 4)),
         "costs": costs(max(4, repeats // 4), seed) if policy.model.device.type == "cpu" else {},
         "peak_memory_mb": _round(peak_memory(policy.model.device)),
+    }
+
+
+def numbers(policies: Sequence[VlmPolicy], repeats: int, seed: int) -> dict[str, dict[str, float]]:
+    """One checkpoint in several kinds of numbers, in turn: milliseconds per decision, how many
+    times faster than the first, and the share of decisions that are the first one's.
+    """
+    seen = episode(policies[0], repeats + WARM_UP, seed)
+    taken = np.zeros((len(seen), len(policies)))
+    same = np.zeros((len(seen), len(policies)))
+    for step, before in enumerate(seen):
+        observation = replace(before, episode=f"{before.episode} numbers")
+        decisions = []
+        for which, policy in enumerate(policies):
+            begun = time.perf_counter()
+            decisions.append(policy.infer_without_guesses(observation))
+            taken[step, which] = time.perf_counter() - begun
+        same[step] = [np.array_equal(d.bins, decisions[0].bins) for d in decisions]
+    taken, same = taken[WARM_UP:], same[WARM_UP:]
+    return {
+        str(policy.model.dtype).removeprefix("torch."): {
+            "ms": _ms(np.median(taken[:, which])),
+            "times": _round(np.median(taken[:, 0] / taken[:, which])),
+            "same": _round(same[:, which].mean()),
+        }
+        for which, policy in enumerate(policies)
     }
 
 

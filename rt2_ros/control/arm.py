@@ -370,5 +370,5 @@ class ArmController:
         """Change state; return the trajectory to rest if one is under way."""
         self.state, self.reason = state, reason
         self._homing = False
-        chunk = self._execution.brake(self._clock)
+        chunk = self._execution.brake(self._clock, self.history)
         return None if chunk is None else Command(chunk=chunk, reason=reason, brake=True)

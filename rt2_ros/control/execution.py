@@ -4,7 +4,7 @@
 >>> execution = Execution(profile, kinematics, safety)
 >>> chunk = execution.toward(verdict, now, expiry, history)  # a decision was accepted
 >>> chunk = execution.blend(now, history)  # at the control rate: None, or a better one
->>> chunk = execution.brake(time.monotonic)
+>>> chunk = execution.brake(time.monotonic, history)
 
 Each trajectory starts with the position and the velocity that the one before has at that moment,
 and ends at rest: decisions may come late, irregularly, or not at all.
@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rt2_ros.control.history import JointHistory
+from rt2_ros.control.history import JointHistory, NotInHistory
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.profile import RobotProfile
@@ -94,32 +94,36 @@ class Execution:
             self._follow(chunk, now)
         return chunk
 
-    def brake(self, clock: Callable[[], float]) -> Chunk | None:
+    def brake(self, clock: Callable[[], float], history: JointHistory) -> Chunk | None:
         """Return the trajectory to rest, if one is under way.
 
         As fast as the joints can, straight on; where that would touch something, or leave the
         workspace, along the trajectory under way, on which there is nothing in the way. Where this
-        process stood still meanwhile, from where the arm is by then.
+        process stood still meanwhile, from where the arm is by then; an arm that is not on its
+        trajectory, from where it was measured.
         """
         self._targets.clear()
         for _ in range(_BRAKE_TRIES):
             now = clock()
-            chunk = self._to_rest(now)
+            chunk = self._to_rest(now, history)
             if clock() - now < LATE:
                 break
         if chunk is not None:
             self.chunk, self.start = chunk, now
         return chunk
 
-    def _to_rest(self, now: float) -> Chunk | None:
+    def _to_rest(self, now: float, history: JointHistory) -> Chunk | None:
         if self.chunk is None or now >= self.start + self.chunk.duration:
             return None
-        q, velocity = self.chunk.sample(now - self.start)
+        try:
+            q, velocity = self.motion(now, history)
+        except NotInHistory:  # nobody knows where it is; what it was told last ends at rest
+            return None
         twist = self._kinematics.motion(q, velocity)[1]
         lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
         least = float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
         chunk = stop_chunk(q, velocity, self._limits, least)
-        if not self._safety.path.is_free(chunk):
+        if self.tracking and not self._safety.path.is_free(chunk):
             chunk = self.chunk.brake(now - self.start, self._limits, least)
         return chunk
 

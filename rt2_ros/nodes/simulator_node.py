@@ -42,6 +42,7 @@ from rt2_ros.sim.camera import CameraPose
 from rt2_ros.sim.model import ARM_JOINTS
 from rt2_ros.sim.robot import Points, SimulatedRobot
 from rt2_ros.sim.tabletop import ObjectState, Tabletop, TabletopState
+from rt2_ros.sim.world import Unstable
 
 PERIOD_NS = 10_000_000  # joint states at 100 Hz
 SCENE_PERIOD = 10  # in periods: scene_state at 10 Hz
@@ -249,7 +250,11 @@ class SimulatorNode(BaseNode):
 
     def _step(self) -> bool:
         """Advance by one period and publish; True if pictures were drawn."""
-        self._robot.advance(PERIOD_NS * 1e-9)
+        try:
+            self._robot.advance(PERIOD_NS * 1e-9)
+        except Unstable:  # told; what stands there now is no table that anybody laid
+            self._lay()
+            raise
         self._sim_ns += PERIOD_NS
         self._ticks += 1
         draw = self._ticks % self._image_period == 0

@@ -26,6 +26,16 @@ HOME = np.array([0, -np.pi / 4, 0, -3 * np.pi / 4, 0, np.pi / 2, np.pi / 4])
 MAX_OPENING = 0.08  # m between the fingertips
 _PARKED = np.array([-3.0, 0.0, 2.0])  # m; behind the robot, where no camera looks
 
+_UNSTABLE = {
+    mujoco.mjtWarning.mjWARN_BADQPOS: "positions are no numbers",
+    mujoco.mjtWarning.mjWARN_BADQVEL: "velocities are huge or no numbers",
+    mujoco.mjtWarning.mjWARN_BADQACC: "accelerations are huge or no numbers",
+}
+
+
+class Unstable(RuntimeError):
+    """The simulated world is not what it was: nothing that comes after it counts."""
+
 
 def yaw_quaternion(yaw: float) -> Array:
     """Quaternion (w, x, y, z) of a turn by `yaw` (rad) about the vertical."""
@@ -164,8 +174,17 @@ class World:
     # Physics
 
     def step(self, count: int = 1) -> None:
-        """Advance physics by `count` steps of 2 ms."""
+        """Advance physics by `count` steps of 2 ms.
+
+        Raises Unstable where forces grew beyond all bounds: MuJoCo then begins anew, everything
+        where the model has it, and says so in a file at most.
+        """
+        before = self.time
         mujoco.mj_step(self.model, self.data, count)
+        for kind, what in _UNSTABLE.items():
+            if self.data.warning[kind].number:
+                self.data.warning[kind].number = 0
+                raise Unstable(f"physics became unstable after {before:.3f} s: {what}")
 
     def update(self) -> None:
         """Bring poses, contacts and cameras in line with positions just set; time stands still."""

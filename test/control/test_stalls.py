@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controller's process stands still for a moment, and the arm goes on meanwhile: what comes out
-afterwards begins where the arm is by then, or nothing comes out.
+"""The controller's process stands still for a moment, and the arm goes on meanwhile, or the arm is
+not where it was told to go: what comes out begins where the arm is, or nothing comes out.
 """
 
 import numpy as np
@@ -89,3 +89,19 @@ def test_nothing_is_planned_from_where_an_arm_was_that_left_its_trajectory(movin
     rig.move(-0.05, 0.05, 0.0, stamp_ns=stamp)
     assert rig.arm.verdict.code == "joint states"
     assert rig.arm.verdict.reason == "the joint states are 0.15 s old"
+
+
+@pytest.mark.parametrize("end", ["stop", "disarm", "new instruction"])
+def test_an_arm_that_is_not_on_its_trajectory_is_stopped_where_it_is(moving, end):
+    """Somebody else has moved it, or a simulator was reset: nothing may pull it back."""
+    rig = moving
+    rig.q, rig.velocity, rig.chunk = rig.q + 0.5, np.zeros(7), None
+    rig.run(0.02)
+    if end == "new instruction":
+        rig.instruct("push the key", instruction_id=2)
+    else:
+        rig.apply(getattr(rig.arm, end)())
+    command = rig.commands[-1][3]
+    assert command.brake and starts_off(rig) < 1e-6
+    rig.run(0.5)
+    assert_allclose(rig.q, rig.commands[-1][1], atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 
 from rt2_ros.sim.model import FACE_SIZE, MAX_SLOTS
 from rt2_ros.sim.tabletop import Tabletop
-from rt2_ros.sim.world import HOME
+from rt2_ros.sim.world import HOME, Unstable
 
 
 def hold(table: Tabletop, opening: float, seconds: float) -> None:
@@ -101,3 +101,14 @@ def test_the_arm_moves_only_as_its_joints_allow(tabletop):
 def test_what_is_not_there_is_named(tabletop, call, message):
     with pytest.raises(ValueError, match=message):
         call(tabletop.world)
+
+
+def test_physics_that_became_unstable_says_so_once(tabletop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a file where it stands
+    tabletop.reset(seed=1)
+    tabletop.world.step(10)
+    tabletop.world.data.qvel[0] = 1e12
+    with pytest.raises(Unstable, match=r"unstable after 0\.\d+ s: velocities are huge"):
+        tabletop.world.step(10)
+    tabletop.reset(seed=1)
+    tabletop.world.step(10)
