@@ -63,7 +63,7 @@ THEMED = 0.4  # share of pictures whose things are drawn so that a description t
 def words() -> Iterator[str]:
     """Every text that prompts and answers are made of: the tokenizer is built from these."""
     for templates in (WHERE, WHERE_ZH, (SAID, SAID_ZH, WHAT_AT, WHAT_AT_ZH, KIND, COLOUR, USE,
-                      YES_NO, NEAR_WHAT, NOTHING, COUNT, COUNT_ZH, KEYWORD)):  # fmt: skip
+                      YES_NO, COUNT, COUNT_ZH, KEYWORD)):  # fmt: skip
         yield from templates
     for phrases in (ROBOT_PHRASES, ROBOT_PHRASES_ZH):
         for of_kind in phrases.values():
