@@ -3,7 +3,7 @@
 
 from rt2_ros.actions.bins import BINS, SCHEMES, from_bins, to_bins
 from rt2_ros.actions.form import PlanForm
-from rt2_ros.actions.grammar import AnswerGrammar, Grammar, TokenGrammar
+from rt2_ros.actions.grammar import MOST_TOKENS, AnswerGrammar, Grammar, TokenGrammar
 from rt2_ros.actions.parsing import Parsed, parse
 from rt2_ros.actions.prompts import (
     action_prompt,
@@ -26,6 +26,7 @@ from rt2_ros.actions.vocabularies import (
 __all__ = [
     "ACTION_NAMES",
     "BINS",
+    "MOST_TOKENS",
     "SCHEMES",
     "STATE_NAMES",
     "Action",

@@ -60,6 +60,9 @@ class TokenGrammar(Protocol):
         """Whether the answer is complete."""
 
 
+MOST_TOKENS = 192  # of an answer; decoders write no longer ones
+
+
 class Grammar:
     """The answers to a robot prompt.
 
@@ -100,6 +103,8 @@ class Grammar:
             start = _IN_PLAN if form is None else self._form(form)
             # A root of its own, so that there is no second plan after "Action:".
             starts = integers if plan == "optional" else {}
+            if form is None:
+                self._check_length(len(space.allowed_bins()))
             self._root = self._choice({**starts, self._plan_marker: start})
         self._allowed = _shared_arrays(self._children)
         if plan != "none":
@@ -289,6 +294,16 @@ class Grammar:
         seen = (*self._action_marker[:matched], token)
         sizes = range(len(seen), 0, -1)
         return next((n for n in sizes if seen[-n:] == self._action_marker[:n]), 0)
+
+    def _check_length(self, integers: int) -> None:
+        """ValueError unless decoders write the longest answer to its end."""
+        spelled = integers * max(map(len, self.vocabulary.spellings))
+        most = MOST_TOKENS - len(self._plan_marker) - len(self._action_marker) - spelled - 1
+        if self.max_plan_tokens > most:
+            raise ValueError(
+                f"max_plan_tokens: {self.max_plan_tokens}, expected at most {most} with this "
+                f"tokenizer: an answer has at most {MOST_TOKENS} tokens"
+            )
 
     def _check_plan(self, plan: str) -> None:
         """ValueError unless a plan reads back as it was written."""

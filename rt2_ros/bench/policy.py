@@ -22,8 +22,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +65,10 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"policy {policy.name}: type vlm is measured; this one has no generate")
     result = measure(policy, args.repeats, args.seed)
     if policy.model.device.type == "cpu":
-        other = load_policy(args.policy, dtype=OTHER_NUMBERS)
-        result["numbers"] = numbers([policy, other], args.repeats, args.seed)
+        others: dict[str, Any] = {OTHER_NUMBERS: load_policy(args.policy, dtype=OTHER_NUMBERS)}
+        if find_spec("torchao"):
+            others["int8"] = load_policy(args.policy, weights="int8")
+        result["numbers"] = numbers({"float32": policy, **others}, args.repeats, args.seed)
     result["accelerators"] = floors(machines)
     if torch.cuda.is_available():
         result["gpu"] = {
@@ -155,29 +158,31 @@ def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
     }
 
 
-def numbers(policies: Sequence[VlmPolicy], repeats: int, seed: int) -> dict[str, dict[str, float]]:
-    """One checkpoint in several kinds of numbers, in turn: milliseconds per decision, how many
-    times faster than the first, and the share of decisions that are the first one's.
+def numbers(
+    policies: Mapping[str, VlmPolicy], repeats: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """One checkpoint with its weights in several kinds of numbers, in turn: milliseconds per
+    decision, how many times faster than the first, and the share of decisions that are its.
     """
-    seen = episode(policies[0], repeats + WARM_UP, seed)
+    seen = episode(next(iter(policies.values())), repeats + WARM_UP, seed)
     taken = np.zeros((len(seen), len(policies)))
     same = np.zeros((len(seen), len(policies)))
     for step, before in enumerate(seen):
         observation = replace(before, episode=f"{before.episode} numbers")
-        decisions = []
-        for which, policy in enumerate(policies):
+        decisions: list[Any] = []
+        for which, policy in enumerate(policies.values()):
             begun = time.perf_counter()
-            decisions.append(policy.infer_without_guesses(observation))
+            decisions.append(policy.infer_without_guesses(observation).bins)
             taken[step, which] = time.perf_counter() - begun
-        same[step] = [np.array_equal(d.bins, decisions[0].bins) for d in decisions]
+        same[step] = [np.array_equal(bins, decisions[0]) for bins in decisions]
     taken, same = taken[WARM_UP:], same[WARM_UP:]
     return {
-        str(policy.model.dtype).removeprefix("torch."): {
+        name: {
             "ms": _ms(np.median(taken[:, which])),
             "times": _round(np.median(taken[:, 0] / taken[:, which])),
             "same": _round(same[:, which].mean()),
         }
-        for which, policy in enumerate(policies)
+        for which, name in enumerate(policies)
     }
 
 

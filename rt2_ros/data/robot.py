@@ -72,6 +72,8 @@ class RobotSource:
     The simulator is made when first used, in the process that uses it.
     """
 
+    plans = True  # answers begin with one
+
     def __init__(
         self, *, space: ActionSpace = SPACE, names: tuple[str, ...] = split.ROBOT_NAMES,
         tasks: Sequence[str] = (), robot_queries: int = 3, web_queries: int = 1,

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, PreTrainedModel
 
-from rt2_ros.actions import TokenGrammar
+from rt2_ros.actions import MOST_TOKENS, TokenGrammar
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def generate(
     model: PreTrainedModel,
     inputs: Mapping[str, torch.Tensor],
     grammar: TokenGrammar,
-    max_tokens: int = 128,
+    max_tokens: int = MOST_TOKENS,
     smoothing: Smoothing = NO_SMOOTHING,
 ) -> list[Step]:
     """The grammar's answer by the model's own `generate`."""

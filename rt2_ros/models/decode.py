@@ -33,7 +33,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from rt2_ros.actions import TokenGrammar
+from rt2_ros.actions import MOST_TOKENS, TokenGrammar
 from rt2_ros.models.constrain import NO_SMOOTHING, Smoothing, Step
 from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Prefix, Stages
 from rt2_ros.models.head import Head
@@ -111,7 +111,7 @@ class Decoder:
         self,
         prompts: Sequence[Prompt],
         grammar: TokenGrammar,
-        max_tokens: int = 128,
+        max_tokens: int = MOST_TOKENS,
         smoothing: Smoothing = NO_SMOOTHING,
     ) -> list[Answer]:
         """The grammar's answer to each prompt; ValueError for a `begin` that it does not allow."""

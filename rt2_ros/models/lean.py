@@ -40,6 +40,7 @@ def misfit(model: PreTrainedModel) -> str:
         "rope_type": ((getattr(text, "rope_parameters", None) or {}).get("rope_type"), "default"),
         "device": (model.device.type, "cpu"),
         "dtype": (model.dtype, torch.float32),
+        "quantization": (getattr(model.config, "quantization_config", None), None),
     }
     for name, (found, expected) in wanted.items():
         if found != expected:

@@ -24,8 +24,8 @@ from transformers import PreTrainedModel, StaticCache
 from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Prefix, Stages
 
 BLOCKS = (1, 2, 4, 16)  # tokens; a longer one is as long as it is, and is not recorded
-# Slots of the cache behind a prompt: an answer of 128 tokens, padded, and before that guesses.
-ROOM, ANSWER_ROOM = 320, 192
+# Slots of the cache behind a prompt: an answer of MOST_TOKENS, padded, and before that guesses.
+ROOM, ANSWER_ROOM = 384, 256
 ROUND = 64
 
 

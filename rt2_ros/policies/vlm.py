@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,12 @@ from rt2_ros.policies.memory import AnswerMemory
 
 SPACE_FILE = "action_space.json"
 DTYPES = ("float32", "bfloat16", "float16")
+WEIGHTS = ("full", "int8")  # as dtype says; or int8 with a scale for each row, in less memory
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 
-KEYS = ("checkpoint", "device", "dtype", "plan", "max_plan_tokens", "vocabulary", "vocabulary_ids",
-        "prefix_attention", "smoothing", "image_size", "threads", "plan_every")  # fmt: skip
+KEYS = ("checkpoint", "device", "dtype", "weights", "plan", "max_plan_tokens", "vocabulary",
+        "vocabulary_ids", "prefix_attention", "smoothing", "image_size", "threads",
+        "plan_every")  # fmt: skip
 
 
 class VlmPolicy:
@@ -116,6 +119,16 @@ class VlmPolicy:
                 stacklevel=2,
             )
             dtype = "float16"
+        weights = settings.pop("weights", None) or "full"
+        if weights not in WEIGHTS:
+            raise ValueError(
+                f"policy {name}: weights is {weights!r}; expected {', '.join(WEIGHTS)}"
+            )
+        if weights == "int8" and not find_spec("torchao"):
+            raise ValueError(
+                f"policy {name}: weights is 'int8' and torchao is not installed; expected "
+                "pip install 'rt2_ros[int8]'"
+            )
         threads = settings.pop("threads", None)
         if threads:
             torch.set_num_threads(int(threads))
@@ -127,7 +140,10 @@ class VlmPolicy:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         try:
             processor = AutoProcessor.from_pretrained(path)
-            model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
+            fewer_bits = {"quantization_config": _int8()} if weights == "int8" else {}
+            model = AutoModelForImageTextToText.from_pretrained(
+                path, dtype=getattr(torch, dtype), **fewer_bits
+            )
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
@@ -264,6 +280,14 @@ def _missing(device: str) -> str:
         return "this machine has no GPU that torch can use; expected cpu"
     count = torch.cuda.device_count()
     return "" if int(index or 0) < count else f"this machine has {count}, counted from 0"
+
+
+def _int8() -> Any:
+    """How Transformers is told to keep the matrices in int8."""
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
 
 
 def _image_size(processor: ProcessorMixin) -> int:

@@ -49,8 +49,8 @@ class Augmentation:
             return frame
         if self.crop and (frame.things or any(_tells_places(query) for query in frame.queries)):
             raise ValueError(
-                "augment: crop would move things whose places in the picture the answers tell; "
-                "expected crop 0 for this source"
+                f"augment: crop is {self.crop:g}, and would move things whose places in the "
+                "picture the answers tell; expected 0"
             )
         more = tuple(self._vary(random, frame, image) for image in frame.more)
         return replace(frame, image=self._vary(random, frame, frame.image), more=more)
@@ -73,13 +73,18 @@ class Augmented:
     """A source whose pictures are varied; all else of it shows through."""
 
     def __init__(
-        self, source: Callable[[np.random.Generator], Frame], augmentation: Augmentation
-    ) -> None:
-        self._source, self._augmentation = source, augmentation
+        self, source: Callable[[np.random.Generator], Frame], augmentation: Augmentation,
+        name: str = "",
+    ) -> None:  # fmt: skip
+        self._source, self._augmentation, self._name = source, augmentation, name
 
     def __call__(self, random: np.random.Generator) -> Frame:
-        """One frame."""
-        return self._augmentation(random, self._source(random))
+        """One frame; ValueError names the source."""
+        frame = self._source(random)
+        try:
+            return self._augmentation(random, frame)
+        except ValueError as error:
+            raise ValueError(f"source {self._name}: {error}") from error
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("_"):

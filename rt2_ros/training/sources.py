@@ -75,7 +75,7 @@ def build(
         except TypeError as error:
             raise ValueError(f"source {name}: {error}") from error
         sources[name] = (
-            Augmented(source, augment[name]) if name in augment and not held_out else source
+            Augmented(source, augment[name], name) if name in augment and not held_out else source
         )
     return sources
 

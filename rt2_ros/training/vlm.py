@@ -24,8 +24,8 @@ from rt2_ros.training.config import Lora, Stage, VlmConfig
 from rt2_ros.training.data import Source
 from rt2_ros.training.objective import Losses
 from rt2_ros.training.packing import IGNORED
-from rt2_ros.training.rows import Rower, Rows
-from rt2_ros.training.sources import main_space
+from rt2_ros.training.rows import MAX_PLAN_TOKENS, Rower, Rows
+from rt2_ros.training.sources import main_space, spaces
 
 
 class VlmObjective(nn.Module):
@@ -76,6 +76,10 @@ class VlmRecipe:
     def __init__(self, config: VlmConfig, sources: Mapping[str, Source]) -> None:
         torch.manual_seed(config.seed)
         self._settings, self._decay = config.model, config.weight_decay
+        # What the last stage taught: a policy that acts otherwise would act as it never learned to.
+        self._planned = config.stages[-1].plan_share > 0 and any(
+            getattr(sources[name], "plans", False) for name in spaces(sources)
+        )
         settings = config.model
         self.processor = AutoProcessor.from_pretrained(settings.checkpoint)
         self._model = AutoModelForImageTextToText.from_pretrained(
@@ -125,6 +129,8 @@ class VlmRecipe:
             "type": "vlm", "vocabulary": words.scheme,
             "prefix_attention": self._settings.prefix_attention,
         }  # fmt: skip
+        if self._planned:
+            policy |= {"plan": "required", "max_plan_tokens": MAX_PLAN_TOKENS}
         if isinstance(words, LeastUsedTokens):
             policy["vocabulary_ids"] = list(words.token_ids)
         return {"policy": policy, "started_from": self._settings.checkpoint}

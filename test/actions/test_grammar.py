@@ -272,6 +272,10 @@ def test_markers_that_do_not_survive_are_refused(make_wordpiece, space):
     [
         ({"plan": "maybe"}, "plan: 'maybe', expected one of none, optional, required"),
         ({"max_plan_tokens": 0}, "max_plan_tokens: 0, expected 1 or more"),
+        (
+            {"max_plan_tokens": 190},
+            "max_plan_tokens: 190, expected at most 181 with this tokenizer",
+        ),
     ],
 )
 def test_bad_options_are_named(tokenizers, space, options, message):

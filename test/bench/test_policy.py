@@ -22,7 +22,7 @@ def test_it_measures_the_default_model_and_writes_figures_and_a_page(tmp_path, m
     )
     assert found["forwards"]["ours"] < found["forwards"]["no_guesses"]
     assert found["speedup_vs_generate"] > 0
-    assert found["numbers"].keys() == {"float32", "bfloat16"}
+    assert found["numbers"].keys() - {"int8"} == {"float32", "bfloat16"}
     first = found["numbers"]["float32"]
     assert (first["times"], first["same"]) == (1.0, 1.0)
     assert found["batch"].keys() == {"1", "8"}

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """RT-2 on Hugging Face models of several kinds, of random weights: always one valid action."""
 
+from dataclasses import replace
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from rt2_ros.bench.policy import episode
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.policies import Observation, load_policy
@@ -139,6 +143,7 @@ def test_an_empty_instruction_is_an_invalid_decision(tiny):
         ({"plan": "sometimes"}, "plan: 'sometimes'"),
         ({"dtype": "float31"}, "dtype is 'float31'; expected float32, bfloat16, float16"),
         ({"dtype": "int8"}, "dtype is 'int8'"),
+        ({"weights": "int4"}, "weights is 'int4'; expected full, int8"),
         ({"device": "tpu"}, "device is 'tpu'; expected cpu, cuda or cuda:N"),
         ({"device": "cuda:x"}, "device is 'cuda:x'; expected cpu, cuda or cuda:N"),
         ({"device": "cuda:99"}, "device is 'cuda:99'; this machine has"),
@@ -149,6 +154,32 @@ def test_an_empty_instruction_is_an_invalid_decision(tiny):
 def test_bad_settings_are_refused_by_name(tiny, settings, message):
     with pytest.raises(ValueError, match=message):
         load_policy(str(tiny), **settings)
+
+
+@pytest.mark.skipif(not find_spec("torchao"), reason="no torchao")
+def test_matrices_in_int8_are_decoded_as_generate_does_and_act_much_the_same():
+    full, small = load_policy("rt2-tiny"), load_policy("rt2-tiny", weights="int8")
+    seen = episode(full, 8, 0)
+    same = 0
+    for before in seen:
+        decision = small.infer(before)
+        by_generate = small.infer_by_generate(replace(before, episode=f"{before.episode} generate"))
+        assert decision.text == by_generate.text and decision.action is not None
+        same += int(np.abs(decision.bins - full.infer(before).bins).max() <= 12)
+    assert same >= 6
+    matrices = {
+        name: module.weight
+        for name, module in small.model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    }
+    assert len(matrices) > 50
+    assert {weight.qdata.dtype for weight in matrices.values()} == {torch.int8}
+
+
+def test_weights_in_int8_without_torchao_name_what_is_missing(tiny, monkeypatch):
+    monkeypatch.setattr("rt2_ros.policies.vlm.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"torchao is not installed; expected pip install"):
+        load_policy(str(tiny), weights="int8")
 
 
 def test_a_checkpoint_without_its_action_space_is_refused(tiny, tmp_path):

@@ -166,8 +166,9 @@ def test_noise_leaves_alone_what_is_asked_for():
     ],
 )
 def test_a_crop_that_would_make_answers_wrong_is_refused(frame):
-    with pytest.raises(ValueError, match="crop would move things"):
-        Augmentation(crop=0.1)(np.random.default_rng(0), frame)
+    source = Augmented(lambda random: frame, Augmentation(crop=0.1), "mine")
+    with pytest.raises(ValueError, match=r"source mine: augment: crop is 0\.1, and would move"):
+        source(np.random.default_rng(0))
 
 
 def test_an_augmentation_out_of_range_is_refused():

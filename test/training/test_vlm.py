@@ -103,7 +103,10 @@ def test_plan_and_action_are_both_learned(tmp_path, checkpoint):
     config = vlm_config(tmp_path, checkpoint, stages=(stage,), log_every=20, precision="bf16")
     folder = vlm_run(config).run()
     record = json.loads((folder / "training.json").read_text())
-    assert record["policy"]["vocabulary"] == "integers"
+    assert record["policy"] == {
+        "type": "vlm", "vocabulary": "integers", "prefix_attention": "full", "plan": "required",
+        "max_plan_tokens": 128,
+    }  # fmt: skip
     planning = load_policy(str(folder), plan="required")
     acting = load_policy(str(folder), plan="none")
     state = np.array([0.5, 0.0, 0.2, 0.0])

@@ -21,6 +21,7 @@ class Colour:
     """Tells which colour the picture has, by a plan and by an action."""
 
     space = SPACE
+    plans = True
     statistics = {"frames": 3}
     words = ("red", "green", "blue")
 

@@ -37,7 +37,10 @@ ROUNDING = 1e-5  # of a range, that single precision may lie outside
 
 
 class LeRobotSource:
-    """Frames of a dataset's split, each with its instruction and the action that was taken."""
+    """Frames of a dataset's split, each with its instruction and the action that was taken.
+
+    plans: whether its answers begin with one.
+    """
 
     def __init__(
         self, folder: str | Path, *, split: str = "train", holdout: float = 0.05,
@@ -81,7 +84,7 @@ class LeRobotSource:
                 f"{len(self.space.state_low)} numbers"
             )
         self._size = size
-        self._planned = PLAN in self.episodes.info.features
+        self.plans = PLAN in self.episodes.info.features
         chosen = self._split(split, holdout)
         ends = np.cumsum(self.episodes.lengths[chosen.start : chosen.stop])
         if not len(chosen):
@@ -150,7 +153,7 @@ class LeRobotSource:
             if self.space.has_state:
                 state = episodes.column(layout.STATE)[row]
                 bins = self.space.state_bins(state[list(self._state)])
-            plan = episodes.text(PLAN, episode, number) if self._planned else None
+            plan = episodes.text(PLAN, episode, number) if self.plans else None
             return Query(
                 action_prompt(task, bins), answer_text(self.space.to_bins(action), plan), "robot"
             )
