@@ -2,20 +2,20 @@
 """What the plans of demonstrations say, in words.
 
 A plan first says what is seen: what the task is about, where its top is (u, v in 0..255 over the
-picture), and of where it is to be put whether that is flat or high; for "near", where the other
-things around that are as well, from left to right. Then where the first are on the table (x, y in
+picture), and of where it is to be put whether that is flat or high; for "near", which other things
+are around that, and where, from left to right. Then where the first are on the table (x, y in
 the state's own bins). Then what comes next, as the expert does (`rt2_ros.sim.expert.Subgoal`): for
 "near" to which side of the target it goes, the verb, where the fingertips go if that is not where
 the thing is, and the step. So each word and number follows from few that the model has before it,
 and the action is a difference of two of them:
 
-    "Plan: key 38 109 cake 120 80 flat near 60 91 140 70 at 161 75 150 99 to left put 151 138 over."
+    "Plan: key 38 109 cake 120 80 flat near bus 140 70 at 161 75 150 99 to left put 151 138 over."
 
 Some prompts remind of what the last plan said of where things are, as a policy's do from its
 second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
 policies are.
 
-    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat near 60 91 140 70 at 140 88
+    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat near bus 140 70 at 140 88
     150 99. A:"
 """
 
@@ -39,7 +39,7 @@ MISREAD = 0.08  # share of things that a reminder takes for another one
 STRAY = 20  # bins that something in the hand may have moved since, standard deviation
 BLURRED = 0.3, 12  # share of other things that were seen badly, and by how many bins
 AT = " at"  # what stands before a plan's x and y
-NEAR, TO = "near", "to"  # what stands before the places around a target, and before its side
+NEAR, TO = "near", "to"  # what stands before the things around a target, and before its side
 AROUND_M, MOST_AROUND = 0.21, 4  # m from a target's centre, and how many things, that a plan tells
 FLAT, HIGH = "flat", "high"  # a card, a block
 # The words of plans beside names, as `rt2_ros.sim.expert` has them: verbs, then steps.
@@ -66,7 +66,7 @@ def plan_text(
         _Seen(o.name, places[o.name], across_bins(o.position[:2], space), o.kind == "card")
         for o in things
     ]
-    around, what = (), list[Any]()
+    around, what = list[_Placed](), list[Any]()
     if task.kind == "near":
         around = _around(task, truth, task.target, places)
         what = [TO, side_for(truth, task)]
@@ -88,7 +88,7 @@ def recall(
         wrong = where + random.normal(0, spread, len(where))
         return list(wrong.round().clip(0, 255).astype(int).tolist())
 
-    seen, around = [], list[Sequence[int]]()
+    seen, around = [], list[_Placed]()
     for name in task.things:
         misread = random.random() < MISREAD
         there = truth.objects[int(random.integers(len(truth.objects)))]
@@ -98,15 +98,16 @@ def recall(
         where = told([*places[thing.name], *across_bins(thing.position[:2], space)], share, blur)
         seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
         if task.kind == "near" and name == task.target:
-            around = [told(one, *BLURRED) for one in _around(task, truth, thing.name, places)]
-            around = [one for one in around if random.random() >= MISREAD]
-    return _seen_text(seen, sorted(around))
+            for other, place in _around(task, truth, thing.name, places):
+                if random.random() >= MISREAD:
+                    around.append((other, told(place, *BLURRED)))
+    return _seen_text(seen, around)
 
 
 def _around(
     task: Task, truth: TabletopState, target: str, places: dict[str, tuple[int, int]]
-) -> list[tuple[int, int]]:
-    """Where (u, v) the things around a target are that a task is not about, from left to right."""
+) -> list[_Placed]:
+    """The things around a target that a task is not about, from left to right."""
     centre = truth.find(target).position[:2]
     away = {
         o.name: float(np.linalg.norm(o.position[:2] - centre))
@@ -114,7 +115,10 @@ def _around(
         if o.name not in (*task.things, target)
     }
     nearest = sorted((name for name in away if away[name] < AROUND_M), key=lambda n: away[n])
-    return sorted(places[name] for name in nearest[:MOST_AROUND])
+    return sorted(((n, places[n]) for n in nearest[:MOST_AROUND]), key=lambda one: tuple(one[1]))
+
+
+_Placed = tuple[str, Sequence[int]]  # a thing and where it is, u, v
 
 
 class _Seen(NamedTuple):
@@ -126,7 +130,7 @@ class _Seen(NamedTuple):
     flat: bool
 
 
-def _seen_text(seen: Sequence[_Seen], around: Sequence[Sequence[int]]) -> str:
+def _seen_text(seen: Sequence[_Seen], around: Sequence[_Placed]) -> str:
     """The first half of a plan: what it is about, then where that is on the table."""
     if not seen:
         return ""
@@ -134,7 +138,7 @@ def _seen_text(seen: Sequence[_Seen], around: Sequence[Sequence[int]]) -> str:
     for target in seen[1:]:
         words += [target.name, *target.place, FLAT if target.flat else HIGH]
     if around:
-        words += [NEAR, *(value for one in around for value in one)]
+        words += [NEAR, *(part for name, place in around for part in (name, *place))]
     words += [AT.strip(), *(value for one in seen for value in one.across)]
     return " ".join(map(str, words))
 
@@ -148,7 +152,7 @@ def plan_form() -> PlanForm:
     """What `plan_text` writes of anything that web pictures show."""
     from rt2_ros.sim.expert import SIDES, STEPS, VERBS
 
-    around = f"[{NEAR} # # " + "[# # " * (MOST_AROUND - 1) + "]" * MOST_AROUND
+    around = f"[{NEAR} <thing> # # " + "[<thing> # # " * (MOST_AROUND - 1) + "]" * MOST_AROUND
     return PlanForm(
         f"[<thing> # # [<thing> # # <kind> {around}] at # # [# #]] | "
         f"[{TO} <side>] <verb> [# #] <step>",

@@ -339,14 +339,14 @@ def _ask(
 
 
 def _near(placed: Sequence[tuple[Pictograph, Thing]], thing: Thing) -> str:
-    """Where what is near a thing is, as plans tell it: "60 91 140 70", from left to right."""
+    """What is near a thing, as plans tell it: "bus 60 91 kite 140 70", from left to right."""
     away = {
-        (other.u, other.v): (other.u - thing.u) ** 2 + (other.v - thing.v) ** 2
+        (other.u, other.v, other.name): (other.u - thing.u) ** 2 + (other.v - thing.v) ** 2
         for _, other in placed
         if other is not thing
     }
-    near = sorted((at for at in away if away[at] < NEAR_BINS**2), key=lambda at: away[at])
-    return " ".join(f"{u} {v}" for u, v in sorted(near[:MOST_AROUND])) or NOTHING
+    near = sorted((one for one in away if away[one] < NEAR_BINS**2), key=lambda one: away[one])
+    return " ".join(f"{name} {u} {v}" for u, v, name in sorted(near[:MOST_AROUND])) or NOTHING
 
 
 def _kind(what: Pictograph) -> str:
