@@ -14,7 +14,7 @@ from rt2_ros.data.robot import SPACE, RobotSource
 from rt2_ros.data.states import StateSource
 from rt2_ros.data.web import web_frame
 from rt2_ros.models.tiny import build_processor
-from rt2_ros.sim.expert import BEHIND, SIDES, STEPS, VERBS, Subgoal, beside
+from rt2_ros.sim.expert import AHEAD, BEHIND, SIDES, STEPS, VERBS, Subgoal, beside
 from rt2_ros.sim.tasks import PUSHES, Task
 
 from .plans import PLAN
@@ -136,7 +136,7 @@ def test_a_plan_leads_to_its_action_without_the_picture():
             goal = beside(rest[0], plan["side"]) if plan["side"] else rest[0]
             np.testing.assert_allclose(place - hand, goal - thing, atol=0.006)
         elif verb.startswith("push"):
-            behind = 0.0 if plan["step"] == "push" else BEHIND
+            behind = -AHEAD if plan["step"] == "push" else BEHIND
             np.testing.assert_allclose(place, thing - behind * np.array(PUSHES[verb]), atol=0.004)
         checked[verb.split()[0]] += 1
     assert set(checked) == {"take", "put", "stack", "drop", "push"}, checked
