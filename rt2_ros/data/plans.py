@@ -2,26 +2,26 @@
 """What the plans of demonstrations say, in words.
 
 A plan first says what is seen: what the task is about, where its top is (u, v in 0..255 over the
-picture), and of where it is to be put whether that is flat or high. Then where that is on the table
-(x, y in the state's own bins), and for "near" which sides of the target are open and to which of
-them it goes. Then what comes next, as the expert does (`rt2_ros.sim.expert.Subgoal`): the verb,
-where the fingertips go if that is not where the thing is, and the step. So each word and number
-follows from few that the model has before it, and the action is a difference of two of them:
+picture), and of where it is to be put whether that is flat or high; for "near", which other things
+are around that, and where, from left to right. Then where the first are on the table (x, y in
+the state's own bins). Then what comes next, as the expert does (`rt2_ros.sim.expert.Subgoal`): for
+"near" to which side of the target it goes, the verb, where the fingertips go if that is not where
+the thing is, and the step. So each word and number follows from few that the model has before it,
+and the action is a difference of two of them:
 
-    "Plan: key 38 109 cake 120 80 flat at 161 75 150 99 open left back to left put 151 138 over."
+    "Plan: key 38 109 cake 120 80 flat near bus 140 70 at 161 75 150 99 to left put 151 138 over."
 
 Some prompts remind of what the last plan said of where things are, as a policy's do from its
 second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
 policies are.
 
-    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat at 140 88 150 99 open left
-    back to left. A:"
+    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat near bus 140 70 at 140 88
+    150 99. A:"
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,14 +38,15 @@ if TYPE_CHECKING:  # the simulator is imported when it is first used
 MISREAD = 0.08  # share of things that a reminder takes for another one
 STRAY = 20  # bins that something in the hand may have moved since, standard deviation
 BLURRED = 0.3, 12  # share of other things that were seen badly, and by how many bins
-OPEN, TO = "open", "to"  # what stands before the sides of a target, and the chosen one
 AT = " at"  # what stands before a plan's x and y
+NEAR, TO = "near", "to"  # what stands before the things around a target, and before its side
+AROUND_M, MOST_AROUND = 0.21, 4  # m from a target's centre, and how many things, that a plan tells
 FLAT, HIGH = "flat", "high"  # a card, a block
 # The words of plans beside names, as `rt2_ros.sim.expert` has them: verbs, then steps.
 PLAN_WORDS = (
     "take", "lift", "put", "stack", "leave", "drop", "push left", "push right", "push forward",
     "push back", "open", "close", FLAT, HIGH, "at", "over", "down", "up", "grip", "release",
-    "push", "done", "to",
+    "push", "done", NEAR, TO,
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def plan_text(
 
     places: u, v of things by name.
     """
-    from rt2_ros.sim.expert import open_sides, others, side_for
+    from rt2_ros.sim.expert import side_for
     from rt2_ros.sim.tasks import PUSHES
 
     things = [truth.find(name) for name in task.things]
@@ -65,14 +66,14 @@ def plan_text(
         _Seen(o.name, places[o.name], across_bins(o.position[:2], space), o.kind == "card")
         for o in things
     ]
-    sides = ""
+    around, what = list[_Placed](), list[Any]()
     if task.kind == "near":
-        free = open_sides(things[1].position[:2], others(truth, task))
-        sides = _sides_text(free, side_for(truth, task))
-    what: list[Any] = [goal.verb]
+        around = _around(task, truth, task.target, places)
+        what = [TO, side_for(truth, task)]
+    what.append(goal.verb)
     if goal.verb in ("put", "stack", *PUSHES):
         what += across_bins(goal.place, space)
-    return " ".join([*([_seen_text(seen, sides)] if seen else []), *map(str, what), goal.step])
+    return " ".join([*([_seen_text(seen, around)] if seen else []), *map(str, what), goal.step])
 
 
 def recall(
@@ -80,31 +81,44 @@ def recall(
     places: dict[str, tuple[int, int]], space: ActionSpace,
 ) -> str:  # fmt: skip
     """What the plan before may have said of where things are: mostly right."""
-    from rt2_ros.sim.expert import SIDES, open_sides, others, side_for
     from rt2_ros.sim.tasks import PUSHES
 
-    seen, lie = [], []
+    def told(where: Sequence[int], share: float, blur: float) -> list[int]:
+        spread = blur if random.random() < share else 1.5
+        wrong = where + random.normal(0, spread, len(where))
+        return list(wrong.round().clip(0, 255).astype(int).tolist())
+
+    seen, around = [], list[_Placed]()
     for name in task.things:
         misread = random.random() < MISREAD
         there = truth.objects[int(random.integers(len(truth.objects)))]
         thing = there if misread else truth.find(name)
         moves = name == task.object and (truth.held == name or task.kind in PUSHES)
         share, blur = (0.8, STRAY) if moves else BLURRED
-        spread = blur if random.random() < share else 1.5
-        where = [*places[thing.name], *across_bins(thing.position[:2], space)]
-        where = (where + random.normal(0, spread, 4)).round().clip(0, 255).astype(int).tolist()
+        where = told([*places[thing.name], *across_bins(thing.position[:2], space)], share, blur)
         seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
-        lie.append(thing.position[:2])
-    sides = ""
-    if task.kind == "near":
-        free = {*open_sides(lie[1], others(truth, task))}
-        if random.random() < MISREAD:
-            free ^= {str(random.choice(list(SIDES)))}
-        side = side_for(truth, task)
-        if side not in free:
-            side = str(random.choice(sorted(free) or list(SIDES)))
-        sides = _sides_text([name for name in SIDES if name in free], side)
-    return _seen_text(seen, sides)
+        if task.kind == "near" and name == task.target:
+            for other, place in _around(task, truth, thing.name, places):
+                if random.random() >= MISREAD:
+                    around.append((other, told(place, *BLURRED)))
+    return _seen_text(seen, around)
+
+
+def _around(
+    task: Task, truth: TabletopState, target: str, places: dict[str, tuple[int, int]]
+) -> list[_Placed]:
+    """The things around a target that a task is not about, from left to right."""
+    centre = truth.find(target).position[:2]
+    away = {
+        o.name: float(np.linalg.norm(o.position[:2] - centre))
+        for o in truth.objects
+        if o.name not in (*task.things, target)
+    }
+    nearest = sorted((name for name in away if away[name] < AROUND_M), key=lambda n: away[n])
+    return sorted(((n, places[n]) for n in nearest[:MOST_AROUND]), key=lambda one: tuple(one[1]))
+
+
+_Placed = tuple[str, Sequence[int]]  # a thing and where it is, u, v
 
 
 class _Seen(NamedTuple):
@@ -116,19 +130,17 @@ class _Seen(NamedTuple):
     flat: bool
 
 
-def _sides_text(free: Sequence[str], side: str) -> str:
-    return " ".join([*((OPEN, *free) if free else ()), TO, side])
-
-
-def _seen_text(seen: Sequence[_Seen], sides: str) -> str:
+def _seen_text(seen: Sequence[_Seen], around: Sequence[_Placed]) -> str:
     """The first half of a plan: what it is about, then where that is on the table."""
     if not seen:
         return ""
     words: list[Any] = [seen[0].name, *seen[0].place]
     for target in seen[1:]:
         words += [target.name, *target.place, FLAT if target.flat else HIGH]
+    if around:
+        words += [NEAR, *(part for name, place in around for part in (name, *place))]
     words += [AT.strip(), *(value for one in seen for value in one.across)]
-    return " ".join(map(str, [*words, *([sides] if sides else [])]))
+    return " ".join(map(str, words))
 
 
 def across_bins(place: ArrayLike, space: ActionSpace) -> list[int]:
@@ -140,12 +152,12 @@ def plan_form() -> PlanForm:
     """What `plan_text` writes of anything that web pictures show."""
     from rt2_ros.sim.expert import SIDES, STEPS, VERBS
 
+    around = f"[{NEAR} <thing> # # " + "[<thing> # # " * (MOST_AROUND - 1) + "]" * MOST_AROUND
     return PlanForm(
-        "[<thing> # # [<thing> # # <kind>] at # # [# # [[open <sides>] to <side>]]] | "
-        "<verb> [# #] <step>",
+        f"[<thing> # # [<thing> # # <kind> {around}] at # # [# #]] | "
+        f"[{TO} <side>] <verb> [# #] <step>",
         {
             "thing": tuple(what.name for what in split.web_pictographs()),
             "kind": (FLAT, HIGH), "verb": VERBS, "side": tuple(SIDES), "step": STEPS,
-            "sides": tuple(" ".join(some) for n in range(1, 5) for some in combinations(SIDES, n)),
         },
     )  # fmt: skip

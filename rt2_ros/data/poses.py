@@ -201,6 +201,9 @@ def _pushing(random: np.random.Generator, found: Situation) -> Situation:
     if random.random() < 0.75:
         behind = random.uniform(0.035, 0.12) if random.random() < 0.6 else BEHIND
         aside = random.normal(0, random.choice([0.004, 0.012, 0.03]))
+        if random.random() < 0.2:  # it has come to another side
+            angle, distance = random.uniform(-np.pi, np.pi), random.uniform(0.037, 0.12)
+            behind, aside = distance * np.cos(angle), distance * np.sin(angle)
         low = random.random() < 0.7
         height = PUSH_HEIGHT + abs(random.normal(0, 0.006)) if low else random.uniform(0.02, 0.16)
         across = place[:2] - behind * way + aside * np.array([way[1], way[0]])

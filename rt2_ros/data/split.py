@@ -115,10 +115,10 @@ ROBOT_PHRASES_ZH: dict[str, tuple[str, ...]] = {
 AROUND_SHARE = 0.2
 AROUND: tuple[str, ...] = (
     "robot, {}", "hey robot, {}", "now {}", "next, {}", "ok, {}", "hello! {}", "first {}",
-    "can you {}", "will you {}?", "i want you to {}", "your task is to {}", "go ahead and {}",
+    "will you {}?", "i want you to {}", "your task is to {}", "go ahead and {}",
     "it is time to {}", "let us {}", "well, {} then", "{} now", "{}!", "{}.", "{} for me",
     "{} right away", "{}, robot", "{} and be careful", "{} when you are ready", "quickly {}",
-    "listen, {}", "all right, now {} at once", "my friend, can you {} today?",
+    "listen, {}", "all right, now {} at once", "my friend, {} today",
 )  # fmt: skip
 AROUND_ZH: tuple[str, ...] = (
     "现在{}", "机器人，{}", "你来{}", "接下来{}", "{}吧", "{}！", "{}，好吗？", "快{}", "先{}",

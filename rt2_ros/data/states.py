@@ -16,7 +16,7 @@ import numpy as np
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.data import split
-from rt2_ros.data.plans import AT, TO
+from rt2_ros.data.plans import AT
 from rt2_ros.data.robot import RENDERED, SPACE, Demonstration, RobotSource, place, top
 from rt2_ros.data.samples import Frame, Query
 
@@ -26,7 +26,7 @@ class StateSource:
 
     How a step follows from where the hand is and where the plan says that it goes can be learned
     without a picture, many times faster. What is seen is given; where that is on the table, verb,
-    step and action are asked for, and to which of a target's open sides a thing goes.
+    step and action are asked for, and to which side of a target a thing goes.
     """
 
     def __init__(self, *, space: ActionSpace = SPACE, queries: int = 3) -> None:
@@ -43,7 +43,7 @@ class StateSource:
         from rt2_ros.sim.tasks import Task
 
         while True:
-            situation = draw_situation(random, split.ROBOT_NAMES, most=3)
+            situation = draw_situation(random, split.ROBOT_NAMES, most=6)
             if situation.task.kind in Task.GRIPPER and random.random() < 0.5:
                 continue
             if situation.task.kind != "near":
@@ -58,9 +58,5 @@ class StateSource:
             image = np.zeros((0, 0, 3), np.uint8)
             demo = Demonstration(image, truth.vector.clip(None, 1.0), (), truth, places)
             query = self._words.instruct(random, demo, situation.task)
-            answer, given = query.answer, ""
-            if f" {TO} " in answer:
-                given = answer[: answer.find(f" {TO} ") + len(TO) + 1]
-            elif AT in answer:
-                given = answer[: answer.find(AT) + len(AT)]
+            given = query.answer[: query.answer.find(AT) + len(AT)] if AT in query.answer else ""
             return Query(query.prompt, query.answer, "robot", given=given)

@@ -23,6 +23,7 @@ import numpy as np
 from rt2_ros.actions.prompts import PLAN, action_prompt, question_prompt
 from rt2_ros.data import drawing, knowledge
 from rt2_ros.data.pictographs import Pictograph, by_name
+from rt2_ros.data.plans import MOST_AROUND
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.data.split import (
     ROBOT_NAMES,
@@ -49,12 +50,15 @@ LOOK = ("look at the {object}", "find {object}", "point to the {object}")
 LOOK_ZH = ("看{object}", "找到{object}")
 LOOK_TWO = ("look at the {object} and the {target}", "find {object} and {target}")
 LOOK_TWO_ZH = ("看{object}和{target}", "找到{object}和{target}")
+NEAR_WHAT, NOTHING = "what is near {}?", "nothing"
+NEAR_BINS = 80  # of 256 over the picture, within which something is near
 COUNT = "how many things are there?"
 COUNT_ZH = "有多少个东西？"
 KEYWORD = "the {} one"
 CHINESE = 0.2  # share of questions
 SORTS = ("keycap", "keycap", "keycap", "country-flag", "person-role", "sign")
-THEMED = 0.4  # share of pictures whose things are drawn so that a description tells one of them
+MIXED = 0.3  # share of those that show two sorts
+THEMED = 0.5  # share of pictures whose things are drawn so that a description tells one of them
 
 
 def words() -> Iterator[str]:
@@ -101,10 +105,11 @@ def web_frame(
     order = [placed[i % len(placed)] for i in range(queries)]
     random.shuffle(order)
     asked = [_ask(random, placed, target) for target in order]
-    if theme is not None and asked:  # what the picture was drawn for; its answer was drawn first
-        chinese = random.random() < CHINESE
-        asked[0] = _where(random, placed[0][1], theme(random, chinese), chinese)
-    asked += [look(random, placed) for _ in range(looks)]
+    if theme is not None:  # what the picture was drawn for; its answer was drawn first
+        for i in range(min(len(asked), 2)):
+            chinese = random.random() < CHINESE
+            asked[i] = _where(random, placed[0][1], theme(random, chinese), chinese)
+    asked += [look(random, placed, None if i else theme) for i in range(looks)]
     asked = [asked[i] for i in random.permutation(len(asked))]
     return Frame(image, tuple(asked), tuple(thing for _, thing in placed))
 
@@ -123,17 +128,21 @@ def _theme(
     count = int(random.integers(1, min(most, 8)))
     pools = _pools(tuple(things))
     draw = random.random()
-    if draw < 0.4:  # numbers, flags, people, signs: things of one sort, told by name or sum
+    if draw < 0.45:  # numbers, flags, people, signs: things of one sort, told by name or sum
         sort = str(random.choice(SORTS))
         pool = pools.sorts.get(sort, ())
         if len(pool) < 3:
             return None, None
-        order = random.permutation(len(pool))[: count + 1]
-        chosen = [pool[i] for i in order]
+        chosen = [pool[i] for i in random.permutation(len(pool))[: count + 1]]
+        if random.random() < MIXED:  # "move the heart to 3"
+            pool = pools.sorts.get(str(random.choice(SORTS)), ())
+            others = [what for what in pool if what not in chosen]
+            some = random.permutation(len(others))[: len(chosen) // 2]
+            chosen[len(chosen) - len(some) :] = [others[i] for i in some]
         return (lambda random, chinese: _name(random, chosen[0], chosen, chinese)), chosen
     if not pools.facts:
         return None, None
-    fact, true, false = pools.facts[int(random.integers(len(pools.facts)))]
+    fact, true, false = pools.facts[int(random.choice(len(pools.facts), p=pools.shares))]
     first = true[int(random.integers(len(true)))]
     others = [false[i] for i in random.permutation(len(false))[:count]]
     return (lambda random, chinese: _told(random, fact, chinese)), [first, *others]
@@ -145,6 +154,7 @@ class _Pools:
 
     sorts: dict[str, tuple[Pictograph, ...]]
     facts: tuple[tuple[knowledge.Fact, tuple[Pictograph, ...], tuple[Pictograph, ...]], ...]
+    shares: tuple[float, ...]  # how often each fact is asked for
 
 
 @cache
@@ -159,7 +169,13 @@ def _pools(things: tuple[Pictograph, ...]) -> _Pools:
         false = tuple(what for what in things if what.name in fact.false)
         if true and len(false) > 1:
             found.append((fact, true, false))
-    return _Pools({sort: tuple(members) for sort, members in sorts.items()}, tuple(found))
+    # What is true of many things takes more pictures to learn, and pictures drawn by chance rarely
+    # show what few things are surely not.
+    weights = [min(len(true), 30) ** 0.5 / len(false) ** 0.25 for _, true, false in found]
+    return _Pools(
+        {sort: tuple(members) for sort, members in sorts.items()}, tuple(found),
+        tuple(weight / sum(weights) for weight in weights),
+    )  # fmt: skip
 
 
 def _told(random: np.random.Generator, fact: knowledge.Fact, chinese: bool) -> Called:
@@ -231,19 +247,26 @@ def _where(random: np.random.Generator, thing: Thing, called: Called, chinese: b
     return Query(question_prompt(template.format(text)), answer, "web", thing.name, text)
 
 
-def look(random: np.random.Generator, placed: Sequence[tuple[Pictograph, Thing]]) -> Query:
+def look(
+    random: np.random.Generator, placed: Sequence[tuple[Pictograph, Thing]],
+    theme: Theme | None = None,
+) -> Query:  # fmt: skip
     """What a robot sees of what it is told about: "Plan: red heart 98 200 pear 131 87", and then
     whatever, which is not asked for.
 
     Without this a policy that read plans of demonstrations alone finds nothing but their things
     where a robot is told something. It is told to look; the demonstrations' own words stand only
     where a sign, a flag or a person is to be moved, which no suite asks for.
+
+    theme: calls the first of the things, which then is one that the robot is told about.
     """
     from rt2_ros.sim.tasks import PUSHES, Task
 
     chinese = random.random() < CHINESE
     present = [what for what, _ in placed]
     order = [placed[i] for i in random.permutation(len(placed))[: int(random.integers(1, 3))]]
+    if theme is not None and placed[0] not in order:
+        order[0] = placed[0]
     order.sort(key=lambda one: one[0].name in _movable())
     if order[0][0].name not in _movable() and random.random() < 0.7:
         kinds = Task.PLACING if len(order) == 2 else ("pick", *PUSHES)
@@ -254,7 +277,11 @@ def look(random: np.random.Generator, placed: Sequence[tuple[Pictograph, Thing]]
         known = two if len(order) == 2 else one
     phrase, mentions, seen = str(random.choice(known)), [], []
     for (what, thing), part in zip(order, ("object", "target"), strict=False):
-        called = _describe(random, what, present, chinese) if random.random() < 0.3 else None
+        called = None
+        if theme is not None and thing is placed[0][1]:
+            called = theme(random, chinese)
+        elif random.random() < 0.3:
+            called = _describe(random, what, present, chinese)
         if called is None or called[1]:  # no sentences
             called = _name(random, what, present, chinese)
         mentions.append((what.name, called[0].removeprefix("the ")))
@@ -283,8 +310,11 @@ def _ask(
     what, thing = target
     present = [other for other, _ in placed]
     draw = random.random()
-    if draw < 0.76:
+    if draw < 0.68:
         return where_query(random, thing, present)
+    if draw < 0.76:
+        question = NEAR_WHAT.format(_name(random, what, present, False)[0])
+        return Query(question_prompt(question), _near(placed, thing), "web")
     chinese = random.random() < CHINESE
     name = call(random, what)
     if draw < 0.86:
@@ -306,6 +336,17 @@ def _ask(
     else:
         question, answer = COUNT_ZH if chinese else COUNT, str(len(placed))
     return Query(question_prompt(question), answer, "web")
+
+
+def _near(placed: Sequence[tuple[Pictograph, Thing]], thing: Thing) -> str:
+    """What is near a thing, as plans tell it: "bus 60 91 kite 140 70", from left to right."""
+    away = {
+        (other.u, other.v, other.name): (other.u - thing.u) ** 2 + (other.v - thing.v) ** 2
+        for _, other in placed
+        if other is not thing
+    }
+    near = sorted((one for one in away if away[one] < NEAR_BINS**2), key=lambda one: away[one])
+    return " ".join(f"{name} {u} {v}" for u, v, name in sorted(near[:MOST_AROUND])) or NOTHING
 
 
 def _kind(what: Pictograph) -> str:

@@ -45,6 +45,7 @@ RETREAT_HEIGHT = 0.11  # m, fingertips above what they have put down
 PUSH_HEIGHT = 0.025  # m, fingertips while they push
 BEHIND = 0.075  # m from a block's centre to where a push begins
 LANE = 0.015  # m aside that a fist may be and still push
+AHEAD = 0.05  # m beyond a block's centre to where a push goes: who sees it badly pushes on
 BESIDE = 0.09  # m between centres of things that are put near each other
 CLEARANCE = 0.115  # m at least between what is put down and everything else
 _CENTRE_ABOVE_TIP = rest_height("block") - GRASP_HEIGHT
@@ -159,7 +160,7 @@ def _push(tip: Array, closed: float, thing: ObjectState, kind: str) -> Subgoal:
     if float((place - edge) @ way) > 0:
         return Subgoal(kind, tip[:2].copy(), "done")
     if closed > CLOSED and low and -2 * BEHIND < along < 0 and aside < LANE:
-        return Subgoal(kind, place, "push")
+        return Subgoal(kind, place + AHEAD * way, "push")
     if closed <= CLOSED and not low:
         return Subgoal(kind, start, "grip")
     return Subgoal(kind, start, _reach(tip, start))

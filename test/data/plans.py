@@ -10,9 +10,10 @@ _VERBS = "|".join(sorted(VERBS, key=len, reverse=True))
 _SIDES = "|".join(SIDES)
 PLAN = re.compile(
     r"(?:(?P<thing>\D+) (?P<u>\d+) (?P<v>\d+) "
-    rf"(?:(?P<target>\D+) (?P<tu>\d+) (?P<tv>\d+) (?P<kind>{FLAT}|{HIGH}) )?"
-    r"at (?P<at>\d+ \d+(?: \d+ \d+)?) "
-    rf"(?:(?:open (?P<open>(?:(?:{_SIDES}) ?)+) )?to (?P<side>{_SIDES}) )?)?"
+    rf"(?:(?P<target>\D+) (?P<tu>\d+) (?P<tv>\d+) (?P<kind>{FLAT}|{HIGH}) "
+    r"(?:near (?P<near>(?:\D+ \d+ \d+ ){1,4}?))?)?"
+    r"at (?P<at>\d+ \d+(?: \d+ \d+)?) )?"
+    rf"(?:to (?P<side>{_SIDES}) )?"
     rf"(?P<verb>{_VERBS}) "
     rf"(?:(?P<place>\d+ \d+) )?(?P<step>{'|'.join(STEPS)})"
 )

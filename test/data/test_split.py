@@ -89,7 +89,7 @@ def test_a_fifth_of_what_a_robot_is_told_stands_among_words_that_no_suite_has():
         for phrase in (phrase for of_kind in phrases.values() for phrase in of_kind)
     }  # fmt: skip
     asked = {p for cell in load_suite("instructions").cells for c in cell.cases for p in c.phrases}
-    assert len(told) > 900 and not told & asked
+    assert len(told) > 800 and not told & asked
 
 
 @pytest.mark.parametrize("kind", split.ROBOT_PHRASES)
