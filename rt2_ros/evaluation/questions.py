@@ -6,8 +6,8 @@
     kept(before, answers)               # the share of them that robot data has left
 
 Each question is about a picture of its own, drawn from a seed that no training picture comes from.
-The policy decodes freely, as for a person who asks. An answer that names a place is right where its
-words are and the place is near enough; any other where it is the same text.
+The policy decodes freely, as for a person who asks. An answer that names places is right where its
+words are and each place is near enough; any other where it is the same text.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from numpy.typing import NDArray
 
 from rt2_ros.data.samples import COORDINATES, Query
 from rt2_ros.data.split import evaluation_seeds, web_pictographs
-from rt2_ros.data.web import web_frame
+from rt2_ros.data.web import NEAR_WHAT, web_frame
 from rt2_ros.evaluation.metrics import Difference, Rate, paired_ratio
 from rt2_ros.policies import Policy
 from rt2_ros.provenance import git_revision
 
 NEAR = 12  # of COORDINATES, between the place that is told and the right one
 THINGS = 12  # in a picture at most; training crowds up to 20 into some
-KINDS = ("where", "yes or no", "number", "what")  # in the order of a table
+KINDS = ("where", "near", "yes or no", "number", "what")  # in the order of a table
 # Words and signs; Chinese characters stand alone.
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|[^\w\s]")
+_NEAR_WHAT = f"Q: {NEAR_WHAT.partition('{')[0]}"
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,10 @@ def ask(
 
 def kind_of(query: Query) -> str:
     """What sort of answer a question asks for: one of KINDS."""
-    words, place = _parts(query.answer)
-    if place:
+    if query.prompt.startswith(_NEAR_WHAT):
+        return "near"
+    words, places = _parts(query.answer)
+    if places:
         return "where"
     if words in (["yes"], ["no"], ["是"], ["不", "是"], ["有"], ["没", "有"]):
         return "yes or no"
@@ -110,10 +113,10 @@ def right(given: str, expected: str) -> bool:
     >>> right("Umbrella 128 90", "umbrella 131 87")
     True
     """
-    (words, place), (true_words, true_place) = _parts(given), _parts(expected)
-    if words != true_words or bool(place) != bool(true_place):
+    (words, places), (true_words, true_places) = _parts(given), _parts(expected)
+    if words != true_words or len(places) != len(true_places):
         return False
-    return not place or math.dist(place, true_place) <= NEAR
+    return all(math.dist(*pair) <= NEAR for pair in zip(places, true_places, strict=True))
 
 
 def kept(before: Answers, after: Answers) -> Difference:
@@ -131,11 +134,29 @@ def kept(before: Answers, after: Answers) -> Difference:
     )
 
 
-def _parts(answer: str) -> tuple[list[str], tuple[int, ...]]:
-    """An answer's words, and the place at its end, (u, v) in 0..255; () where it has none."""
+def _parts(answer: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """An answer's words, and the places behind its names, (u, v) in 0..255; [] where it has none.
+
+    >>> _parts("keycap 3 60 91 bus 140 70")
+    (['keycap', '3', 'bus'], [(60, 91), (140, 70)])
+    """
     plain = unicodedata.normalize("NFKD", answer.casefold())
     words = _TOKEN.findall("".join(c for c in plain if not unicodedata.combining(c)))
-    end = words[-2:]
-    if len(end) == 2 and all(w.isdecimal() and int(w) < COORDINATES for w in end):
-        return words[:-2], (int(end[0]), int(end[1]))
-    return words, ()
+    named: list[str] = []
+    places: list[tuple[int, int]] = []
+    left = list(words)
+    while left:
+        end = next((i + 1 for i in range(1, len(left)) if _is_place(left, i)), 0)
+        if not end:
+            return words, []
+        named += left[: end - 2]
+        places.append((int(left[end - 2]), int(left[end - 1])))
+        left = left[end:]
+    return named, places
+
+
+def _is_place(words: list[str], last: int) -> bool:
+    """Whether a place ends with that word: two coordinates, and no third number behind them."""
+    pair, behind = words[last - 1 : last + 1], words[last + 1 : last + 2]
+    known = all(w.isdecimal() and int(w) < COORDINATES for w in pair)
+    return known and not (behind and behind[0].isdecimal())

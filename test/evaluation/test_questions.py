@@ -36,6 +36,11 @@ class Knowing:
         ("umbrella 131 87", "umbrella", False),
         ("131 87", "131 87", True),
         ("87 131", "131 87", False),
+        ("bus 60 91 keycap 3 140 70", "bus 55 95 keycap 3 141 66", True),
+        ("bus 60 91 keycap 3 140 70", "bus 55 95 keycap 3 160 66", False),
+        ("bus 60 91", "bus 60 91 keycap 3 140 70", False),
+        ("keycap 3 140 70 bus 60 91", "bus 60 91 keycap 3 140 70", False),
+        ("nothing", "bus 60 91", False),
         ("pinata", "piñata", True),
         ("雨 伞", "雨伞", True),
         ("雨", "雨伞", False),
@@ -57,6 +62,7 @@ def test_an_answer_is_right_by_its_words_and_near_enough(given, expected, correc
 )  # fmt: skip
 def test_kinds_go_by_the_answer(answer, kind):
     assert kind_of(Query("Q: is it so? A:", answer, "web")) == kind
+    assert kind_of(Query("Q: what is near the key? A:", answer, "web")) == "near"
 
 
 def test_questions_are_the_same_for_everyone_and_from_test_seeds_alone():
