@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, TwistStamped, Vector3
 from std_msgs.msg import Header
 
@@ -96,10 +97,13 @@ class MoveItServoBridge(Bridge):
         if command.chunk is None or str(self._trouble):
             return
         now = time.monotonic()
+        if self._chunk is not None and now - self._stream_time > STALL:
+            self._end_stream(None)
+        if self._chunk is None and command.brake:
+            return  # Servo has forgotten what was under way: the arm is at rest
         if self._chunk is None:
             self._begun = now
-            if not command.brake:
-                self._ask_type(now)  # somebody may have driven Servo by joystick meanwhile
+            self._ask_type(now)  # somebody may have driven Servo by joystick meanwhile
         self._chunk, self._chunk_time = command.chunk, now
         self._stream_time = now
         self._pull = not command.brake
@@ -169,12 +173,14 @@ class MoveItServoBridge(Bridge):
     # What goes out
 
     def _stream(self) -> None:
+        # The time that a command is of is taken first: where this process stands still before it is
+        # out, Servo finds it stale.
+        stamp, now = self.node.get_clock().now().to_msg(), time.monotonic()
         if self._chunk is None or self.arm is None:
             if self._farewells:
                 self._farewells -= 1
-                self._publish(np.zeros(6), self._end)
+                self._publish(stamp, np.zeros(6), self._end)
             return
-        now = time.monotonic()
         past, stalled = now - self._chunk_time, now - self._stream_time > STALL
         self._stream_time = now
         if stalled or now - self._status_time > SILENCE or not self.node.active:
@@ -189,7 +195,7 @@ class MoveItServoBridge(Bridge):
         twist = self.arm.kinematics.jacobian(q) @ velocity
         if self._twist and self._pull:
             twist = self._within_speed(twist + PULL * self._error(target))
-        self._publish(twist, target)
+        self._publish(stamp, twist, target)
 
     def _error(self, target: Pose) -> Array:
         """Return from the measured tip to where the chunk has it (6,): m, rotation vector rad."""
@@ -223,10 +229,8 @@ class MoveItServoBridge(Bridge):
         self._farewells = FAREWELLS if self._twist or end is not None else 0
         self._stream()
 
-    def _publish(self, twist: Array, target: Pose | None) -> None:
-        header = Header(
-            stamp=self.node.get_clock().now().to_msg(), frame_id=self.profile.base_frame
-        )
+    def _publish(self, stamp: Time, twist: Array, target: Pose | None) -> None:
+        header = Header(stamp=stamp, frame_id=self.profile.base_frame)
         self._sent += 1
         if self._twist:
             msg = TwistStamped(header=header)
