@@ -3,6 +3,7 @@
 # make test   all tests
 # make lint   ruff and mypy
 # make model  the default model from nothing, into models/rt2-tiny; goes on where it was stopped
+# make model CONFIG=rt2-tiny-gpu   the same on a GPU
 # make setup  .venv with ROS 2, torch, MuJoCo and this package; again only when their versions change
 # make clean  remove what make made
 
@@ -20,6 +21,7 @@ unexport PYTHONPATH LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH RMW_IMPL
 # CPU builds of torch for machines without an NVIDIA GPU; the plain ones bring gigabytes of CUDA.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 PYTEST_ARGS ?=
+CONFIG ?= rt2-tiny
 
 VENV := .venv
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)/bin/python -m pip
@@ -56,7 +58,7 @@ lint: setup
 	$(VENV)/bin/mypy
 
 model: setup
-	$(VENV)/bin/rt2 train --config rt2-tiny --export models/rt2-tiny
+	$(VENV)/bin/rt2 train --config $(CONFIG) --export models/rt2-tiny --half
 
 clean:
 	rm -rf $(VENV) build install log out rt2_ros.egg-info rt2_ros/msg rt2_ros/*.so

@@ -11,6 +11,8 @@ The text alone says all that matters, so there is nothing to render and nothing 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +21,9 @@ from rt2_ros.data import split
 from rt2_ros.data.plans import AT
 from rt2_ros.data.robot import RENDERED, SPACE, Demonstration, RobotSource, place, top
 from rt2_ros.data.samples import Frame, Query
+
+if TYPE_CHECKING:
+    from rt2_ros.sim.camera import CameraPose
 
 
 class StateSource:
@@ -39,7 +44,6 @@ class StateSource:
 
     def _draw(self, random: np.random.Generator) -> Query:
         from rt2_ros.data.poses import draw_situation
-        from rt2_ros.sim.camera import scene_camera
         from rt2_ros.sim.tasks import Task
 
         while True:
@@ -51,7 +55,7 @@ class StateSource:
                 about = [p for p in situation.layout if p.name in situation.task.things]
                 situation = replace(situation, layout=tuple(about))
             truth = situation.imagined(random)
-            camera = scene_camera()
+            camera = _camera()
             places = {
                 o.name: place(camera.project(top(o), RENDERED, RENDERED)) for o in truth.objects
             }
@@ -60,3 +64,11 @@ class StateSource:
             query = self._words.instruct(random, demo, situation.task)
             given = query.answer[: query.answer.find(AT) + len(AT)] if AT in query.answer else ""
             return Query(query.prompt, query.answer, "robot", given=given)
+
+
+@cache
+def _camera() -> CameraPose:
+    """The scene camera where it should be."""
+    from rt2_ros.sim.camera import scene_camera
+
+    return scene_camera()

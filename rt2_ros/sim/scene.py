@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -113,13 +114,13 @@ def random_layout(
     if len(names) > MAX_SLOTS:
         raise ValueError(f"objects: {len(names)}, expected at most {MAX_SLOTS}")
     while True:
-        centres: list[Array] = []
+        centres: list[list[float]] = []
         for _ in range(200):
-            centre = rng.uniform(AREA_LOW, AREA_HIGH)
-            if all(np.linalg.norm(centre - other) >= MIN_DISTANCE for other in centres):
+            centre = rng.uniform(AREA_LOW, AREA_HIGH).tolist()
+            if all(math.dist(centre, other) >= MIN_DISTANCE for other in centres):
                 centres.append(centre)
             if len(centres) == len(names):
-                if len(names) > 1 and np.linalg.norm(centres[0] - centres[1]) < apart:
+                if len(names) > 1 and math.dist(centres[0], centres[1]) < apart:
                     break  # lay them all anew
                 yaws = rng.uniform(-MAX_YAW, MAX_YAW, len(names))
                 return tuple(

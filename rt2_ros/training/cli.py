@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors.torch import load_file, save_file
 
+from rt2_ros.training.checkpoint import STATE_FILE
 from rt2_ros.training.config import TinyConfig, TrainingConfig, VlmConfig, load, read
 
 if TYPE_CHECKING:  # both take seconds to import
@@ -34,7 +37,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--config", default="rt2-tiny", help="config/training/NAME.yaml or a file")
     parser.add_argument("--out", help="folder of the run (default: the configuration's)")
     parser.add_argument("--export", type=Path, help="copy the finished checkpoint here")
+    parser.add_argument(
+        "--half", action="store_true", help="with --export: weights in float16, half the size"
+    )
     args = parser.parse_args(arguments)
+    if args.half and not args.export:
+        parser.error("--half: expected --export with it")
     try:
         rt1 = read(args.config)[1].get("type") == "rt1"
         run = _rt1(args) if rt1 else _rt2(args)
@@ -43,7 +51,7 @@ def main(arguments: list[str]) -> int:
         return 2
     finished = run.run()
     if args.export:
-        export(finished, args.export)
+        export(finished, args.export, args.half)
         print(f"exported to {args.export}")
     return 0
 
@@ -89,12 +97,25 @@ def _rt1(args: argparse.Namespace) -> RT1Run:
     return RT1Run(dataclasses.replace(config, out=args.out) if args.out else config)
 
 
-def export(checkpoint: Path, target: Path) -> None:
-    """Copy a checkpoint without what only resuming needs."""
+def export(checkpoint: Path, target: Path, half: bool = False) -> None:
+    """Copy a checkpoint without what only resuming needs; half: its weights in float16.
+
+    Raises:
+        ValueError: half, and a weight is too large for float16.
+    """
     target.mkdir(parents=True, exist_ok=True)
     for path in checkpoint.iterdir():
-        if path.name != "state.pt":
+        if path.name != STATE_FILE:
             shutil.copy2(path, target / path.name)
+    if half:
+        for path in target.glob("*.safetensors"):
+            weights = {name: value.half() for name, value in load_file(path).items()}
+            if large := [name for name, value in weights.items() if not value.isfinite().all()]:
+                raise ValueError(f"{checkpoint}: {large[0]} does not fit float16; export it whole")
+            save_file(weights, path, {"format": "pt"})
+        config = target / "config.json"
+        settings = json.loads(config.read_text()) | {"dtype": "float16"}
+        config.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 if __name__ == "__main__":  # what torchrun starts

@@ -198,17 +198,21 @@ class TinyConfig(TrainingConfig):
 
     init: folder of a checkpoint of the same model whose weights the run starts from; None: from
         nothing.
+    tokens: of the questions behind one picture; what does not fit is left out.
     """
 
     stage_type: ClassVar[StageType] = TinyStage
 
     init: str | None = None
+    tokens: int = 208
     model: TinySizes = field(default=TinySizes(), metadata={"settings": TinySizes})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.parallel == "fsdp":
-            raise ValueError("parallel is 'fsdp'; 6 million parameters are not sharded: use 'ddp'")
+            raise ValueError("parallel is 'fsdp'; a model this small is not sharded: use 'ddp'")
+        if not self.tokens > 0:
+            raise ValueError(f"tokens is {self.tokens}; expected > 0")
 
 
 @dataclass(frozen=True, kw_only=True)

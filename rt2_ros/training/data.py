@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -79,8 +80,9 @@ class Mixture(IterableDataset[Drawn]):
     def __iter__(self) -> Iterator[Drawn]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        if worker:
+        if worker:  # there are others beside it
             torch.set_num_threads(1)
+            cv2.setNumThreads(1)
         while True:
             drawn = self.draw(self._start + number * self._processes + self._process)
             yield drawn
@@ -135,13 +137,15 @@ def loader(mixture: IterableDataset[T], workers: int) -> Iterator[T]:
     """Batches made ahead by worker processes (0: in this one).
 
     Its generator is its own: a run that goes on opens a loader where one that was never stopped
-    does not, and both must draw the same numbers from torch's afterwards.
+    does not, and both must draw the same numbers from torch's afterwards. Workers are forked, but
+    for a process that has used a GPU: what they inherit of it does not work in them.
     """
+    start = "forkserver" if torch.cuda.is_initialized() else "fork"
     return iter(
         DataLoader(
             mixture, batch_size=None, num_workers=workers,
             prefetch_factor=4 if workers else None,
-            multiprocessing_context="fork" if workers else None,
+            multiprocessing_context=start if workers else None,
             generator=torch.Generator(),
         )
     )  # fmt: skip

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -11,8 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import PlanForm
-from rt2_ros.data.samples import Frame
-from rt2_ros.training.data import Source
+from rt2_ros.training.data import Pack, Source
 
 
 class Recipe(Protocol):
@@ -24,9 +23,8 @@ class Recipe(Protocol):
     blocks: tuple[str, ...]
     unused: bool
     plan_form: PlanForm | None  # what all plans in its data look like
-
-    def pack(self, frames: Sequence[Frame]) -> Any:
-        """Frames as a batch, with `to(device)`; called in worker processes."""
+    # Frames to a batch with `to(device)`; workers call it, and it goes to them without the model.
+    pack: Pack
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         """For the objective's parameters as they are now."""

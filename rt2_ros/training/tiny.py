@@ -5,7 +5,7 @@ targets, dense and grounding losses, and Muon for the matrices (`config/training
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,6 @@ from transformers import (
 )
 
 from rt2_ros.actions import PlanForm
-from rt2_ros.data.samples import Frame
 from rt2_ros.data.states import StateSource
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
 from rt2_ros.paths import find_folder
@@ -32,6 +31,7 @@ from rt2_ros.training.sources import WebSource, plan_form
 
 WEIGHTS = "model.safetensors"
 SAMPLE = 200  # pictures that the patch embedding is fitted to
+TOLD = 69  # tokens of a question without a picture and its answer, about
 
 
 class TinyRecipe:
@@ -52,15 +52,12 @@ class TinyRecipe:
         tokenizer = self.processor.tokenizer
         integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
         self.objective = Objective(model, integers)
-        self.states: Source | None = StateSource()
+        self.states: Source | None = StateSource(queries=max(1, config.tokens // TOLD))
         self.plan_form: PlanForm | None = plan_form(sources)
-        self._packer = Packer(
-            tokenizer, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, words=named_words()
-        )
-
-    def pack(self, frames: Sequence[Frame]) -> Batch:
-        """Frames as a batch."""
-        return self._packer.pack(frames)
+        self.pack = Packer(
+            tokenizer, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, words=named_words(),
+            length=config.tokens,
+        ).pack  # fmt: skip
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         """Muon for the matrices inside layers, AdamW for the rest (arXiv 2502.16982)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ from transformers import (
 )
 
 from rt2_ros.actions import LeastUsedTokens, PlanForm
-from rt2_ros.data.samples import Frame
 from rt2_ros.training.config import Lora, Stage, VlmConfig
 from rt2_ros.training.data import Source
 from rt2_ros.training.objective import Losses
@@ -85,7 +84,7 @@ class VlmRecipe:
         self._model = AutoModelForImageTextToText.from_pretrained(
             settings.checkpoint, dtype=torch.float32
         )
-        self.rower = Rower(
+        self.pack = self.rower = Rower(
             self.processor, main_space(sources, config.space),
             vocabulary=settings.vocabulary, causal=settings.prefix_attention == "causal",
         )  # fmt: skip
@@ -100,10 +99,6 @@ class VlmRecipe:
         elif settings.freeze_vision:
             vision_of(self._model).requires_grad_(False)
         self.objective = VlmObjective(trained)
-
-    def pack(self, frames: Sequence[Frame]) -> Rows:
-        """Frames as a batch."""
-        return self.rower(frames)
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
         """AdamW for what is trained."""
