@@ -2,19 +2,22 @@
 """What a GPU does with the decoder, without one: recordings are played by a stand-in."""
 
 import contextlib
+import copy
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rt2_ros.models.ahead import Lookahead, ahead
 from rt2_ros.models.constrain import NO_SMOOTHING, Smoothing, generate
 from rt2_ros.models.decode import Decoder, Prompt
+from rt2_ros.models.forward import Stages
 from rt2_ros.models.graphs import Recording
-from rt2_ros.models.static import StaticSteps
+from rt2_ros.models.static import StaticForward, StaticSteps
 from rt2_ros.models.text import FusedText, HubText, text_model
 
-from .architectures import filled, idefics3, llava, paligemma, qwen2_5_vl, smolvlm
+from .architectures import IMAGE, filled, idefics3, llava, paligemma, qwen2_5_vl, smolvlm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -284,5 +287,49 @@ def test_a_language_model_that_computes_something_else_is_not_fused(monkeypatch)
         assert isinstance(text_model(llava().model.eval()), HubText)
 
 
-def test_nothing_is_chosen_from_nothing():
+class Apart(TorchDispatchMode):
+    """Refuses what a CUDA graph cannot record, on the meta device in a GPU's place, from which
+    nothing can be read: tensors that are made of, or copied from, the host's.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = "lift_fresh" in str(func)
+        devices = {t.device.type for t in (*args, out) if isinstance(t, torch.Tensor)}
+        copied = "copy" in str(func) and devices == {"cpu", "meta"}
+        assert not made and not copied, func
+        return out
+
+
+@torch.inference_mode()
+def test_what_is_recorded_asks_the_host_nothing_and_takes_nothing_from_it(kind, given, monkeypatch):
+    monkeypatch.setattr("rt2_ros.models.text._difference", lambda *_: "")
+    model = copy.deepcopy(kind.model).to("meta")
+    decode = static(model)
+    recorded = set()
+
+    def run(kept, key, compute):
+        compute()  # makes its tables
+        with Apart():
+            outputs = compute()
+        recorded.add(key[0])
+        # What must be read must be something.
+        real = [torch.zeros(out.shape, dtype=out.dtype) for out in outputs]
+        return real if key[0] == "answer" else outputs
+
+    monkeypatch.setattr(decode._static.graphs, "run", run)
+    known = kind.model.config.model_type in ("paligemma", "llava", "qwen2_5_vl")
+    if not known:  # its pictures are not recorded
+        tokens = sum(kind.head.count(IMAGE) for _ in given[:4])
+        features = torch.empty(tokens, 64, device="meta")
+        monkeypatch.setattr(decode._static, "pictures", lambda *_: features)
+    smoothing = Smoothing({token: token - 20 for token in range(20, 276)}, 3)
+    forward = StaticForward(decode._static, given[:4], Stages(model.device))
+    forward([[]] * 4)
+    forward([[40, 41]] * 4)
+    forward.finish(ahead(Bins(), 0), [[41, 42]] * 4, decode._head, smoothing)
+    assert recorded == {"prompt", "block", "answer"} | ({"picture"} if known else set())
+
+
+def test_nothing_is_spread_without_a_width():
     assert NO_SMOOTHING.kernel([1, 2], torch.device("cpu")) is None
