@@ -95,7 +95,8 @@ class Forward(Protocol):
 class Decoder:
     """Decodes with one model; what it prepares for that is kept."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, keep_prefix: bool = True) -> None:
+        """keep_prefix: whether what stands before the picture is read once only."""
         self.forwards = 0  # of the model, so far
         self._model, self._head = model, Head(model)
         self._lean = lean_weights(model)
@@ -106,9 +107,17 @@ class Decoder:
         layers = DynamicCache(config=text).layers
         self._guesses = all(type(layer) is DynamicLayer for layer in layers)
         static = model.device.type == "cuda" and self._guesses and model.config.model_type in KINDS
-        self._static = StaticSteps(model) if static else None
+        self._static = StaticSteps(model, keep_prefix) if static else None
         self._ahead: dict[int, Lookahead] = {}  # by the identity of the grammars that they keep
-        self._prefix = Prefix(model) if self._guesses and not self._both_ways else None
+        keep_prefix = keep_prefix and self._guesses and not self._both_ways
+        self._prefix = Prefix(model) if keep_prefix else None
+
+    @property
+    def lost(self) -> dict[str, str]:
+        """What is not replayed as a CUDA graph, and why."""
+        if self._static is None:
+            return {"everything": "no static caches"}
+        return dict(self._static.graphs.lost)
 
     @torch.inference_mode()
     def __call__(

@@ -62,6 +62,8 @@ class Graphs:
             recording.replay()
             if not all(map(_near, recording.outputs, expected)):
                 reason = "its replay differs from what was recorded"
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
         if not reason:

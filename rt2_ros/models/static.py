@@ -54,28 +54,32 @@ class Room:
         self.head: list[int] = []  # ids whose keys and values stand in the first slots
         self.kept: Kept = OrderedDict()
         self.buffers = Buffers()
-        self._given: dict[Any, tuple[torch.Tensor, SimpleNamespace]] = {}
+        self._given: dict[Any, tuple[torch.Tensor, torch.Tensor, SimpleNamespace]] = {}
 
     def give(self, key: Any, **values: np.ndarray | Sequence[Any] | int) -> SimpleNamespace:
-        """Integers at fixed places of the device, which takes one transfer."""
+        """Integers at fixed places of the device, by one transfer that nothing waits for: they are
+        given again only after something that was computed from them has been read.
+        """
         arrays = {name: np.asarray(value, dtype=np.int64) for name, value in values.items()}
         flat = torch.from_numpy(np.concatenate([array.ravel() for array in arrays.values()]))
         if key not in self._given:
+            host = torch.empty_like(flat, pin_memory=self._device.type == "cuda")
             place = torch.empty_like(flat, device=self._device)
             parts = place.split([array.size for array in arrays.values()])
             views = {n: p.view(a.shape) for p, (n, a) in zip(parts, arrays.items(), strict=True)}
-            self._given[key] = place, SimpleNamespace(**views)
-        place, given = self._given[key]
-        place.copy_(flat)
+            self._given[key] = host, place, SimpleNamespace(**views)
+        host, place, given = self._given[key]
+        place.copy_(host.copy_(flat), non_blocking=True)
         return given
 
 
 class StaticSteps:
     """A model's parts, and rooms by batch and length."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, keep_prefix: bool = True) -> None:
         self.model, self.text, self.graphs = model, text_model(model), Graphs(model.device)
-        self.pictures, self.prefix = Pictures(model), Prefix(model)
+        self.pictures = Pictures(model)
+        self.prefix = Prefix(model) if keep_prefix else None
         self.embed = language_model(model).get_input_embeddings()
         self.type = model.config.model_type
         self.axes = AXES.get(model.config.get_text_config().model_type, 1)
@@ -153,7 +157,7 @@ class StaticForward:
         self._steps, self._stages, self._count = steps, stages, len(inputs)
         batch = next((size for size in BATCHES if size >= len(inputs)), len(inputs))
         self._inputs = [*inputs, *[inputs[0]] * (batch - len(inputs))]
-        self._head = steps.prefix.head(inputs)
+        self._head = steps.prefix.head(inputs) if steps.prefix is not None else []
         self._room: Room | None = None
         self._end = 0  # slots that are taken
         self._seen = np.empty(0, dtype=bool)  # (B, slots) False for padding, and what is forgotten

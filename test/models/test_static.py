@@ -279,6 +279,11 @@ def test_fused_weights_are_the_modules_own(kind):
     assert layer.self_attn.q_proj.weight.data_ptr() == text._layers[0].qkv.data_ptr()
     assert layer.mlp.gate_proj.weight.data_ptr() == text._layers[0].gate_up.data_ptr()
     assert sum(p.numel() for p in model.parameters()) == count
+    again = text_model(model)  # another decoder's
+    for one, other in zip(text._layers, again._layers, strict=True):
+        assert one.qkv.data_ptr() == other.qkv.data_ptr()
+        assert one.gate_up.data_ptr() == other.gate_up.data_ptr()
+        assert torch.equal(one.qkv, other.qkv) and one.qkv.shape == other.qkv.shape
 
 
 def test_a_language_model_that_computes_something_else_is_not_fused(monkeypatch):
