@@ -8,6 +8,7 @@ from rt2_ros.cli import dispatch
 BENCHES = {
     "faults": ("rt2_ros.bench.faults", "what the arm does when things break"),
     "policy": ("rt2_ros.bench.policy", "a decision's time, against generate and the machine"),
+    "gpu": ("rt2_ros.bench.gpu", "models of 3 and 7 billion parameters on this GPU"),
     "loop": ("rt2_ros.bench.loop", "latency, rates and load of the running graph"),
     "train": ("rt2_ros.bench.train", "training's speed against a plain Hugging Face Trainer"),
     "eval": ("rt2_ros.bench.evaluation", "the evaluation's runner against one table in a loop"),

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rt2_ros.bench import gpu_report
 from rt2_ros.bench.shapes import SHAPES
 
 Rows = list[tuple[str, ...]]
@@ -64,16 +65,6 @@ def floor_rows(result: dict[str, Any]) -> Rows:
     return rows
 
 
-def gpu_rows(gpu: dict[str, Any]) -> Rows:
-    """What the GPU took for each shape."""
-    return [
-        (f["name"], f"{f['generate_ms']:.1f} ms", f"{f['ours_ms']:.1f} ms",
-         f"{f['floor_ratio']:.2f}", f"{f['batch']['1'] / f['batch']['8']:.1f}",
-         f"{f['peak_memory_mb']:.0f} MB", "yes" if f["same_tokens"] else "NO")
-        for f in gpu.values()
-    ]  # fmt: skip
-
-
 def number_rows(numbers: dict[str, Any]) -> Rows:
     """What a decision takes in other numbers."""
     return [
@@ -87,15 +78,6 @@ STAGE = ("stage", "median", "floor")
 BATCH = ("robots", "per decision", "decisions per second", "of one alone")
 NUMBERS = ("weights in", "per decision", "times faster", "the same action")
 FLOOR = ("shape, bf16", "accelerator", "floor", "at most", "at most, 3 forwards")
-GPU = (
-    "shape, bf16",
-    "generate",
-    "rt2_ros",
-    "of the floor",
-    "batch 8",
-    "peak memory",
-    "same tokens",
-)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -124,7 +106,8 @@ def _tables(result: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...], Rows
             rows: Rows = [(f"{size} {unit}", f"{ms:.1f} ms") for size, ms in figures]
             yield title, (title.lower(), "per decision"), rows
     if "gpu" in result:
-        yield "Larger shapes on this GPU", GPU, gpu_rows(result["gpu"])
+        for title, head, rows in gpu_report.tables(result["gpu"]):
+            yield f"On a GPU: {title[0].lower()}{title[1:]}", head, rows
     yield "Larger shapes: the floor by vendors' figures", FLOOR, floor_rows(result)
 
 
@@ -146,11 +129,13 @@ def write(result: dict[str, Any], folder: Path) -> None:
     for title, head, rows in _tables(result):
         lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(r) for r in rows)]
         parts += [f"## {title}", "\n".join(f"| {line} |" for line in lines)]
-    if "gpu" not in result:
-        parts.append("The larger shapes were not measured: this machine has no GPU.")
+    if "gpu" in result:
+        parts += [
+            "## Of the GPU",
+            "\n".join(f"- {line}" for line in gpu_report.notes(result["gpu"])),
+        ]
     else:
-        notes = [f"{f['name']}: {f['note']}." for f in result["gpu"].values() if f["note"]]
-        parts += notes
+        parts.append("The larger shapes were not measured: no file of `rt2 bench gpu` was given.")
     (folder / "performance.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     plot(result, folder / "performance.png")
 
@@ -162,7 +147,9 @@ def plot(result: dict[str, Any], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (stages, batch) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    panels = 3 if "gpu" in result else 2
+    figure, axes = pyplot.subplots(1, panels, figsize=(4.5 * panels, 3.4), layout="constrained")
+    stages, batch = axes[:2]
     names = [name for name in result["stages"] if name in result["floor"]]
     places = range(len(names))
     stages.bar([p - 0.2 for p in places], [result["stages"][n] for n in names], 0.4, label="taken")
@@ -182,5 +169,24 @@ def plot(result: dict[str, Any], file: Path) -> None:
     batch.set_ylabel("decisions per second")
     batch.set_title("Throughput")
     batch.legend()
+    if "gpu" in result:
+        _plot_gpu(result["gpu"], axes[2])
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
+
+
+def _plot_gpu(gpu: dict[str, Any], axes: Any) -> None:
+    """Each shape's stages upon each other, beside their floor."""
+    some = [f for f in gpu["shapes"] if "floor_ms" in f]
+    for shift, kind, shade in ((-0.2, "stages", 1.0), (0.2, "floor", 0.45)):
+        below = [0.0] * len(some)
+        for color, stage in enumerate(("vision", "prefill", "decode")):
+            heights = [f[kind][stage] for f in some]
+            label = stage if kind == "stages" else None
+            axes.bar([p + shift for p in range(len(some))], heights, 0.38, bottom=below,
+                     color=f"C{color}", alpha=shade, label=label)  # fmt: skip
+            below = [b + h for b, h in zip(below, heights, strict=True)]
+    axes.set_xticks(range(len(some)), [f["name"] for f in some], fontsize=8)
+    axes.set_ylabel("ms")
+    axes.set_title(f"{gpu['device']}, and its roofline (pale)")
+    axes.legend()

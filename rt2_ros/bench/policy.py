@@ -11,8 +11,8 @@ policy without its past answers as guesses. They take turns, so that whatever el
 strikes all three; medians are given, and the median of the ratios. The floor is what this machine's
 memory and multiplications would need at least (`rt2_ros.bench.roofline`).
 
-Where there is a GPU, the larger shapes are measured there with random weights; without one their
-floor is printed for accelerators that are known.
+Larger shapes are measured on a GPU by `rt2 bench gpu`, whose file --gpu takes in; their floor is
+printed for accelerators that are known.
 """
 
 from __future__ import annotations
@@ -70,10 +70,8 @@ def main(argv: list[str]) -> int:
             others["int8"] = load_policy(args.policy, weights="int8")
         result["numbers"] = numbers({"float32": policy, **others}, args.repeats, args.seed)
     result["accelerators"] = floors(machines)
-    if torch.cuda.is_available():
-        result["gpu"] = {
-            name: measure_shape(name, args.repeats, args.seed) for name in shapes.SHAPES
-        }
+    if args.gpu:
+        result["gpu"] = json.loads(args.gpu.read_text(encoding="utf-8"))
     performance.show(result)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="(default: one for each core)")
     parser.add_argument("--bandwidth", type=float, help="of an accelerator's memory, GB/s")
     parser.add_argument("--tflops", type=float, help="dense bf16 rate of that accelerator, TFLOP/s")
+    parser.add_argument("--gpu", type=Path, help="file that `rt2 bench gpu --json` wrote")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--docs", type=Path, help="folder for performance.md and performance.png")
     return parser
@@ -273,41 +272,6 @@ def floors(machines: dict[str, Machine]) -> dict[str, Any]:
 
 def _shape_work(model: PreTrainedModel, shape: shapes.Shape) -> Work:
     return Work.of(model, patches=shape.patches, tokens=shape.image_tokens + shapes.PROMPT)
-
-
-def measure_shape(name: str, repeats: int, seed: int) -> dict[str, Any]:
-    """A shape of random weights on the GPU: generate, ours, the floor, batches and memory."""
-    shape = shapes.SHAPES[name]
-    model = shape.build("cuda")
-    torch.cuda.reset_peak_memory_stats()
-    inputs = shape.inputs(model, shapes.PROMPT, seed)
-    ways = {"generate": shapes.generator(model, inputs), "ours": shapes.decider(model, inputs)}
-    for size in BATCHES:
-        ways[f"batch {size}"] = shapes.decider(model, inputs, size)
-    taken: dict[str, list[float]] = {way: [] for way in ways}
-    answers: dict[str, list[int]] = {}
-    for _ in range(repeats + WARM_UP):
-        for way, run in ways.items():
-            begun = time.perf_counter()
-            answers[way] = run()
-            torch.cuda.synchronize()
-            taken[way].append(time.perf_counter() - begun)
-    median = {way: float(np.median(values[WARM_UP:])) for way, values in taken.items()}
-    work = _shape_work(model, shape)
-    machine = measured(work.item * work.text, model.device, model.dtype)
-    floor = sum(work.floor(machine, shapes.CHOICES).values())
-    return {
-        "name": shape.name,
-        "note": shape.note,
-        "same_tokens": answers["generate"] == answers["ours"],
-        "generate_ms": _ms(median["generate"]),
-        "ours_ms": _ms(median["ours"]),
-        "speedup_vs_generate": _round(median["generate"] / median["ours"]),
-        "floor_ms": _ms(floor),
-        "floor_ratio": _round(median["ours"] / floor),
-        "batch": {str(n): _ms(median[f"batch {n}"] / n) for n in BATCHES},
-        "peak_memory_mb": _round(torch.cuda.max_memory_allocated() / 2**20),
-    }
 
 
 def peak_memory(device: torch.device) -> float:

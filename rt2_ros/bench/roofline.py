@@ -44,26 +44,49 @@ MACHINES = {
 }
 
 
+MOST_BYTES = 4 << 30  # that are read to measure how fast memory is
+
+
 def measured(size: int, device: torch.device, dtype: torch.dtype, repeats: int = 15) -> Machine:
-    """Measure this one with `size` bytes of weights: a small model may live in a cache."""
-    count = max(1 << 20, size) // dtype.itemsize
-    weights = torch.randn(count // 1024, 1024, device=device).to(dtype)
+    """Measure this one with `size` bytes of weights: a small model may live in a cache.
+
+    Bandwidth is that of the best of three ways: a product with a vector, which is what decoding
+    does, a sum, and a copy.
+    """
+    count = max(1 << 20, min(size, MOST_BYTES)) // dtype.itemsize // 1024 * 1024
+    weights = torch.empty(count // 1024, 1024, device=device, dtype=dtype).normal_()
     vector = torch.randn(1, 1024, device=device).to(dtype)
-    read = [_seconds(lambda: vector @ weights.T, device) for _ in range(repeats)]
+    ways: list[tuple[int, Any]] = [(1, lambda: vector @ weights.T)]
+    if device.type != "cpu":
+        other = torch.empty_like(weights)
+        ways += [(1, weights.sum), (2, lambda: other.copy_(weights))]
+    bandwidth = max(
+        times * count * dtype.itemsize / median(_seconds(way, device, repeats))
+        for times, way in ways
+    )
     side = 1024 if device.type == "cpu" else 8192
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    multiply = [_seconds(lambda: a @ b, device) for _ in range(repeats)]
-    bandwidth = weights.numel() * dtype.itemsize / median(read[2:])
+    multiply = median(_seconds(lambda: a @ b, device, repeats))
     name = "this machine" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return Machine(name, bandwidth, 2 * side**3 / median(multiply[2:]))
+    return Machine(name, bandwidth, 2 * side**3 / multiply)
 
 
-def _seconds(call: Any, device: torch.device) -> float:
-    begun = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - begun
+def _seconds(call: Any, device: torch.device, repeats: int) -> list[float]:
+    """How long a call takes, in the device's own time where it has one."""
+    taken = []
+    for _ in range(repeats):
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            call()
+            end.record()
+            torch.cuda.synchronize(device)
+            taken.append(begin.elapsed_time(end) / 1e3)
+        else:
+            begun = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - begun)
+    return taken[2:]
 
 
 @dataclass(frozen=True)
@@ -82,6 +105,7 @@ class Work:
     layers: int
     width: int
     item: int
+    kept: int = 0
 
     @classmethod
     def of(cls, model: nn.Module, *, patches: int, tokens: int, rows: int = 256) -> Work:
@@ -94,6 +118,7 @@ class Work:
         language = _matrices(model.base_model.language_model)
         embedding = model.get_input_embeddings().weight.numel()
         whole = sum(p.numel() for p in model.base_model.parameters() if p.ndim > 1)
+        head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         return cls(
             vision=whole - language,
             text=language - embedding,
@@ -101,29 +126,41 @@ class Work:
             patches=patches,
             tokens=tokens,
             layers=text.num_hidden_layers,
-            width=text.num_attention_heads
-            * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads),
+            width=text.num_attention_heads * head_dim,
             item=next(model.parameters()).element_size(),
+            kept=text.num_hidden_layers * 2 * text.num_key_value_heads * head_dim,
         )
 
-    def floor(self, machine: Machine, forwards: float, read: float = 1.0) -> dict[str, float]:
-        """Seconds by stage of one decision of that many forwards, `read` tokens in each later one.
+    def floor(
+        self, machine: Machine, forwards: float, read: float = 1.0, batch: int = 1
+    ) -> dict[str, float]:
+        """Seconds by stage of `batch` decisions together, each of that many forwards, `read` tokens
+        in each later one.
 
-        forwards counts the first, which reads the image and the prompt.
+        forwards counts the first, which reads the image and the prompt. Weights are read once for
+        all decisions; multiplications and the cache's contents grow with their number.
         """
         step = self.text + self.head
         later = max(0.0, forwards - 1)
         seen = self.layers * 4 * self.width  # FLOP of one token's attention to one other
+        operations = {
+            "vision": 2 * self.vision * self.patches,
+            "prefill": 2 * self.text * self.tokens + seen * self.tokens**2 / 2,
+            "decode": read * (2 * step + seen * self.tokens),
+        }
+        numbers = {
+            "vision": self.vision,
+            "prefill": step,
+            "decode": step + batch * self.kept * self.tokens,
+        }
         return {
-            "vision": self._time(machine, self.vision, 2 * self.vision * self.patches),
-            "prefill": self._time(
-                machine, step, 2 * self.text * self.tokens + seen * self.tokens**2 / 2
-            ),
-            "decode": later * self._time(machine, step, read * (2 * step + seen * self.tokens)),
+            stage: (later if stage == "decode" else 1)
+            * self._time(machine, numbers[stage], batch * operations[stage])
+            for stage in operations
         }
 
-    def _time(self, machine: Machine, parameters: float, operations: float) -> float:
-        return self.item * parameters / machine.bandwidth + operations / machine.rate
+    def _time(self, machine: Machine, numbers: float, operations: float) -> float:
+        return self.item * numbers / machine.bandwidth + operations / machine.rate
 
 
 def _matrices(module: nn.Module) -> int:

@@ -22,8 +22,8 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
 )
+from transformers.initialization import no_init_weights
 
-from rt2_ros.models.constrain import generate
 from rt2_ros.models.decode import Decoder, Prompt
 
 CHOICES = 8  # integers of an action
@@ -36,12 +36,16 @@ SO400M = {
 }  # fmt: skip
 
 
+def _tower(depth: int | None) -> dict[str, object]:
+    return {**SO400M, "num_hidden_layers": min(27, depth or 27)}
+
+
 @dataclass(frozen=True)
 class Shape:
     """A model to be built. image_tokens: as the language model reads them; patches: as seen."""
 
     name: str
-    make: Callable[[], PreTrainedModel]
+    make: Callable[[int | None], PreTrainedModel]
     patches: int
     image_tokens: int
     pixels: tuple[int, ...]
@@ -49,23 +53,35 @@ class Shape:
     tail: tuple[int, ...] = ()
     note: str = ""
 
-    def build(self, device: str, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
-        """The model on a device, evaluated; "meta" allocates nothing."""
+    def build(
+        self, device: str, dtype: torch.dtype = torch.bfloat16, depth: int | None = None
+    ) -> PreTrainedModel:
+        """The model on a device, evaluated; "meta" allocates nothing. depth: layers at most."""
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype)
         try:
-            with torch.device(device):
-                return self.make().eval()
+            with no_init_weights(), torch.device(device):
+                model = self.make(depth).eval()
         finally:
             torch.set_default_dtype(before)
+        model.tie_weights()  # which Transformers counts among the weights' beginnings
+        if device != "meta":
+            _fill(model)
+        return model
 
-    def inputs(self, model: PreTrainedModel, prompt: int, seed: int) -> dict[str, torch.Tensor]:
-        """What a processor would give for a random picture and a prompt of so many tokens."""
+    def inputs(
+        self, model: PreTrainedModel, prompt: int, seed: int, system: int = 0
+    ) -> dict[str, torch.Tensor]:
+        """What a processor would give for a random picture and a prompt of so many tokens.
+
+        system: tokens before the picture that are the same in every prompt.
+        """
         random = torch.Generator().manual_seed(seed)
         config = model.config
         image = [config.image_token_id] * self.image_tokens
         words = torch.randint(10, 1000, (prompt,), generator=random).tolist()
-        ids = torch.tensor([[*self.head, *image, *self.tail, *words]])
+        before = [*range(10, 10 + system), *self.head]
+        ids = torch.tensor([[*before, *image, *self.tail, *words]])
         pixels = torch.randn(self.pixels, generator=random)
         given = {
             "input_ids": ids,
@@ -104,24 +120,28 @@ class Integers:
         return state > CHOICES
 
 
-def decider(
-    model: PreTrainedModel, inputs: dict[str, torch.Tensor], batch: int = 1
-) -> Callable[[], list[int]]:
-    """A call that lets the fast decoder answer `batch` times together, without guesses."""
+def decider(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> Callable[[], list[int]]:
+    """A call that lets the fast decoder answer, without guesses."""
     decode, grammar = Decoder(model), Integers()
-    return lambda: decode([Prompt(inputs)] * batch, grammar)[0].tokens
+    return lambda: decode([Prompt(inputs)], grammar)[0].tokens
 
 
-def generator(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> Callable[[], list[int]]:
-    """The same by the model's own `generate`."""
-    grammar = Integers()
-    return lambda: [step.token for step in generate(model, inputs, grammar)]
+@torch.inference_mode()
+def _fill(model: PreTrainedModel) -> None:
+    """Random weights, made where they lie: Transformers' own way takes minutes for billions."""
+    for module in model.modules():
+        gemma = type(module).__name__ == "GemmaRMSNorm"  # whose gain is 1 + weight
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.ndim > 1:
+                weight.normal_(std=0.02)
+            else:
+                weight.fill_(1.0 if name == "weight" and not gemma else 0.0)
 
 
 def tiny(side: int) -> Shape:
     """The default model's shape for square pictures of another size (px)."""
     patches = (side // 16) ** 2
-    return Shape(f"rt2-tiny {side}", lambda: _tiny(side), patches, patches, (1, 3, side, side))
+    return Shape(f"rt2-tiny {side}", lambda _: _tiny(side), patches, patches, (1, 3, side, side))
 
 
 def _tiny(side: int) -> PreTrainedModel:
@@ -145,15 +165,15 @@ def _tiny(side: int) -> PreTrainedModel:
     )
 
 
-def _paligemma() -> PreTrainedModel:
+def _paligemma(depth: int | None) -> PreTrainedModel:
     text = {
         "model_type": "gemma", "vocab_size": 257_216, "hidden_size": 2048, "head_dim": 256,
-        "intermediate_size": 16_384, "num_hidden_layers": 18, "num_attention_heads": 8,
-        "num_key_value_heads": 1, "pad_token_id": 0,
+        "intermediate_size": 16_384, "num_hidden_layers": min(18, depth or 18),
+        "num_attention_heads": 8, "num_key_value_heads": 1, "pad_token_id": 0,
     }  # fmt: skip
     return PaliGemmaForConditionalGeneration(
         PaliGemmaConfig(
-            vision_config={**SO400M, "projection_dim": 2048},
+            vision_config={**_tower(depth), "projection_dim": 2048},
             text_config=text,
             projection_dim=2048,
             image_token_index=257_152,
@@ -161,17 +181,18 @@ def _paligemma() -> PreTrainedModel:
     )
 
 
-def _qwen() -> PreTrainedModel:
+def _qwen(depth: int | None) -> PreTrainedModel:
     text = {
         "vocab_size": 151_936, "hidden_size": 2048, "intermediate_size": 11_008,
-        "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2,
+        "num_hidden_layers": min(36, depth or 36), "num_attention_heads": 16,
+        "num_key_value_heads": 2,
         "rope_parameters": {
             "rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]
         },
     }  # fmt: skip
     vision = {
-        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
-        "patch_size": 14, "spatial_merge_size": 2, "out_hidden_size": 2048,
+        "depth": min(32, 4 * (depth or 8)), "hidden_size": 1280, "intermediate_size": 3420,
+        "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2, "out_hidden_size": 2048,
         "fullatt_block_indexes": [7, 15, 23, 31], "window_size": 112, "temporal_patch_size": 2,
     }  # fmt: skip
     return Qwen2_5_VLForConditionalGeneration(
@@ -187,15 +208,16 @@ def _qwen() -> PreTrainedModel:
     )
 
 
-def _openvla() -> PreTrainedModel:
+def _openvla(depth: int | None) -> PreTrainedModel:
     text = {
         "model_type": "llama", "vocab_size": 32_064, "hidden_size": 4096,
-        "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "intermediate_size": 11_008, "num_hidden_layers": min(32, depth or 32),
+        "num_attention_heads": 32,
         "num_key_value_heads": 32, "pad_token_id": 0,
     }  # fmt: skip
     return LlavaForConditionalGeneration(
         LlavaConfig(
-            vision_config=SO400M,
+            vision_config=_tower(depth),
             text_config=text,
             vision_feature_layer=-2,
             vision_feature_select_strategy="full",

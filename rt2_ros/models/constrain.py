@@ -12,7 +12,7 @@ held to: the same tokens, in less time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,29 +43,32 @@ class Smoothing:
         if not 0 <= width <= 64:
             raise ValueError(f"smoothing: {width}, expected 0 to 64 bins")
         self._values, self._width = values, width
-        self._kernels: dict[tuple[int, int], torch.Tensor | None] = {}
+        self._kernels: dict[tuple[int, int, torch.device], torch.Tensor | None] = {}
 
     def __call__(self, allowed: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
         """Scores (..., n) to choose by, from probabilities (..., n) of the allowed tokens (n,)."""
-        kernel = self._kernel(allowed) if self._width else None
-        if kernel is None:
-            return probabilities
-        return probabilities @ kernel.T.to(probabilities.device)
+        kernel = self.kernel(allowed.tolist(), probabilities.device)
+        return probabilities if kernel is None else probabilities @ kernel
 
-    def _kernel(self, allowed: torch.Tensor) -> torch.Tensor | None:
-        """The spread among sorted tokens, None where they are not all integers: of a few, each may
-        mean something else, as a switch's two do, and the ends of names ("keycap 3").
+    def kernel(
+        self, allowed: Sequence[int] | np.ndarray, device: torch.device
+    ) -> torch.Tensor | None:
+        """What probabilities (..., n) of sorted tokens are multiplied by to be spread, None where
+        they are not all integers: of a few, each may mean something else, as a switch's two do,
+        and the ends of names ("keycap 3").
         """
-        key = (len(allowed), int(allowed[0]))
+        if not self._width:
+            return None
+        key = (len(allowed), int(allowed[0]), device)
         if key not in self._kernels:
-            bins = [self._values.get(token) for token in allowed.tolist()]
+            bins = [self._values.get(int(token)) for token in allowed]
             self._kernels[key] = None
             if len(bins) == len(self._values) and None not in bins:
                 place = torch.tensor(bins, dtype=torch.float32)
                 distance = (place[:, None] - place[None, :]) / self._width
                 kernel = torch.exp(-0.5 * distance**2)
                 # The ends have neighbours on one side only: a saturated step stays saturated.
-                self._kernels[key] = kernel / kernel.sum(1, keepdim=True)
+                self._kernels[key] = (kernel / kernel.sum(1, keepdim=True)).T.to(device)
         return self._kernels[key]
 
 

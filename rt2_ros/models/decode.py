@@ -17,6 +17,8 @@ What it saves:
   a robot's words change little from picture to picture. Where a guess is wrong the model's own
   token stands, so that guesses change the time only.
 - What stands before the picture in every prompt is read once, where attention is causal.
+- On a GPU, where all that is left is one choice after the other whatever is chosen, as in the bins
+  of an action, no choice waits for the host (`rt2_ros.models.ahead`, `rt2_ros.models.static`).
 - One forward serves all sequences, each in a grammar state of its own.
 """
 
@@ -34,11 +36,12 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from rt2_ros.actions import MOST_TOKENS, TokenGrammar
+from rt2_ros.models.ahead import Lookahead, Rest
 from rt2_ros.models.constrain import NO_SMOOTHING, Smoothing, Step
 from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Prefix, Stages
 from rt2_ros.models.head import Head
 from rt2_ros.models.lean import LeanForward, lean_weights
-from rt2_ros.models.static import StaticForward, StaticSteps
+from rt2_ros.models.static import KINDS, StaticForward, StaticSteps
 
 MOST = 64  # sequences in one batch
 
@@ -92,19 +95,29 @@ class Forward(Protocol):
 class Decoder:
     """Decodes with one model; what it prepares for that is kept."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, keep_prefix: bool = True) -> None:
+        """keep_prefix: whether what stands before the picture is read once only."""
         self.forwards = 0  # of the model, so far
         self._model, self._head = model, Head(model)
         self._lean = lean_weights(model)
         text = model.config.get_text_config()
         self._both_ways = bool(getattr(text, "use_bidirectional_attention", False))
-        self._most = MOST if model.config.model_type in FIRST_POSITION else 1
+        self._most = MOST
         # A sliding window forgets for good what a wrong guess has pushed out.
         layers = DynamicCache(config=text).layers
         self._guesses = all(type(layer) is DynamicLayer for layer in layers)
-        static = model.device.type == "cuda" and self._guesses
-        self._static = StaticSteps(model) if static else None
-        self._prefix = Prefix(model) if self._guesses and not self._both_ways else None
+        static = model.device.type == "cuda" and self._guesses and model.config.model_type in KINDS
+        self._static = StaticSteps(model, keep_prefix) if static else None
+        self._ahead: dict[int, Lookahead] = {}  # by the identity of the grammars that they keep
+        keep_prefix = keep_prefix and self._guesses and not self._both_ways
+        self._prefix = Prefix(model) if keep_prefix else None
+
+    @property
+    def lost(self) -> dict[str, str]:
+        """What is not replayed as a CUDA graph, and why."""
+        if self._static is None:
+            return {"everything": "no static caches"}
+        return dict(self._static.graphs.lost)
 
     @torch.inference_mode()
     def __call__(
@@ -119,7 +132,9 @@ class Decoder:
             prompts = [replace(prompt, guesses=()) for prompt in prompts]
         answers: list[Answer] = []
         while len(answers) < len(prompts):
-            batch = prompts[len(answers) : len(answers) + self._most]
+            kinds = KINDS if self._static else FIRST_POSITION
+            most = self._most if self._model.config.model_type in kinds else 1
+            batch = prompts[len(answers) : len(answers) + most]
             try:
                 answers += self._batch(batch, grammar, max_tokens, smoothing)
             except torch.OutOfMemoryError as error:
@@ -133,6 +148,16 @@ class Decoder:
                     f"once: {self._most} from now on, which takes longer",
                     stacklevel=2,
                 )
+                if self._static is not None:
+                    self._static.clear()
+            except RuntimeError as error:
+                if self._static is None:
+                    raise
+                warnings.warn(
+                    f"decisions take longer, without static caches and CUDA graphs: {error}",
+                    stacklevel=2,
+                )
+                self._static = None
         return answers
 
     def _batch(
@@ -151,7 +176,10 @@ class Decoder:
             )
         forward = self._forward(inputs, stages)
         rows = [_Row(grammar, prompt, self._head, max_tokens) for prompt in prompts]
-        self.forwards += _decode(rows, forward, self._head, smoothing)
+        if id(grammar) not in self._ahead:
+            self._ahead[id(grammar)] = Lookahead(grammar)
+        ahead = self._ahead[id(grammar)]
+        self.forwards += _decode(rows, forward, self._head, smoothing, ahead)
         stages.mark("decode")
         latency = stages.seconds()
         return [Answer(row.steps, latency) for row in rows]
@@ -160,14 +188,27 @@ class Decoder:
         if self._lean is not None:
             return LeanForward(self._lean, inputs, stages)
         if self._static is not None:
-            return StaticForward(self._static, inputs, stages, self._prefix)
+            return StaticForward(self._static, inputs, stages)
         return CachedForward(self._model, inputs, stages, self._prefix)
 
 
-def _decode(rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing) -> int:
+def _decode(
+    rows: list[_Row], forward: Forward, head: Head, smoothing: Smoothing, ahead: Lookahead
+) -> int:
     """Write every row to its end; how many forwards that took."""
     forwards = 0
     while any(row.open for row in rows):
+        # One sequence's guess costs nothing beside its prompt, and may spare most of the rest.
+        guessed = len(rows) == 1 and not forwards and rows[0].guessed
+        if isinstance(forward, StaticForward) and not guessed:
+            rest, unread = rows[0].rest(ahead), [row.unread for row in rows]
+            same = rest and all(row.rest(ahead) is rest for row in rows)
+            if rest and same and forward.fits(rest, unread):
+                for row, steps in zip(
+                    rows, forward.finish(rest, unread, head, smoothing), strict=True
+                ):
+                    row.finish(steps)
+                return forwards + len(rest.choices)
         forwards += 1
         hidden = forward([row.read(forward.guessing) for row in rows])
         while places := [
@@ -202,6 +243,31 @@ class _Row:
         """Whether there is a token to be chosen."""
         return self._may_go_on(self._state, len(self.steps))
 
+    @property
+    def guessed(self) -> bool:
+        """Whether there is something to go on beyond the prompt."""
+        return bool(self._guesses)
+
+    @property
+    def unread(self) -> list[int]:
+        """What is written and not read."""
+        return [step.token for step in self.steps[self._read :]]
+
+    def rest(self, ahead: Lookahead) -> Rest | None:
+        """All that is left to write, where it does not depend on what is chosen."""
+        rest = ahead(self._state) if self.open else None
+        return rest if rest and len(self.steps) + rest.tokens <= self._max_tokens else None
+
+    def finish(self, steps: Sequence[Step]) -> None:
+        """All choices that are left; RuntimeError where the grammar would not have made them."""
+        try:
+            for step in steps:
+                self.take(step)
+        except ValueError as error:
+            raise RuntimeError(f"chosen against the grammar: {error}") from error
+        if self.open:
+            raise RuntimeError("the rest of an answer is not all of it")
+
     def _may_go_on(self, state: Any, written: int) -> bool:
         return not self._grammar.done(state) and written < self._max_tokens
 
@@ -210,7 +276,7 @@ class _Row:
         self._path, self._asked = [], []
         if not self.open:
             return []
-        known = [step.token for step in self.steps[self._read :]]
+        known = self.unread
         self._read = len(self.steps)
         state, guess = self._state, self._best_guess() if guessing else ()
         while self._may_go_on(state, self._read + len(self._path)):

@@ -158,7 +158,7 @@ class CachedForward:
     def _prompts(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         model_type = self._model.config.model_type
         sequences = [
-            _with_suffix(i, t, model_type) for i, t in zip(self._inputs, tokens, strict=True)
+            with_suffix(i, t, model_type) for i, t in zip(self._inputs, tokens, strict=True)
         ]
         given = {}
         known = 0
@@ -224,7 +224,7 @@ class _marking:
             self._hook.remove()
 
 
-def _with_suffix(inputs: Inputs, tokens: Sequence[int], model_type: str) -> dict[str, torch.Tensor]:
+def with_suffix(inputs: Inputs, tokens: Sequence[int], model_type: str) -> dict[str, torch.Tensor]:
     """A prompt's inputs with the first tokens of its answer."""
     ids = inputs["input_ids"]
     suffix = torch.tensor([list(tokens)], dtype=ids.dtype, device=ids.device)

@@ -36,9 +36,7 @@ class Head:
     def certain(self, token: int) -> Step:
         """A token that nothing was chosen from."""
         if token not in self._certain:
-            device = self._linear.weight.device
-            alone = torch.tensor([token], device=device)
-            self._certain[token] = Step(token, alone, torch.ones(1, device=device))
+            self._certain[token] = Step(token, torch.tensor([token]), torch.ones(1))
         return self._certain[token]
 
     def choose(
@@ -57,24 +55,34 @@ class Head:
         steps: dict[int, Step] = {}
         for group in groups.values():
             rows, columns = zip(*(places[index][1] for index in group), strict=True)
-            ids, scores = self._scores(hidden[list(rows), list(columns)], places[group[0]][0])
-            probabilities = scores.float().softmax(-1)
-            best = ids[smoothing(ids, probabilities).argmax(-1)].tolist()
-            for index, token, each in zip(group, best, probabilities, strict=True):
+            allowed = places[group[0]][0]
+            best, probabilities = self.pick(hidden[list(rows), list(columns)], allowed, smoothing)
+            ids = self._rows(allowed)[1]
+            for index, token, each in zip(group, best.tolist(), probabilities, strict=True):
                 steps[index] = Step(token, ids, each)
         return [steps[index] for index in range(len(places))]
 
-    def _scores(
-        self, hidden: torch.Tensor, allowed: np.ndarray
+    def pick(
+        self, hidden: torch.Tensor, allowed: np.ndarray, smoothing: Smoothing
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The allowed tokens (n,) and their scores (P, n) from hidden states (P, H)."""
+        """The likeliest of the allowed tokens (P,) and the probabilities (P, n) of all, from hidden
+        states (P, H). Once its tables are made it runs without asking the host.
+        """
+        _, ids, _ = self._rows(allowed)
+        probabilities = self._scores(hidden, allowed).float().softmax(-1)
+        kernel = smoothing.kernel(allowed, ids.device)
+        spread = probabilities if kernel is None else probabilities @ kernel
+        return ids[spread.argmax(-1)], probabilities
+
+    def _scores(self, hidden: torch.Tensor, allowed: np.ndarray) -> torch.Tensor:
+        """Of the allowed tokens (P, n) from hidden states (P, H)."""
         _, ids, rows = self._rows(allowed)
         if rows is None:
             scores = self._linear(hidden)[:, ids]
         else:
             bias = self._linear.bias
             scores = torch.nn.functional.linear(hidden, rows, None if bias is None else bias[ids])
-        return ids, scores if self._cap is None else self._cap * torch.tanh(scores / self._cap)
+        return scores if self._cap is None else self._cap * torch.tanh(scores / self._cap)
 
     def _rows(self, allowed: np.ndarray) -> tuple[np.ndarray, torch.Tensor, torch.Tensor | None]:
         if id(allowed) not in self._kept:
