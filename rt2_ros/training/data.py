@@ -30,6 +30,9 @@ Source = Callable[[np.random.Generator], Frame]
 Pack = Callable[[Sequence[Frame]], Any]
 
 TRAINING, HELD_OUT = 0, 1  # what batches are for: they are drawn from different seeds
+# What workers need, imported once for all of them where they are not forked from the trainer.
+PRELOADED = ("rt2_ros.training.sources", "rt2_ros.training.rows", "rt2_ros.data.poses",
+             "rt2_ros.sim.tabletop")  # fmt: skip
 MOST_BAD = 100  # bad samples in a row after which a source is given up, skipping or not
 
 
@@ -140,12 +143,15 @@ def loader(mixture: IterableDataset[T], workers: int) -> Iterator[T]:
     does not, and both must draw the same numbers from torch's afterwards. Workers are forked, but
     for a process that has used a GPU: what they inherit of it does not work in them.
     """
-    start = "forkserver" if torch.cuda.is_initialized() else "fork"
+    context = torch.multiprocessing.get_context(
+        "forkserver" if torch.cuda.is_initialized() else "fork"
+    )
+    context.set_forkserver_preload(list(PRELOADED))
     return iter(
         DataLoader(
             mixture, batch_size=None, num_workers=workers,
             prefetch_factor=4 if workers else None,
-            multiprocessing_context=start if workers else None,
+            multiprocessing_context=context if workers else None,
             generator=torch.Generator(),
         )
     )  # fmt: skip
