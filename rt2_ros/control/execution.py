@@ -113,7 +113,7 @@ class Execution:
         return chunk
 
     def brake(self, clock: Callable[[], float], history: JointHistory) -> Chunk | None:
-        """Return the trajectory to rest, if one is under way.
+        """Return the trajectory to rest, if one is under way that is not at rest as soon by itself.
 
         As fast as the joints can, straight on; where that would touch something, or leave the
         workspace, along the trajectory under way, on which there is nothing in the way. Where this
@@ -141,9 +141,12 @@ class Execution:
         lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
         least = float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
         chunk = stop_chunk(q, velocity, self._limits, least)
-        if self.tracking and not self._safety.path.is_free(chunk):
+        if not self.tracking:
+            return chunk
+        if not self._safety.path.is_free(chunk):
             chunk = self.chunk.brake(now - self.start, self._limits, least)
-        return chunk
+        left = self.start + self.chunk.duration - now
+        return chunk if chunk.duration < left else None  # it is at rest as soon without
 
     def home(self, now: float, history: JointHistory, direct: bool) -> Chunk:
         """Go to the profile's home, slowly; ValueError where the arm moves or cannot.

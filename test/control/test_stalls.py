@@ -151,6 +151,17 @@ def test_an_arm_that_is_slower_than_it_was_told_is_not_driven_to_catch_up(
     assert (fastest < 1.05 * limits).all()
 
 
+def test_an_arm_that_is_at_rest_as_soon_by_itself_is_told_nothing(moving):
+    """Told late, it would have to be at its end at once."""
+    rig = moving
+    rig.run(rig.chunk.duration - 0.15 - PERIOD)
+    assert rig.moving
+    sent = len(rig.commands)
+    assert rig.arm.stop() is None
+    rig.run(2 * PERIOD)
+    assert not rig.moving and len(rig.commands) == sent
+
+
 def test_an_arm_that_is_held_back_is_not_said_to_move_for_ever(moving):
     rig = moving
     rig.run(0.5)
