@@ -29,6 +29,10 @@ from rt2_ros.control.trajectory import Chunk, plan_chunk, stop_chunk
 LATE = 0.05
 _BRAKE_TRIES = 3  # then it is sent all the same
 _TRACKING_TOLERANCE = 0.1  # rad off its trajectory, up to which the arm goes on from there
+_ON_TIME = 0.03  # rad that drives may lag; an arm further back began late, or its time goes slower
+_LATEST = 0.2  # s that it may be behind in all on one trajectory
+_STEP = 0.005  # s between the delays that are tried
+_JUMP = 2.0  # times the limits of speed; positions further apart are a jump, not a motion
 _HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
 _BRAKE_MARGIN = 1.25  # for what the way itself asks of the tip while it brakes
 _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not planned for anew
@@ -37,14 +41,14 @@ _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not pl
 class Execution:
     """Keeps the trajectory under way. Times are s of one steady clock.
 
-    chunk, start: the trajectory sent last, and when; None before the first. tracking: whether the
-    arm was near it when it was last seen.
+    chunk, start: the trajectory sent last, and when the arm began it, as far as its motion shows;
+    None before the first. tracking: whether the arm was near it when it was last seen.
     """
 
     def __init__(self, profile: RobotProfile, kinematics: Kinematics, safety: SafetyFilter) -> None:
         self.chunk: Chunk | None = None
         self.tracking = False
-        self.start = -np.inf
+        self.start = self._sent = -np.inf
         self._profile, self._kinematics, self._safety = profile, kinematics, safety
         self._limits = profile.limits()
         self._tip_accelerations = np.array(
@@ -56,21 +60,35 @@ class Execution:
         self._goal: Pose | None = None  # of the chunk, where targets are blended
 
     def see(self, now: float, q: Array) -> None:
-        """Take the joint positions (n,) that were measured at that time."""
-        if self.chunk is not None:
-            off = np.abs(self.chunk.sample(now - self.start)[0] - q).max()
-            self.tracking = bool(off < _TRACKING_TOLERANCE)
+        """Take the joint positions (n,) that were measured at that time.
+
+        An arm that is behind is taken to have begun later. What follows would otherwise begin ahead
+        of it, and it would make up for that by more speed than was planned.
+        """
+        if self.chunk is None:
+            return
+        past = now - self.start
+        most = min(past, self._sent + _LATEST - self.start)
+        delays = np.arange(0.0, max(most, 0.0) + _STEP / 2, _STEP)
+        times = np.clip(past - delays, 0.0, self.chunk.duration)
+        off = np.abs(self.chunk.at(times)[0] - q).max(axis=1)
+        best = int(np.argmin(np.maximum(off, _ON_TIME)))
+        self.start += delays[best]
+        self.tracking = bool(off[best] < _TRACKING_TOLERANCE)
 
     def motion(self, now: float, history: JointHistory) -> tuple[Array, Array]:
         """Return the positions and velocities (n,) from which a new trajectory starts.
 
         Those of the trajectory under way, as a trajectory controller would (so that the lag of the
         drives does not pull each new start back); where the arm is not near it, the measured ones.
+        An arm that was put elsewhere, as when a simulator is reset, is at rest there.
         """
         if self.chunk is not None and self.tracking:
             return self.chunk.sample(now - self.start)
-        fastest = self._limits.velocity
-        return history.newest()[1], np.clip(history.velocity(), -fastest, fastest)
+        fastest, velocity = self._limits.velocity, history.velocity()
+        if (np.abs(velocity) > _JUMP * fastest).any():
+            velocity = np.zeros_like(velocity)
+        return history.newest()[1], np.clip(velocity, -fastest, fastest)
 
     def toward(
         self, verdict: Verdict, now: float, expiry: float, history: JointHistory
@@ -95,7 +113,7 @@ class Execution:
         return chunk
 
     def brake(self, clock: Callable[[], float], history: JointHistory) -> Chunk | None:
-        """Return the trajectory to rest, if one is under way.
+        """Return the trajectory to rest, if one is under way that is not at rest as soon by itself.
 
         As fast as the joints can, straight on; where that would touch something, or leave the
         workspace, along the trajectory under way, on which there is nothing in the way. Where this
@@ -109,7 +127,7 @@ class Execution:
             if clock() - now < LATE:
                 break
         if chunk is not None:
-            self.chunk, self.start = chunk, now
+            self.chunk, self.start, self._sent = chunk, now, now
         return chunk
 
     def _to_rest(self, now: float, history: JointHistory) -> Chunk | None:
@@ -123,9 +141,12 @@ class Execution:
         lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
         least = float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
         chunk = stop_chunk(q, velocity, self._limits, least)
-        if self.tracking and not self._safety.path.is_free(chunk):
+        if not self.tracking:
+            return chunk
+        if not self._safety.path.is_free(chunk):
             chunk = self.chunk.brake(now - self.start, self._limits, least)
-        return chunk
+        left = self.start + self.chunk.duration - now
+        return chunk if chunk.duration < left else None  # it is at rest as soon without
 
     def home(self, now: float, history: JointHistory, direct: bool) -> Chunk:
         """Go to the profile's home, slowly; ValueError where the arm moves or cannot.
@@ -152,7 +173,7 @@ class Execution:
 
     def _follow(self, chunk: Chunk | None, now: float) -> None:
         if chunk is not None:
-            self.chunk, self.start = chunk, now
+            self.chunk, self.start, self._sent = chunk, now, now
             self.tracking = True  # it begins with the motion that the arm has
 
     def _blended(self, now: float, history: JointHistory) -> Chunk | None:

@@ -37,6 +37,7 @@ from rt2_ros.control.history import by_name
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus
 from rt2_ros.nodes import topics
+from rt2_ros.nodes.robot import is_idle
 from rt2_ros.nodes.topics import Topic
 
 REPLY_S = 15.0  # for a service, or for a node to be there
@@ -239,7 +240,8 @@ class FaultRig:
             raise RuntimeError(f"the controller cannot be armed: {reply.message}")
 
     def reset(self) -> None:
-        """Lay the simulated table anew: the arm is at its start, at rest."""
+        """Lay the simulated table anew, once nobody moves the arm: it is at its start, at rest."""
+        self.until(lambda: is_idle(self.status), "the controller to end the instruction")
         reply = self.call(Trigger, "simulator_node/reset", Trigger.Request())
         if not reply.success:
             raise RuntimeError(f"the simulator cannot be reset: {reply.message}")

@@ -33,6 +33,7 @@ from std_srvs.srv import Trigger
 from rt2_ros.bringup import Graph
 from rt2_ros.msg import ControllerStatus, PolicyStatus, SceneState
 from rt2_ros.nodes import topics
+from rt2_ros.nodes.robot import is_idle
 from rt2_ros.nodes.topics import Topic
 
 DISCOVERY_S = 1.0  # within which a graph that runs already is seen
@@ -223,6 +224,7 @@ class Operator:
     def reset_table(self, seed: int, objects: Sequence[str] = (), scenario: str = "") -> SceneState:
         """Lay the simulated table anew with these objects on it; return its first state.
 
+        Waits until the controller has heard that the last instruction is over (`instruct("")`).
         scenario: "SUITE:CELL" of the evaluation that the scene is of, if it is of one.
         """
         simulator = f"{self.node.get_namespace().rstrip('/')}/simulator_node"
@@ -238,6 +240,9 @@ class Operator:
         refused = [result.reason for result in reply.results if not result.successful]
         if refused:
             raise RuntimeError(f"the simulator refused: {'; '.join(refused)}")
+        self.until(
+            lambda: is_idle(self.controller), REPLY_S, "the controller to end the instruction"
+        )
         reply = self._call(Trigger, f"{simulator}/reset", Trigger.Request())
         if not reply.success:
             raise RuntimeError(f"the simulator could not be reset: {reply.message}")

@@ -10,6 +10,7 @@ from geometry_msgs.msg import Pose as PoseMsg
 
 from rt2_ros.control.pose import Pose
 from rt2_ros.control.profile import RobotProfile
+from rt2_ros.msg import ControllerStatus
 from rt2_ros.nodes.parameters import Parameter
 from rt2_ros.paths import config_path
 
@@ -26,6 +27,16 @@ def load_robot(robot: str) -> RobotProfile:
     if not robot.endswith(".yaml"):
         return RobotProfile.load(config_path("robots", f"{robot}.yaml"))
     return RobotProfile.load(Path(robot))
+
+
+def is_idle(status: ControllerStatus) -> bool:
+    """Whether nothing more comes of the last instruction, so that a simulated arm may be put
+    elsewhere.
+
+    A controller that still moves the arm would pull it back to where it was, and so it may while it
+    has not heard yet that the policy was stopped.
+    """
+    return status.instruction_id == 0 and status.state != ControllerStatus.MOVING
 
 
 def pose_msg(pose: Pose) -> PoseMsg:

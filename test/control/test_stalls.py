@@ -3,11 +3,15 @@
 not where it was told to go: what comes out begins where the arm is, or nothing comes out.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from rt2_ros.bench.rig import PERIOD, Rig
 from rt2_ros.control.arm import State
+from rt2_ros.control.trajectory import Chunk
 
 
 def stand_still(rig, seconds):
@@ -91,12 +95,13 @@ def test_nothing_is_planned_from_where_an_arm_was_that_left_its_trajectory(movin
     assert rig.arm.verdict.reason == "the joint states are 0.15 s old"
 
 
+@pytest.mark.parametrize("seen", [1, 2])  # joint states of where it is now
 @pytest.mark.parametrize("end", ["stop", "disarm", "new instruction"])
-def test_an_arm_that_is_not_on_its_trajectory_is_stopped_where_it_is(moving, end):
+def test_an_arm_that_is_not_on_its_trajectory_is_stopped_where_it_is(moving, end, seen):
     """Somebody else has moved it, or a simulator was reset: nothing may pull it back."""
     rig = moving
     rig.q, rig.velocity, rig.chunk = rig.q + 0.5, np.zeros(7), None
-    rig.run(0.02)
+    rig.run(seen * PERIOD)
     if end == "new instruction":
         rig.instruct("push the key", instruction_id=2)
     else:
@@ -105,3 +110,62 @@ def test_an_arm_that_is_not_on_its_trajectory_is_stopped_where_it_is(moving, end
     assert command.brake and starts_off(rig) < 1e-6
     rig.run(0.5)
     assert_allclose(rig.q, rig.commands[-1][1], atol=1e-6)
+
+
+class SlowRig(Rig):
+    """An arm whose time goes slower than the clock, moved as a trajectory controller moves it: each
+    trajectory goes on from the motion that is wanted at that moment.
+    """
+
+    PACE = 0.6
+
+    def apply(self, command):
+        if command is not None and command.chunk is not None:
+            chunk = command.chunk
+            positions = np.vstack((self.q, chunk.positions[1:]))
+            velocities = np.vstack((self.velocity, chunk.velocities[1:]))
+            command = replace(command, chunk=Chunk(chunk.times, positions, velocities))
+        return super().apply(command)
+
+    def run(self, seconds, **options):
+        for _ in range(round(seconds / PERIOD)):
+            self.chunk_time += (1 - self.PACE) * PERIOD
+            super().run(PERIOD, **options)
+
+
+def test_an_arm_that_is_slower_than_it_was_told_is_not_driven_to_catch_up(
+    profile, kinematics, collisions
+):
+    """A simulator on a busy machine: trajectories began ahead of it, and a joint ran at 2.2 rad/s
+    where 1.7 are allowed.
+    """
+    rig = SlowRig(profile, kinematics, collisions)
+    rig.instruct()
+    limits, fastest = rig.profile.limits().velocity, np.zeros(7)
+    for _ in range(16):
+        rig.move(0.1, 0.0, -0.1)
+        for _ in range(16):
+            rig.run(PERIOD)
+            fastest = np.maximum(fastest, np.abs(rig.velocity))
+    assert rig.arm.accepted == 16 and (fastest > 0.8 * limits).any()
+    assert (fastest < 1.05 * limits).all()
+
+
+def test_an_arm_that_is_at_rest_as_soon_by_itself_is_told_nothing(moving):
+    """Told late, it would have to be at its end at once."""
+    rig = moving
+    rig.run(rig.chunk.duration - 0.15 - PERIOD)
+    assert rig.moving
+    sent = len(rig.commands)
+    assert rig.arm.stop() is None
+    rig.run(2 * PERIOD)
+    assert not rig.moving and len(rig.commands) == sent
+
+
+def test_an_arm_that_is_held_back_is_not_said_to_move_for_ever(moving):
+    rig = moving
+    rig.run(0.5)
+    end = rig.arm._execution.chunk.positions[-1]
+    rig.q, rig.chunk = end + 0.05, None
+    rig.run(1.0)
+    assert_allclose(rig.arm._execution.motion(rig.time, rig.arm.history), [end, np.zeros(7)])

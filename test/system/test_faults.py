@@ -5,6 +5,7 @@ One graph for all of them. Times are generous, for machines that do other things
 unsafe nothing is let pass.
 """
 
+import threading
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from rt2_ros.bench.fault_list import FAULTS, HOLDS, Fault
 from rt2_ros.bench.faults import BOUND_S, IN_MOTION, bench
 from rt2_ros.nodes import topics
+from rt2_ros.nodes.robot import is_idle
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,25 @@ def test_nothing_unsafe_comes_of_a_fault(running, fault):
     assert outcome.commands >= IN_MOTION
     if fault.expect == HOLDS:
         assert 0.01 < outcome.time_to_hold < BOUND_S  # it was moving, and it stopped
+
+
+def test_the_table_is_not_laid_anew_while_the_controller_may_still_move_the_arm(running):
+    """It has not heard yet that the policy was stopped: what it then sends is of the arm before."""
+    rig = running.rig
+    running._set_in_motion()
+    running.freeze("controller_node")
+    thaw = threading.Timer(0.5, running.thaw, ("controller_node",))
+    thaw.start()
+    try:
+        rig.instruct("")
+        assert not is_idle(rig.status)
+        rig.reset()
+        assert is_idle(rig.status)
+    finally:
+        thaw.join()
+    rig.forget()
+    time.sleep(0.3)
+    assert rig.sent == [] and rig.speed() < 0.02
 
 
 def trajectory(running, way):
