@@ -85,7 +85,8 @@ class Mixture(IterableDataset[Drawn]):
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         if worker:  # there are others beside it
             torch.set_num_threads(1)
-            cv2.setNumThreads(1)
+            if cv2.getNumThreads() > 1:  # not forked: see `loader`
+                cv2.setNumThreads(1)
         while True:
             drawn = self.draw(self._start + number * self._processes + self._process)
             yield drawn
@@ -147,6 +148,8 @@ def loader(mixture: IterableDataset[T], workers: int) -> Iterator[T]:
         "forkserver" if torch.cuda.is_initialized() else "fork"
     )
     context.set_forkserver_preload(list(PRELOADED))
+    if workers:  # before they are forked: OpenCV's threads cannot be ended in a child
+        cv2.setNumThreads(1)
     return iter(
         DataLoader(
             mixture, batch_size=None, num_workers=workers,
