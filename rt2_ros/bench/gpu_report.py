@@ -93,7 +93,9 @@ def _tokens(f: dict[str, Any]) -> str:
 
 
 def _decision(f: dict[str, Any]) -> tuple[str, ...]:
-    same = "yes" if f.get("same_tokens") else f"{f.get('same_answers', 0):.0%}"
+    same = "yes" if f.get("same_tokens") else "not compared"
+    if "same_answers" in f and not f["same_tokens"]:
+        same = f"{f['same_answers']:.0%}"
     return (
         f"{f['generate_ms']:.1f} ms", f"{f['ours_ms']:.1f} ms", f"{f['ours_p99_ms']:.1f} ms",
         f"{f['hz']:.1f} Hz", f"{f['floor_ms']:.1f} ms", f"{f['floor_ratio']:.2f}", same,
