@@ -37,9 +37,11 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, integer_ids: torch.Tensor) -> None:
         super().__init__()
         self.model = model
-        # Not registered: the same weights, compiled where a compiler is there.
-        object.__setattr__(self, "tower", torch.compile(model.model.vision_tower))
-        object.__setattr__(self, "reader", torch.compile(model.model.language_model))
+        # Not registered: the same weights, compiled for a CPU. On a GPU that was not tried.
+        parts = {"tower": model.model.vision_tower, "reader": model.model.language_model}
+        for name, part in parts.items():
+            plain = torch.cuda.is_available()
+            object.__setattr__(self, name, part if plain else torch.compile(part))
         width = model.config.text_config.hidden_size
         self.register_buffer("integer_ids", integer_ids)
         self.centre = nn.ModuleList(nn.Linear(width, width) for _ in "uv")
