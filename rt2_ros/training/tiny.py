@@ -23,7 +23,7 @@ from rt2_ros.data.states import StateSource
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
 from rt2_ros.paths import find_folder
 from rt2_ros.training.config import TinyConfig, TinyStage
-from rt2_ros.training.data import Source, named_words
+from rt2_ros.training.data import Pack, Source, named_words
 from rt2_ros.training.objective import Objective
 from rt2_ros.training.packing import Batch, Packer
 from rt2_ros.training.schedule import soften
@@ -54,7 +54,7 @@ class TinyRecipe:
         self.objective = Objective(model, integers)
         self.states: Source | None = StateSource(queries=max(1, config.tokens // TOLD))
         self.plan_form: PlanForm | None = plan_form(sources)
-        self.pack = Packer(
+        self.pack: Pack = Packer(
             tokenizer, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, words=named_words(),
             length=config.tokens,
         ).pack  # fmt: skip

@@ -20,7 +20,7 @@ from transformers import (
 
 from rt2_ros.actions import LeastUsedTokens, PlanForm
 from rt2_ros.training.config import Lora, Stage, VlmConfig
-from rt2_ros.training.data import Source
+from rt2_ros.training.data import Pack, Source
 from rt2_ros.training.objective import Losses
 from rt2_ros.training.packing import IGNORED
 from rt2_ros.training.rows import MAX_PLAN_TOKENS, Rower, Rows
@@ -84,10 +84,11 @@ class VlmRecipe:
         self._model = AutoModelForImageTextToText.from_pretrained(
             settings.checkpoint, dtype=torch.float32
         )
-        self.pack = self.rower = Rower(
+        self.rower = Rower(
             self.processor, main_space(sources, config.space),
             vocabulary=settings.vocabulary, causal=settings.prefix_attention == "causal",
         )  # fmt: skip
+        self.pack: Pack = self.rower
         self.blocks = tuple(self._model._no_split_modules or ())
         if settings.gradient_checkpointing:
             self._model.gradient_checkpointing_enable()
