@@ -74,9 +74,9 @@ def notes(result: dict[str, Any]) -> Iterable[str]:
             yield _tokens(f)
         if f.get("batch_gain_floor", 5) < 5:
             yield (
-                f"{f['name']}: eight robots can get at most {f['batch_gain_floor']:.1f} times the "
-                "decisions of one from this GPU, for their prompts are multiplied eight times; "
-                f"they get {f['batch_gain']:.1f} times."
+                f"{f['name']}: at the floor eight robots get {f['batch_gain_floor']:.1f} times the "
+                "decisions of one, for their prompts are multiplied eight times; here they get "
+                f"{f['batch_gain']:.1f} times."
             )
         for part, trace in f["errors"].items():
             yield f"{f['name']}: {part} failed: {trace.strip().splitlines()[-1]}"
