@@ -184,8 +184,8 @@ def _paligemma(depth: int | None) -> PreTrainedModel:
 
 
 def _plain_patches(model: PreTrainedModel) -> None:
-    """Qwen's patches, which do not overlap, by a product: `Conv3d` in bfloat16 takes seconds on a
-    GPU with torch 2.9 to 2.11 at least, which says nothing of `generate`.
+    """Qwen's patches, which do not overlap, by a product, as `Conv3d` in bfloat16 is known to be
+    slow in some versions of torch: that would say nothing of `generate`.
     """
     if tower := getattr(model.base_model, "visual", None):
         embed = tower.patch_embed

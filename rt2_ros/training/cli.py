@@ -45,6 +45,8 @@ def main(arguments: list[str]) -> int:
         parser.error("--half: expected --export with it")
     try:
         rt1 = read(args.config)[1].get("type") == "rt1"
+        if rt1 and args.half:
+            raise ValueError("--half: an RT-1 is small; expected a configuration of RT-2")
         run = _rt1(args) if rt1 else _rt2(args)
     except ValueError as error:
         print(f"rt2 train: {error}", file=sys.stderr)
