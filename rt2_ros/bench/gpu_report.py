@@ -27,30 +27,37 @@ PREFIX = ("shape", "tokens before the picture", "read once", "read each time")
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print the tables."""
-    console = Console(highlight=False)
-    for title, head, rows in tables(result):
+    """Print the tables and the notes."""
+    show_tables(tables(result))
+    for line in notes(result):
+        Console(highlight=False).print(line)
+
+
+def show_tables(some: Iterable[tuple[str, tuple[str, ...], Rows]]) -> None:
+    """Print titles, heads and rows."""
+    for title, head, rows in some:
         table = Table(*head, title=title)
         for row in rows:
             table.add_row(*row)
-        console.print(table)
-    for line in notes(result):
-        console.print(line)
+        Console(highlight=False).print(table)
 
 
 def tables(result: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
-    """Title, head and rows of each; a shape of which a part failed is in those of the others."""
-
-    def rows(part: str, row: Any) -> Rows:
-        return [(f["name"], *row(f)) for f in result["shapes"] if part in f]
-
-    yield "One decision", DECISION, rows("floor_ms", _decision)
-    yield "Where the time goes", STAGE, rows("floor", _stages)
+    """Title, head and rows of each; a shape of which a part failed is in those of the others, and a
+    part of which nothing was measured has no table.
+    """
     sizes = next((list(f["batch"]) for f in result["shapes"] if "batch" in f), [])
-    head = ("shape", *(f"{size} robots" for size in sizes), "8 against 1", "at the floor")
-    yield "Several robots at once, per decision", head, rows("batch_floor", _batch)
-    yield "Memory", MEMORY, rows("peak_memory_16_mb", _memory)
-    yield "What stands before the picture in every prompt", PREFIX, rows("prefix", _prefix)
+    batch = ("shape", *(f"robots: {size}" for size in sizes), "8 against 1", "at the floor")
+    for title, head, part, row in (
+        ("One decision", DECISION, "floor_ms", _decision),
+        ("Where the time goes", STAGE, "floor", _stages),
+        ("Several robots at once, per decision", batch, "batch_floor", _batch),
+        ("Memory", MEMORY, "peak_memory_16_mb", _memory),
+        ("What stands before the picture in every prompt", PREFIX, "prefix", _prefix),
+    ):
+        rows: Rows = [(f["name"], *row(f)) for f in result["shapes"] if part in f]
+        if rows:
+            yield title, head, rows
 
 
 def notes(result: dict[str, Any]) -> Iterable[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from rt2_ros.bench import gpu_report
 from rt2_ros.bench.shapes import SHAPES
@@ -82,13 +81,8 @@ FLOOR = ("shape, bf16", "accelerator", "floor", "at most", "at most, 3 forwards"
 
 def show(result: dict[str, Any]) -> None:
     """Print the tables."""
-    console = Console(highlight=False)
-    for title, head, rows in _tables(result):
-        table = Table(*head, title=title)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    console.print(f"peak memory of this process: {result['peak_memory_mb']:.0f} MB")
+    gpu_report.show_tables(_tables(result))
+    Console().print(f"peak memory of this process: {result['peak_memory_mb']:.0f} MB")
 
 
 def _tables(result: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...], Rows]]:

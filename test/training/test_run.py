@@ -6,7 +6,6 @@ steps.
 import gc
 import json
 import math
-import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +27,6 @@ from transformers import AutoModelForImageTextToText
 
 from rt2_ros.data.faults import BadSample
 from rt2_ros.policies import load_policy
-from rt2_ros.training.cli import export
 from rt2_ros.training.config import TinyConfig, TinySizes, Validation, VlmConfig, load
 from rt2_ros.training.data import Drawn
 from rt2_ros.training.engine import Stopped
@@ -101,39 +99,6 @@ def test_a_stage_that_is_kept_leaves_a_policy_and_another_run_starts_from_it(tmp
     assert again.place.step == 0 and not any(o.state for o in again.optimizers)
     (sitting,) = again.record()["sittings"]
     assert (sitting["steps"], sitting["config"]["out"]) == (2, str(tmp_path / "first"))
-
-
-def test_a_checkpoint_is_exported_whole_or_in_half_its_size(tmp_path):
-    finished = tiny_run(tiny_config(tmp_path / "run")).run()
-    whole, half = tmp_path / "whole", tmp_path / "half"
-    export(finished, whole)
-    export(finished, half, half=True)
-    assert not (whole / "state.pt").exists()
-    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
-    assert sizes[0] / sizes[1] == pytest.approx(2, rel=0.05)
-    weights = [AutoModelForImageTextToText.from_pretrained(f).state_dict() for f in (whole, half)]
-    for name, exact in weights[0].items():
-        assert weights[1][name].dtype == torch.float16
-        assert torch.equal(weights[1][name], exact.half()), name
-    policy = load_policy(str(half))
-    assert policy.model.dtype == torch.float32  # what it computes in is not what it was kept in
-
-
-def test_weights_that_float16_cannot_hold_are_not_exported_in_half(tmp_path):
-    run = tiny_run(tiny_config(tmp_path / "run"))
-    with torch.no_grad():
-        run.recipe.objective.model.lm_head.weight[0, 0] = 1e6
-    run.save()
-    with pytest.raises(ValueError, match="does not fit float16"):
-        export(run.checkpoint, tmp_path / "half", half=True)
-
-
-def test_workers_get_what_packs_a_batch_without_the_model(tmp_path):
-    run = tiny_run(tiny_config(tmp_path / "run"))
-    sent = pickle.dumps(run.recipe.pack)
-    assert len(sent) < 2e6 < sum(p.nbytes for p in run.recipe.objective.parameters())
-    frame = SOURCES["colour"](np.random.default_rng(0))
-    assert torch.equal(pickle.loads(sent)([frame]).ids, run.recipe.pack([frame]).ids)
 
 
 def test_a_run_killed_before_a_stage_was_kept_keeps_it_when_it_goes_on(tmp_path, monkeypatch):

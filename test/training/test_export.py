@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What leaves a run: checkpoints to be used, and what its workers are given."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import SOURCES, tiny_config, tiny_run
+from transformers import AutoModelForImageTextToText
+
+from rt2_ros.policies import load_policy
+from rt2_ros.training.cli import export, main
+from rt2_ros.training.data import Mixture, loader
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+
+
+def test_a_checkpoint_is_exported_whole_or_in_half_its_size(tmp_path):
+    finished = tiny_run(tiny_config(tmp_path / "run")).run()
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    export(finished, whole)
+    export(finished, half, half=True)
+    assert not (whole / "state.pt").exists()
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[0] / sizes[1] == pytest.approx(2, rel=0.05)
+    weights = [AutoModelForImageTextToText.from_pretrained(f).state_dict() for f in (whole, half)]
+    for name, exact in weights[0].items():
+        assert weights[1][name].dtype == torch.float16
+        assert torch.equal(weights[1][name], exact.half()), name
+    policy = load_policy(str(half))
+    assert policy.model.dtype == torch.float32  # what it computes in is not what it was kept in
+
+
+def test_weights_that_float16_cannot_hold_are_not_exported_in_half(tmp_path):
+    run = tiny_run(tiny_config(tmp_path / "run"))
+    with torch.no_grad():
+        run.recipe.objective.model.lm_head.weight[0, 0] = 1e6
+    run.save()
+    with pytest.raises(ValueError, match="does not fit float16"):
+        export(run.checkpoint, tmp_path / "half", half=True)
+
+
+def test_workers_get_what_packs_a_batch_without_the_model(tmp_path):
+    run = tiny_run(tiny_config(tmp_path / "run"))
+    sent = pickle.dumps(run.recipe.pack)
+    assert len(sent) < 2e6 < sum(p.nbytes for p in run.recipe.objective.parameters())
+    frame = SOURCES["colour"](np.random.default_rng(0))
+    assert torch.equal(pickle.loads(sent)([frame]).ids, run.recipe.pack([frame]).ids)
+
+
+def test_an_rt1_is_not_exported_in_half(tmp_path, capsys):
+    assert main(["--config", "rt1-small", "--export", str(tmp_path), "--half"]) == 2
+    assert "--half: an RT-1 is small" in capsys.readouterr().err
+
+
+def test_workers_that_are_not_forked_make_the_same_batches(tmp_path, monkeypatch):
+    """As after a GPU was used, which forked workers would inherit."""
+    pack = tiny_run(tiny_config(tmp_path)).recipe.pack
+    mixture = Mixture(SOURCES, {"colour": 0.5, "talk": 0.5}, pack, batch_size=2, seed=5)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    batches = loader(mixture, workers=1)
+    for number in range(2):
+        made, expected = next(batches), mixture.draw(number)
+        assert made.sources == expected.sources
+        assert torch.equal(made.batch.pixels, expected.batch.pixels)
+        assert torch.equal(made.batch.ids, expected.batch.ids)
