@@ -19,23 +19,10 @@ from transformers import PreTrainedModel
 
 from rt2_ros.models.forward import Inputs
 from rt2_ros.models.graphs import Graphs, Kept
+from rt2_ros.models.room import Buffers
 
 KEYS = ("pixel_values", "pixel_attention_mask", "image_grid_thw", "image_sizes")
 WHOLE = ("paligemma", "llava")  # model types that need nothing but pixels, and ask nothing
-
-
-class Buffers:
-    """Tensors at fixed places, by name and shape."""
-
-    def __init__(self) -> None:
-        self._kept: dict[Any, torch.Tensor] = {}
-
-    def hold(self, name: Any, value: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """The value, at its place."""
-        key = (name, value.shape, value.dtype)
-        if key not in self._kept:
-            self._kept[key] = torch.empty(value.shape, dtype=value.dtype, device=device)
-        return self._kept[key].copy_(value)
 
 
 class Pictures:

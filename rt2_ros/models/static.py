@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,10 @@ from transformers import PreTrainedModel
 from rt2_ros.models.ahead import Rest
 from rt2_ros.models.constrain import Smoothing, Step
 from rt2_ros.models.forward import FIRST_POSITION, Inputs, Prefix, Stages
-from rt2_ros.models.graphs import Graphs, Kept
+from rt2_ros.models.graphs import Graphs
 from rt2_ros.models.head import Head
-from rt2_ros.models.picture import Buffers, Pictures
+from rt2_ros.models.picture import Pictures
+from rt2_ros.models.room import Room
 from rt2_ros.models.text import AXES, language_model, text_model
 
 BLOCKS = (1, 2, 4, 16)  # tokens; a longer one is as long as it is
@@ -43,34 +43,6 @@ ROOM, ANSWER_ROOM = 384, 256
 ROUND = 16  # tokens of prompts, and slots that attention looks at, as its kernels want them
 ROOMS = 6  # caches that are kept; the one that was used longest ago goes first
 KINDS = (*FIRST_POSITION, "qwen2_5_vl")  # model types whose positions are known here
-
-
-class Room:
-    """A static cache, and what is recorded on it and on the buffers beside it."""
-
-    def __init__(self, steps: StaticSteps, batch: int, slots: int) -> None:
-        self.batch, self.slots, self._device = batch, slots, steps.model.device
-        self.cache = steps.text.cache(batch, slots)
-        self.head: list[int] = []  # ids whose keys and values stand in the first slots
-        self.kept: Kept = OrderedDict()
-        self.buffers = Buffers()
-        self._given: dict[Any, tuple[torch.Tensor, torch.Tensor, SimpleNamespace]] = {}
-
-    def give(self, key: Any, **values: np.ndarray | Sequence[Any] | int) -> SimpleNamespace:
-        """Integers at fixed places of the device, by one transfer that nothing waits for: they are
-        given again only after something that was computed from them has been read.
-        """
-        arrays = {name: np.asarray(value, dtype=np.int64) for name, value in values.items()}
-        flat = torch.from_numpy(np.concatenate([array.ravel() for array in arrays.values()]))
-        if key not in self._given:
-            host = torch.empty_like(flat, pin_memory=self._device.type == "cuda")
-            place = torch.empty_like(flat, device=self._device)
-            parts = place.split([array.size for array in arrays.values()])
-            views = {n: p.view(a.shape) for p, (n, a) in zip(parts, arrays.items(), strict=True)}
-            self._given[key] = host, place, SimpleNamespace(**views)
-        host, place, given = self._given[key]
-        place.copy_(host.copy_(flat), non_blocking=True)
-        return given
 
 
 class StaticSteps:
@@ -91,7 +63,8 @@ class StaticSteps:
         if (batch, slots) not in self._rooms:
             while len(self._rooms) >= ROOMS:
                 self._rooms.popitem(last=False)[1].kept.clear()
-            self._rooms[batch, slots] = Room(self, batch, slots)
+            cache = self.text.cache(batch, slots)
+            self._rooms[batch, slots] = Room(cache, batch, slots, self.model.device)
         self._rooms.move_to_end((batch, slots))
         return self._rooms[batch, slots]
 
