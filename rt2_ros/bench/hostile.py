@@ -29,6 +29,7 @@ from rt2_ros.control.kinematics import Unreachable
 from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import Delta, SafetyFilter, Situation
+from rt2_ros.control.trajectory import stop_chunk
 from rt2_ros.paths import config_path
 
 KEEP_OUT = (((0.42, 0.14, 0.0), (0.52, 0.24, 0.15)),)  # a box on the table that the arm must avoid
@@ -236,13 +237,16 @@ class _Loop:
             self._judge.report.violations.append(f"{where}: {self._rig.arm.state.name}")
 
     def _must_rest(self, command: Command | None, where: str) -> None:
-        """Braking must have begun at once, if the arm moved; note how long it takes."""
+        """Braking must have begun at once, unless the arm rests as soon by itself, which it does
+        where it was braking already; note how long it takes.
+        """
         rig, report = self._rig, self._judge.report
         left = 0.0 if rig.chunk is None else rig.chunk.duration - (rig.time - rig.chunk_time)
-        if command is None and left > 1e-6:
-            report.violations.append(f"{where}: no braking")
         if command is not None and command.chunk is not None:
-            report.rest = max(report.rest, command.chunk.duration)
+            left = command.chunk.duration
+        elif left > stop_chunk(rig.q, rig.velocity, rig.profile.limits()).duration:
+            report.violations.append(f"{where}: no braking")
+        report.rest = max(report.rest, left)
 
     def _look(self, where: str) -> None:
         rig = self._rig
