@@ -16,17 +16,19 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from safetensors.torch import load_file, save_file
 
 from rt2_ros.training.checkpoint import STATE_FILE
-from rt2_ros.training.config import TinyConfig, TrainingConfig, VlmConfig, load, read
+from rt2_ros.training.config import Stage, TinyConfig, TrainingConfig, VlmConfig, load, read
 
 if TYPE_CHECKING:  # both take seconds to import
     from rt2_ros.training.engine import Run
-    from rt2_ros.training.rt1 import RT1Run
+    from rt2_ros.training.rt1 import RT1Run, RT1Stage
+
+S = TypeVar("S", bound="Stage | RT1Stage")
 
 
 def main(arguments: list[str]) -> int:
@@ -36,6 +38,11 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--config", default="rt2-tiny", help="config/training/NAME.yaml or a file")
     parser.add_argument("--out", help="folder of the run (default: the configuration's)")
+    parser.add_argument(
+        "--minutes", type=float,
+        help="in all, each stage its share of them (default: the configuration's; of RT-1, minutes "
+        "of CPU)",
+    )  # fmt: skip
     parser.add_argument("--export", type=Path, help="copy the finished checkpoint here")
     parser.add_argument(
         "--half", action="store_true", help="with --export: weights in float16, half the size"
@@ -63,6 +70,8 @@ def _rt2(args: argparse.Namespace) -> Run:
     config: TrainingConfig = load(args.config)
     if args.out:
         config = dataclasses.replace(config, out=args.out)
+    if args.minutes is not None:
+        config = dataclasses.replace(config, stages=in_all(config.stages, "minutes", args.minutes))
     from rt2_ros.data.robot import RobotSource
     from rt2_ros.training.engine import Run
     from rt2_ros.training.recipe import Recipe
@@ -96,7 +105,33 @@ def _rt1(args: argparse.Namespace) -> RT1Run:
     from rt2_ros.training.rt1 import RT1Run, RT1TrainingConfig
 
     config = RT1TrainingConfig.load(args.config)
-    return RT1Run(dataclasses.replace(config, out=args.out) if args.out else config)
+    if args.out:
+        config = dataclasses.replace(config, out=args.out)
+    if args.minutes is not None:
+        stages = in_all(config.stages, "cpu_minutes", args.minutes)
+        config = dataclasses.replace(config, stages=stages)
+    return RT1Run(config)
+
+
+def in_all(stages: tuple[S, ...], name: str, minutes: float) -> tuple[S, ...]:
+    """Stages that last so many minutes together, in the same proportions.
+
+    Raises:
+        ValueError: minutes is not above 0, or a stage lasts steps.
+    """
+    if not minutes > 0:
+        raise ValueError(f"--minutes {minutes:g}: expected above 0")
+    lasts = [getattr(stage, name) for stage in stages]
+    if not all(lasts):
+        stage = stages[lasts.index(0)]
+        raise ValueError(
+            f"--minutes: stage {stage.name} lasts {stage.steps} steps; expected {name}"
+        )
+    scale = minutes / sum(lasts)
+    return tuple(
+        dataclasses.replace(stage, **{name: last * scale})
+        for stage, last in zip(stages, lasts, strict=True)
+    )
 
 
 def export(checkpoint: Path, target: Path, half: bool = False) -> None:

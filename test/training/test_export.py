@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What leaves a run: checkpoints to be used, and what its workers are given."""
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -10,8 +11,10 @@ from tiny_runs import SOURCES, tiny_config, tiny_run
 from transformers import AutoModelForImageTextToText
 
 from rt2_ros.policies import load_policy
-from rt2_ros.training.cli import export, main
+from rt2_ros.training.cli import export, in_all, main
+from rt2_ros.training.config import load
 from rt2_ros.training.data import Mixture, loader
+from rt2_ros.training.rt1 import RT1TrainingConfig
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +71,31 @@ def test_workers_that_are_not_forked_make_the_same_batches(tmp_path, monkeypatch
         assert made.sources == expected.sources
         assert torch.equal(made.batch.pixels, expected.batch.pixels)
         assert torch.equal(made.batch.ids, expected.batch.ids)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"), [("rt2-tiny", "minutes"), ("rt1-small", "cpu_minutes")]
+)
+def test_a_run_of_other_minutes_keeps_its_stages_shares(config, name):
+    stages = (RT1TrainingConfig.load if config == "rt1-small" else load)(config).stages
+    shorter = in_all(stages, name, 8.0)
+    before, after = ([getattr(stage, name) for stage in found] for found in (stages, shorter))
+    assert sum(after) == pytest.approx(8.0)
+    assert [a / b for a, b in zip(after, before, strict=True)] == pytest.approx(
+        [8.0 / sum(before)] * len(before)
+    )
+    assert [dataclasses.replace(s, **{name: 1.0}) for s in stages] == [
+        dataclasses.replace(s, **{name: 1.0}) for s in shorter
+    ]
+
+
+@pytest.mark.parametrize("config", ["rt2-tiny", "rt1-small"])
+def test_minutes_that_cannot_be_are_refused(tmp_path, capsys, config):
+    assert main(["--config", config, "--out", str(tmp_path), "--minutes", "0"]) == 2
+    assert "--minutes 0: expected above 0" in capsys.readouterr().err
+
+
+def test_a_stage_of_steps_has_no_minutes(tmp_path):
+    stages = tiny_config(tmp_path).stages
+    with pytest.raises(ValueError, match=f"--minutes: stage {stages[0].name} lasts .* steps"):
+        in_all(stages, "minutes", 8.0)
