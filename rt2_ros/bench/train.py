@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rt2 bench train`: training's speed against a plain Hugging Face `Trainer` with the same model.
 
-Both see the same mixture of pictures and questions with the same number of workers, in bfloat16,
-and take turns, so that whatever else the machine does falls on both. The Trainer has one row for
-each question, as its examples have; the engine encodes a picture once and packs its questions
-behind it. What is counted is what is learned from: questions, and tokens of their answers.
+Both see the same mixture of pictures and questions with the same number of workers, in bfloat16
+where the machine computes in it, and take turns, so that whatever else it does falls on both. The
+Trainer has one row for each question, as its examples have; the engine encodes a picture once and
+packs its questions behind it. What is counted is what is learned from: questions, and tokens of
+their answers.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from rt2_ros.training.config import TinyConfig, TinyStage, load
 from rt2_ros.training.data import Source
 from rt2_ros.training.engine import Run
 from rt2_ros.training.packing import IGNORED
+from rt2_ros.training.parallel import precision
 from rt2_ros.training.sources import build, main_space
 from rt2_ros.training.tiny import TinyRecipe
 
@@ -116,16 +118,18 @@ def by_trainer(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, fl
     processor = build_processor()
     model = build_model(processor, seed=config.seed, **dataclasses.asdict(config.model))
     clock = Clock()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    low = precision(config.precision, device) == "bf16"
     with tempfile.TemporaryDirectory() as folder:
         trainer = CountingTrainer(
             model, data_collator=Collator(processor), callbacks=[clock],
             train_dataset=QuestionRows(sources, stage.shares),
             args=TrainingArguments(
                 folder, max_steps=WARM_UP + steps, per_device_train_batch_size=ROWS,
-                dataloader_num_workers=config.workers, bf16=True, report_to=[],
+                dataloader_num_workers=config.workers, bf16=low, report_to=[],
                 learning_rate=stage.learning_rate, save_strategy="no", logging_strategy="no",
                 disable_tqdm=True, remove_unused_columns=False,
-                use_cpu=not torch.cuda.is_available(),
+                use_cpu=device.type == "cpu",
             ),
         )  # fmt: skip
         trainer.tokens = []

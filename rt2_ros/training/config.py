@@ -137,8 +137,8 @@ class TrainingConfig:
     sources: name -> {type: ..., ...}, see `rt2_ros.training.sources`.
     augment: source name -> how its pictures are varied.
     space: name of the source whose action space the checkpoint speaks; None: the only robot one.
-    precision: bf16 computes in bfloat16 where that is safe, fp32 nowhere; weights are float32
-        either way.
+    precision: bf16 computes in bfloat16 where that is safe, fp32 (and bf16 on a CPU that has no
+        bfloat16) nowhere; weights are float32 either way.
     parallel: how several processes share a model, ddp (each has all of it) or fsdp (a part each).
     on_bad_sample, on_bad_step: whether a sample that cannot be read, and a step whose loss or
         gradient is not finite, is left out (skip) or ends the run after a checkpoint (stop).

@@ -66,8 +66,9 @@ class Run:
         hub_logging.disable_progress_bar()
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked
         self.accelerator = parallel.join()
+        self.precision = parallel.precision(config.precision, self.accelerator.device)
         self._module = parallel.spread(
-            self.accelerator, recipe.objective, config.parallel, config.precision,
+            self.accelerator, recipe.objective, config.parallel, self.precision,
             blocks=recipe.blocks, unused=recipe.unused,
         )  # fmt: skip
         self.optimizers = recipe.optimizers()
@@ -75,6 +76,8 @@ class Run:
         self.place, self.stopped_early = Place(), False
         torch.manual_seed(config.seed + self.accelerator.process_index)
         self.journal = Journal(self.folder, show=self.accelerator.is_main_process)
+        if self.precision != config.precision:
+            self.journal.say(f"this CPU has no {config.precision}: {self.precision} instead")
         self._saved_at = time.monotonic()
         self._resume()
         start = find_folder(getattr(config, "init", None) or "")
@@ -199,7 +202,7 @@ class Run:
         sums: dict[str, float] = {}
         for number, (batch, weight) in enumerate(zip(drawn, weights, strict=True)):
             with parallel.held_back(self._module, last=number == len(drawn) - 1):
-                with parallel.arithmetic(self.accelerator.device, self.config.precision):
+                with parallel.arithmetic(self.accelerator.device, self.precision):
                     losses: Losses = self._module(
                         batch.batch.to(self.accelerator.device), **settings
                     )
@@ -249,7 +252,7 @@ class Run:
             torch.manual_seed(0)
             for drawn in held_out:
                 weight = self.recipe.weight(drawn.batch, stage)
-                with parallel.arithmetic(self.accelerator.device, self.config.precision):
+                with parallel.arithmetic(self.accelerator.device, self.precision):
                     losses = self._module(
                         drawn.batch.to(self.accelerator.device),
                         **self.recipe.settings(stage, 1.0),

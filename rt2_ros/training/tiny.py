@@ -22,8 +22,10 @@ from rt2_ros.actions import PlanForm
 from rt2_ros.data.states import StateSource
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
 from rt2_ros.paths import find_folder
+from rt2_ros.training import parallel
 from rt2_ros.training.config import TinyConfig, TinyStage
 from rt2_ros.training.data import Pack, Source, named_words
+from rt2_ros.training.muon import Float32Muon
 from rt2_ros.training.objective import Objective
 from rt2_ros.training.packing import Batch, Packer
 from rt2_ros.training.schedule import soften
@@ -66,8 +68,10 @@ class TinyRecipe:
         for name, parameter in self.objective.named_parameters():
             inside = ".layers." in name and parameter.ndim == 2
             (matrices if inside else rest).append(parameter)
+        slow = next(iter(matrices)).device.type == "cpu" and not parallel.cpu_has_bfloat16()
+        muon = Float32Muon if slow else torch.optim.Muon
         return (
-            torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
         )
 

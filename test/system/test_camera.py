@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """camera_node as a process, with pictures published by the test."""
 
+import time
 from array import array
 
 import cv2
@@ -133,6 +134,7 @@ def test_the_pose_is_that_of_the_moment_of_the_picture(cameras):
     halfway = KINEMATICS.forward((before + after) / 2)
 
     def attempt():
+        time.sleep(0.3)  # no state of the attempt before lies among those of this one
         now = cameras.now().nanoseconds
         for q, finger, age_ms in ((before, 0.0, 120), (after, 0.04, 80), (before, 0.0, 40)):
             msg = stamped(joint_state(q, finger), now - age_ms * MS)
