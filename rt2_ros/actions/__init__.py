@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The action language: space, bins, prompts, vocabularies, grammar, parsing. NumPy only."""
 
+from rt2_ros.actions.answers import AnswerGrammar
 from rt2_ros.actions.bins import BINS, SCHEMES, from_bins, to_bins
 from rt2_ros.actions.form import PlanForm
-from rt2_ros.actions.grammar import MOST_TOKENS, AnswerGrammar, Grammar, TokenGrammar
+from rt2_ros.actions.grammar import MOST_TOKENS, Grammar, TokenGrammar
 from rt2_ros.actions.parsing import Parsed, parse
 from rt2_ros.actions.prompts import (
     action_prompt,

@@ -10,6 +10,11 @@ held to it while they are decoded (`rt2_ros.actions.Grammar`).
 A bar ends what the model is reminded of with its next picture, in which the arm may hide it:
 
     PlanForm("[<thing> # #] | <verb>", ...).recalled("key 38 109 take")     # "key 38 109"
+
+A ! says that something lasts: it is in a later plan of the same attempt what it is in the first,
+as the place of a thing that nobody moves (`rt2_ros.policies.memory`):
+
+    PlanForm("<thing>! # # <verb>", ...).leaves("key 38 109 take")[0]     # ("key", True)
 """
 
 from __future__ import annotations
@@ -18,12 +23,21 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Union
 
 FILE_NAME = "plan_form.json"
 
-Leaf = tuple[str, ...]  # texts, of which one stands there
+
+@dataclass(frozen=True)
+class Leaf:
+    """One of some texts stands there. lasts: the same one in all plans of an attempt."""
+
+    texts: tuple[str, ...]
+    lasts: bool = False
+
+
 Part = Union[Leaf, "list[Part]"]  # a list may be left out
 
 _INTEGERS = tuple(str(value) for value in range(256))
@@ -32,9 +46,9 @@ _WORDS = re.compile(r"\[|\]|[^\s\[\]]+")
 
 @dataclass(frozen=True)
 class PlanForm:
-    """Words as they stand, # for an integer 0..255, <name> for one of choices[name], in square
-    brackets what may be left out, and at most one bar, outside of them. ValueError for anything
-    else.
+    """Words as they stand, # for an integer 0..255, <name> for one of choices[name], each with a !
+    if it lasts, in square brackets what may be left out, and at most one bar, outside of them.
+    ValueError for anything else.
     """
 
     text: str
@@ -50,7 +64,7 @@ class PlanForm:
         object.__setattr__(self, "parts", [*recalled, *rest])
         pattern = re.compile("(.*?)" + _pattern(rest)) if bar else None
         object.__setattr__(self, "_rest", pattern)
-        if not any(isinstance(part, tuple) for part in self.parts):
+        if not any(isinstance(part, Leaf) for part in self.parts):
             raise ValueError(f"plan form {self.text!r}: expected something that is never left out")
 
     def _read(self, words: Iterator[str], nested: bool) -> list[Part]:
@@ -67,27 +81,46 @@ class PlanForm:
         return parts
 
     def _leaf(self, word: str) -> Leaf:
+        word, lasts = word.removesuffix("!"), word.endswith("!")
         if word == "#":
-            return _INTEGERS
+            return Leaf(_INTEGERS, lasts)
         if not word.startswith("<"):
-            if word == "]" or set(":|") & set(word):
+            if word in ("", "]") or set(":|!") & set(word):
                 raise ValueError(f"plan form {self.text!r}: {word!r} cannot stand there")
-            return (word,)
+            return Leaf((word,), lasts)
         texts = self.choices.get(word.strip("<>"))
         if not texts or not all(isinstance(text, str) and text.split() for text in texts):
             raise ValueError(
                 f"plan form {self.text!r}: choices for {word} are {texts!r}, expected texts"
             )
-        return tuple(texts)
+        return Leaf(tuple(texts), lasts)
 
     def shortest(self) -> str:
         """A plan of this form."""
-        return " ".join(part[0] for part in self.parts if isinstance(part, tuple))
+        return " ".join(part.texts[0] for part in self.parts if isinstance(part, Leaf))
 
     def recalled(self, plan: str) -> str:
         """What stands before the bar; "" where there is none, and for a plan of another form."""
         found = self._rest.fullmatch(f" {plan}") if self._rest else None
         return found[1].strip() if found else ""
+
+    @cached_property
+    def lasting(self) -> bool:
+        """Whether anything lasts."""
+        return any(leaf.lasts for leaf in _leaves(self.parts))
+
+    def leaves(self, plan: str) -> list[tuple[str, bool]]:
+        """What a plan is made of, in its order, and whether that lasts; [] for one of another form.
+
+        The first call takes some tenths of a second where there are many choices.
+        """
+        found = self._whole.fullmatch(f" {plan}")
+        each = zip(found.groups(), _leaves(self.parts), strict=True) if found else ()
+        return [(text, leaf.lasts) for text, leaf in each if text is not None]
+
+    @cached_property
+    def _whole(self) -> re.Pattern[str]:
+        return re.compile(_pattern(self.parts, "("))
 
     def save(self, folder: Path) -> None:
         """Write it as `plan_form.json`."""
@@ -105,12 +138,20 @@ class PlanForm:
             raise ValueError(f"{file}: {error!s}; expected text and choices") from error
 
 
-def _pattern(parts: list[Part]) -> str:
-    """A regular expression for parts, each with a space before it."""
+def _leaves(parts: list[Part]) -> Iterator[Leaf]:
+    for part in parts:
+        if isinstance(part, Leaf):
+            yield part
+        else:
+            yield from _leaves(part)
+
+
+def _pattern(parts: list[Part], group: str = "(?:") -> str:
+    """A regular expression for parts, each with a space before it; how a leaf's group begins."""
     texts = (
-        "(?: (?:" + "|".join(map(re.escape, part)) + "))"
-        if isinstance(part, tuple)
-        else f"(?:{_pattern(part)})?"
+        f"(?: {group}{'|'.join(map(re.escape, part.texts))}))"
+        if isinstance(part, Leaf)
+        else f"(?:{_pattern(part, group)})?"
         for part in parts
     )
     return "".join(texts)

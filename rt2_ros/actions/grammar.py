@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from numpy.typing import ArrayLike
 
 from rt2_ros.actions.bins import checked_bins
-from rt2_ros.actions.form import Part, PlanForm
+from rt2_ros.actions.form import Leaf, Part, PlanForm
 from rt2_ros.actions.parsing import Parsed, parse
 from rt2_ros.actions.prompts import ACTION, PLAN, tidy_plan
 from rt2_ros.actions.space import ActionSpace
@@ -86,7 +86,7 @@ class Grammar:
         if max_plan_tokens < 1:
             raise ValueError(f"max_plan_tokens: {max_plan_tokens}, expected 1 or more")
         self.vocabulary, self.space = vocabulary, space
-        self.plan, self.max_plan_tokens = plan, max_plan_tokens
+        self.plan, self.max_plan_tokens, self._plan_form = plan, max_plan_tokens, form
         self._eos = eos_id(vocabulary.tokenizer)
         self._words: dict[str, tuple[int, ...]] = {}  # tokens of what stands in a plan
         self._children: list[dict[int, int]] = []  # by node: what each token leads to
@@ -191,6 +191,20 @@ class Grammar:
                 return Parsed(None, None, parsed.plan, "the answer is cut off: no end token")
         return parsed
 
+    def lasting(self, ids: Sequence[int], plan: str) -> dict[State, int]:
+        """Of what lasts in an answer's plan: which of its tokens was chosen in which state."""
+        found: dict[State, int] = {}
+        if not plan or self._plan_form is None:
+            return found
+        states, place = [self.start()], len(self._plan_marker)
+        for token in ids:
+            states.append(self.advance(states[-1], token))
+        for text, lasts in self._plan_form.leaves(plan):
+            end = place + len(self._word(text))
+            found |= {states[i]: i for i in range(place, end) if lasts}
+            place = end
+        return found
+
     def _walk(self, ids: Iterable[int]) -> State | None:
         """The state after ids, None where one of them is not allowed."""
         state = self.start()
@@ -262,9 +276,9 @@ class Grammar:
         them, `after`.
         """
         for part in reversed(parts):
-            if isinstance(part, tuple):
+            if isinstance(part, Leaf):
                 node = self._choice(after, apart=False)
-                after = {self._word(text): node for text in part}
+                after = {self._word(text): node for text in part.texts}
             else:
                 for path, place in self._begun(part, after).items():
                     both = path in after and after[path] != place
@@ -313,45 +327,6 @@ class Grammar:
                 f"tokenizer: an answer with a plan reads back as {self.vocabulary.text(ids)!r}; "
                 f"add '{PLAN}' and '{ACTION}' to it as tokens, or use plan 'none'"
             )
-
-
-class AnswerGrammar:
-    """Free text: one to `max_tokens` tokens that are text, then the end token."""
-
-    def __init__(
-        self, vocabulary: Vocabulary, *, max_tokens: int = 64, forbidden: Iterable[int] = ()
-    ) -> None:
-        if max_tokens < 1:
-            raise ValueError(f"max_tokens: {max_tokens}, expected 1 or more")
-        self._eos, self._max_tokens = eos_id(vocabulary.tokenizer), max_tokens
-        self._free = vocabulary.free_tokens(forbidden)
-        self._end = frozen_ids({self._eos})
-        self._free_or_end = frozen_ids({*self._free.tolist(), self._eos})
-        self._free_set = frozenset(self._free.tolist())
-
-    def start(self) -> int:
-        """The state before the first token: the number of tokens so far."""
-        return 0
-
-    def allowed(self, state: int) -> TokenIds:
-        """Sorted ids, one of which must come next; empty when done."""
-        if state == _DONE:
-            return _NOTHING
-        if state >= self._max_tokens:
-            return self._end
-        return self._free_or_end if state else self._free
-
-    def advance(self, state: int, token: int) -> int:
-        """The state after a token; ValueError for one that `allowed` does not hold."""
-        if state > 0 and token == self._eos:
-            return _DONE
-        if 0 <= state < self._max_tokens and token in self._free_set:
-            return state + 1
-        raise ValueError(f"token {token} is not allowed here")
-
-    def done(self, state: int) -> bool:
-        """Whether the answer is complete, its end token included."""
-        return state == _DONE
 
 
 def _shared_arrays(children: Sequence[Mapping[int, int]]) -> list[TokenIds]:

@@ -149,13 +149,18 @@ def across_bins(place: ArrayLike, space: ActionSpace) -> list[int]:
 
 
 def plan_form() -> PlanForm:
-    """What `plan_text` writes of anything that web pictures show."""
+    """What `plan_text` writes of anything that web pictures show.
+
+    In an attempt it lasts which things are meant, where the target and what is around it are, and
+    to which side of it the object goes.
+    """
     from rt2_ros.sim.expert import SIDES, STEPS, VERBS
 
-    around = f"[{NEAR} <thing> # # " + "[<thing> # # " * (MOST_AROUND - 1) + "]" * MOST_AROUND
+    other = "<thing>! #! #! "
+    around = f"[{NEAR}! {other}" + f"[{other}" * (MOST_AROUND - 1) + "]" * MOST_AROUND
     return PlanForm(
-        f"[<thing> # # [<thing> # # <kind> {around}] at # # [# #]] | "
-        f"[{TO} <side>] <verb> [# #] <step>",
+        f"[<thing>! # # [{other}<kind>! {around}] at! # # [#! #!]] | "
+        f"[{TO} <side>!] <verb> [# #] <step>",
         {
             "thing": tuple(what.name for what in split.web_pictographs()),
             "kind": (FLAT, HIGH), "verb": VERBS, "side": tuple(SIDES), "step": STEPS,

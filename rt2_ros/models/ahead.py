@@ -22,10 +22,13 @@ MOST = 1024  # tokens of a choice that are looked behind
 
 @dataclass(frozen=True, eq=False)
 class Rest:
-    """choices: the tokens allowed at each; forced: those that must come after it."""
+    """choices: the tokens allowed at each; forced: those that must come after it. states: all that
+    the grammar goes through.
+    """
 
     choices: tuple[np.ndarray, ...]
     forced: tuple[tuple[int, ...], ...]
+    states: frozenset[Any] = frozenset()
 
     @property
     def tokens(self) -> int:
@@ -53,11 +56,12 @@ def ahead(grammar: TokenGrammar, state: Any) -> Rest | None:
     """The rest of an answer from a state in which there is a choice; None where it depends."""
     choices: list[np.ndarray] = []
     forced: list[list[int]] = []
-    written = 0
+    states = set()
     while not grammar.done(state):
         allowed = grammar.allowed(state)
-        if not 0 < len(allowed) <= MOST or written == MOST_TOKENS:
+        if not 0 < len(allowed) <= MOST or len(states) == MOST_TOKENS:
             return None
+        states.add(state)
         after = grammar.advance(state, int(allowed[0]))
         if any(grammar.advance(state, int(token)) != after for token in allowed[1:]):
             return None
@@ -68,5 +72,7 @@ def ahead(grammar: TokenGrammar, state: Any) -> Rest | None:
             forced[-1].append(int(allowed[0]))
         else:
             return None
-        state, written = after, written + 1
-    return Rest(tuple(choices), tuple(map(tuple, forced))) if choices else None
+        state = after
+    if not choices:
+        return None
+    return Rest(tuple(choices), tuple(map(tuple, forced)), frozenset(states))

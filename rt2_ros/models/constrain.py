@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import LogitsProcessor, PreTrainedModel
 
 from rt2_ros.actions import MOST_TOKENS, TokenGrammar
+from rt2_ros.actions.tokens import TokenIds, frozen_ids
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,27 @@ class Step:
     token: int
     allowed: torch.Tensor
     probabilities: torch.Tensor
+
+
+class Held:
+    """A grammar in some of whose states the token stands already, as it was chosen before."""
+
+    def __init__(self, grammar: TokenGrammar, steps: Mapping[Any, Step]) -> None:
+        self._grammar, self._held = grammar, steps
+        self.start, self.advance, self.done = grammar.start, grammar.advance, grammar.done
+
+    def allowed(self, state: Any) -> TokenIds:
+        """As the grammar's; that token alone where one stands."""
+        step = self._held.get(state)
+        return self._grammar.allowed(state) if step is None else frozen_ids([step.token])
+
+    def steps(self, steps: Sequence[Step]) -> list[Step]:
+        """An answer's, with those that stand in place of what was no choice."""
+        state, found = self.start(), []
+        for step in steps:
+            found.append(self._held.get(state, step))
+            state = self.advance(state, step.token)
+        return found
 
 
 class Smoothing:

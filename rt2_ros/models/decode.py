@@ -25,8 +25,8 @@ What it saves:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Protocol
 
@@ -51,11 +51,13 @@ class Prompt:
     """What is to be answered.
 
     inputs: a processor's, one sequence. begin: tokens that the answer begins with, such as a plan
-    that is kept. guesses: whole answers that this one may be like, the likeliest first.
+    that is kept. held: by the grammar's state, what stands there as it was chosen before. guesses:
+    whole answers that this one may be like, the likeliest first.
     """
 
     inputs: Inputs
     begin: Sequence[int] = ()
+    held: Mapping[Any, Step] = field(default_factory=dict)
     guesses: Sequence[Sequence[int]] = ()
 
 
@@ -229,7 +231,7 @@ class _Row:
     def __init__(self, grammar: TokenGrammar, prompt: Prompt, head: Head, max_tokens: int) -> None:
         self._grammar, self._head, self._max_tokens = grammar, head, max_tokens
         self._state = grammar.start()
-        self._guesses = prompt.guesses
+        self._guesses, self._held = prompt.guesses, prompt.held
         self.steps: list[Step] = []
         self._read = 0  # of the tokens in `steps`
         self._path: list[int] = []  # read beyond them, on trial
@@ -256,7 +258,9 @@ class _Row:
     def rest(self, ahead: Lookahead) -> Rest | None:
         """All that is left to write, where it does not depend on what is chosen."""
         rest = ahead(self._state) if self.open else None
-        return rest if rest and len(self.steps) + rest.tokens <= self._max_tokens else None
+        if not rest or len(self.steps) + rest.tokens > self._max_tokens:
+            return None
+        return rest if rest.states.isdisjoint(self._held) else None
 
     def finish(self, steps: Sequence[Step]) -> None:
         """All choices that are left; RuntimeError where the grammar would not have made them."""
@@ -280,15 +284,15 @@ class _Row:
         self._read = len(self.steps)
         state, guess = self._state, self._best_guess() if guessing else ()
         while self._may_go_on(state, self._read + len(self._path)):
-            allowed = self._grammar.allowed(state)
-            if len(allowed) > 1:
-                self._asked.append((len(self._path), allowed))
+            step = self._certain(state)
+            if step is None:
+                self._asked.append((len(self._path), self._grammar.allowed(state)))
                 place = self._read + len(self._path)
                 if place >= len(guess):
                     break
                 token = int(guess[place])
             else:
-                token = int(allowed[0])
+                token = step.token
             try:
                 state = self._grammar.advance(state, token)
             except ValueError:
@@ -342,5 +346,12 @@ class _Row:
         self.steps.append(step)
 
     def _write_forced(self) -> None:
-        while self.open and len(allowed := self._grammar.allowed(self._state)) == 1:
-            self._write(self._head.certain(int(allowed[0])))
+        while self.open and (step := self._certain(self._state)) is not None:
+            self._write(step)
+
+    def _certain(self, state: Any) -> Step | None:
+        """What comes where nothing is to be chosen, None where something is."""
+        if state in self._held:
+            return self._held[state]
+        allowed = self._grammar.allowed(state)
+        return self._head.certain(int(allowed[0])) if len(allowed) == 1 else None

@@ -4,20 +4,24 @@
     memory = AnswerMemory(grammar, plan_every=3)
     memory.recalled(observation)                    # what the plan before said of what is seen
     prompt = memory.prompt(observation, inputs)     # with guesses, and the plan if it is kept
-    memory.note(observation, prompt, answer.tokens, plan)
+    memory.note(observation, prompt, answer.steps, plan)
 
 The last answers are guesses at the next (see `rt2_ros.models.decode`): they save time and change
 nothing. A plan that is kept begins the next answers as if the model had written it again, until
-it is `plan_every` decisions old; then the model writes a new one.
+it is `plan_every` decisions old; then the model writes a new one. What lasts in a plan, such as
+which thing is meant and where it is to be put (`rt2_ros.actions.PlanForm`), stays as the first plan
+of an attempt says, which was made before an arm hid anything, until that is `look_every` decisions
+old; then the model looks for it anew.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rt2_ros.actions import Grammar, PlanForm
+from rt2_ros.models.constrain import Step
 from rt2_ros.models.decode import Prompt
 from rt2_ros.models.forward import Inputs
 from rt2_ros.policies.base import Observation
@@ -31,19 +35,34 @@ class _Last(NamedTuple):
     plan: Sequence[int]  # the newest's tokens up to the end of "Action:"
     recalled: str  # of its text
     decisions: int  # that were made on this plan
+    held: Mapping[Any, Step]  # what lasts, by the grammar's state
+    looked: int  # decisions that were made with it
 
 
 class AnswerMemory:
     """The last answers of each attempt, told apart by episode and instruction.
 
     plan_every: decisions for which a plan is good; 1 writes a new one each time. form: of plans,
-    which says what of them is recalled.
+    which says what of them is recalled, and what lasts. look_every: decisions for which that is
+    good; 1 looks anew each time.
     """
 
-    def __init__(self, grammar: Grammar, plan_every: int = 1, form: PlanForm | None = None) -> None:
-        if plan_every < 1:
-            raise ValueError(f"plan_every: {plan_every}, expected 1 or more")
-        self._grammar, self._plan_every, self._form = grammar, plan_every, form
+    def __init__(
+        self, grammar: Grammar, plan_every: int = 1, form: PlanForm | None = None,
+        look_every: int = 1,
+    ) -> None:  # fmt: skip
+        for name, value in (("plan_every", plan_every), ("look_every", look_every)):
+            if value < 1:
+                raise ValueError(f"{name}: {value}, expected 1 or more")
+        if look_every > 1 and (form is None or not form.lasting):
+            raise ValueError(
+                f"look_every: {look_every}, expected 1: the model's plans have no form that says "
+                "what lasts"
+            )
+        if look_every > 1 and form is not None:
+            form.leaves("")  # takes its time now, and not in the first decision
+        self._grammar, self._form = grammar, form
+        self._plan_every, self._look_every = plan_every, look_every
         self._attempts: OrderedDict[tuple[str, str], _Last] = OrderedDict()
 
     def recalled(self, observation: Observation) -> str:
@@ -57,22 +76,33 @@ class AnswerMemory:
         if last is None:
             return Prompt(inputs)
         kept = last.plan if last.decisions < self._plan_every else ()
-        return Prompt(inputs, begin=kept, guesses=last.answers)
+        held = last.held if last.looked < self._look_every else {}
+        return Prompt(inputs, begin=kept, held=held, guesses=last.answers)
 
     def note(
-        self, observation: Observation, prompt: Prompt, tokens: Sequence[int], plan: str
+        self, observation: Observation, prompt: Prompt, steps: Sequence[Step], plan: str
     ) -> None:
-        """Remember an answer, the text of its plan, and whether that plan was `prompt`'s."""
-        attempt = _attempt(observation)
+        """Remember an answer, the text of its plan, and what of that was `prompt`'s."""
+        attempt, tokens = _attempt(observation), [step.token for step in steps]
         before = self._attempts.pop(attempt, None)
         decisions = before.decisions + 1 if before and prompt.begin else 1
+        held, looked = prompt.held, before.looked + 1 if before else 1
+        if not held:
+            held, looked = self._lasting(steps, plan), 1
         older = before.answers if before else ()
         answers = (tokens, *older)[:GUESSES]
         self._attempts[attempt] = _Last(
-            answers, self._plan(tokens), self._form.recalled(plan) if self._form else "", decisions
-        )
+            answers, self._plan(tokens), self._form.recalled(plan) if self._form else "", decisions,
+            held, looked,
+        )  # fmt: skip
         if len(self._attempts) > MOST:
             self._attempts.popitem(last=False)
+
+    def _lasting(self, steps: Sequence[Step], plan: str) -> dict[Any, Step]:
+        if self._look_every == 1:
+            return {}
+        places = self._grammar.lasting([step.token for step in steps], plan)
+        return {state: steps[place] for state, place in places.items()}
 
     def _plan(self, tokens: Sequence[int]) -> Sequence[int]:
         state, end = self._grammar.start(), 0

@@ -34,7 +34,7 @@ from rt2_ros.actions import (
     question_prompt,
 )
 from rt2_ros.actions.form import FILE_NAME as FORM_FILE
-from rt2_ros.models.constrain import Smoothing, Step, generate
+from rt2_ros.models.constrain import Held, Smoothing, Step, generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.models.prepare import Preparation, by_processor
 from rt2_ros.paths import find_folder
@@ -48,7 +48,7 @@ NEAR = 8  # bins to either side that count as the same answer for the confidence
 
 KEYS = ("checkpoint", "device", "dtype", "weights", "plan", "max_plan_tokens", "vocabulary",
         "vocabulary_ids", "prefix_attention", "smoothing", "image_size", "threads",
-        "plan_every")  # fmt: skip
+        "plan_every", "look_every")  # fmt: skip
 
 
 class VlmPolicy:
@@ -61,12 +61,14 @@ class VlmPolicy:
         vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
         image_size: int | None = None, smoothing: float = 0.0, plan_every: int = 1,
+        look_every: int = 1,
     ) -> None:  # fmt: skip
         """plan: whether the model writes "Plan: ..." first. prefix_attention: 'full' as the model's
         own processor says, 'causal' where it was trained so (see `rt2_ros.models.tiny`).
         smoothing: bins over which an integer's probability is spread before the likeliest is
         taken (see `rt2_ros.models.constrain`); for models trained with soft targets.
-        plan_every: decisions for which a plan is kept (see `rt2_ros.policies.memory`).
+        plan_every: decisions for which a plan is kept; look_every: for which what lasts in plans is
+        (see `rt2_ros.policies.memory`).
         plan_form: what the model's plans look like; without one they are free text of at most
         max_plan_tokens.
         """
@@ -90,7 +92,7 @@ class VlmPolicy:
         self._smoothing = Smoothing(self._integers, smoothing)
         self._decode, self._memory = (
             Decoder(model),
-            AnswerMemory(self._grammar, plan_every, plan_form),
+            AnswerMemory(self._grammar, plan_every, plan_form, look_every),
         )
         self.image_size = image_size or _image_size(processor)
         self._prepare = Preparation(processor, self.image_size)
@@ -184,7 +186,7 @@ class VlmPolicy:
         answers = self._decode(list(prompts.values()), self._grammar, smoothing=self._smoothing)
         for (index, prompt), answer in zip(prompts.items(), answers, strict=True):
             decision = decisions[index] = self._decision(answer, prepare)
-            self._memory.note(observations[index], prompt, answer.tokens, decision.plan)
+            self._memory.note(observations[index], prompt, answer.steps, decision.plan)
         return [decisions[index] for index in range(len(observations))]
 
     @property
@@ -199,10 +201,12 @@ class VlmPolicy:
             by_processor(self._processor, observation.image, self._prompt(observation))
         )
         prepared = time.perf_counter()
-        steps = generate(self.model, inputs, self._grammar, smoothing=self._smoothing)
+        held = self._memory.prompt(observation, inputs).held
+        grammar = Held(self._grammar, held)
+        steps = grammar.steps(generate(self.model, inputs, grammar, smoothing=self._smoothing))
         answer = Answer(steps, {"generate": time.perf_counter() - prepared})
         decision = self._decision(answer, prepared - begun)
-        self._memory.note(observation, Prompt(inputs), answer.tokens, decision.plan)
+        self._memory.note(observation, Prompt(inputs, held=held), answer.steps, decision.plan)
         return decision
 
     def prompt_length(self, observation: Observation) -> int:

@@ -93,9 +93,11 @@ class TinyRecipe:
 
     def record(self) -> dict[str, Any]:
         """What a policy must be told to read a checkpoint of this model."""
+        looks = {"look_every": 20} if self.plan_form and self.plan_form.lasting else {}
         return {
             "policy": {
                 "type": "vlm", "plan": "required", "prefix_attention": "causal", "smoothing": 6,
+                **looks,
             }
         }  # fmt: skip
 

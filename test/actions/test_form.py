@@ -96,3 +96,32 @@ def test_what_may_be_left_out_may_begin_as_what_follows_it(tokenizers, space):
         assert grammar.read(grammar.encode(BINS, plan)).plan == plan
     with pytest.raises(ValueError, match="cannot come as token"):
         grammar.encode(BINS, "up 7")
+
+
+LASTING = PlanForm("[<thing>! # # [on! <thing>! #!]] | <verb> [#] up", CHOICES)
+
+
+@pytest.mark.parametrize(("plan", "leaves"), [
+    ("pick up", "pick up"), ("apple 131 87 pick up", "apple! 131 87 pick up"),
+    ("apple banana 0 255 on pick up 7 move left 200 up",
+     "apple banana! 0 255 on! pick up! 7! move left 200 up"),
+])  # fmt: skip
+def test_a_form_says_what_lasts(plan, leaves):
+    found = LASTING.leaves(plan)
+    assert " ".join(text + "!" * lasts for text, lasts in found) == leaves
+    assert LASTING.lasting and not FORM.lasting
+    assert LASTING.recalled(plan) == plan.rpartition(" move" if "move" in plan else " pick")[0]
+    assert LASTING.leaves("pick") == LASTING.leaves("") == []
+    assert not any(lasts for _, lasts in FORM.leaves("apple 131 87 pick up"))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_lasts_is_found_again_by_the_state_it_was_chosen_in(tokenizers, space, name):
+    grammar = Grammar(choose_vocabulary(tokenizers[name]), space, plan="required", form=LASTING)
+    plan = "apple banana 0 255 on pick up 7 move left 200 up"
+    ids = grammar.encode(BINS, plan)
+    lasting = grammar.lasting(ids, plan)
+    told = grammar.vocabulary.text([ids[place] for place in sorted(lasting.values())])
+    assert told.split() == ["apple", "banana", "on", "pick", "up", "7"]
+    assert grammar.lasting(grammar.encode(BINS, "pick up"), "pick up") == {}
+    assert Grammar(grammar.vocabulary, space, plan="none").lasting(ids, "") == {}

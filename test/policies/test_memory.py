@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rt2_ros.actions import PlanForm
 from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.plans import plan_form
 from rt2_ros.data.web import web_frame
@@ -93,6 +94,37 @@ def test_only_so_many_attempts_are_remembered(monkeypatch):
     assert policy.infer(look(6, episode="b")).plan == fresh
 
 
-def test_a_plan_that_is_kept_for_no_decision_is_refused():
-    with pytest.raises(ValueError, match="plan_every: 0, expected 1 or more"):
-        load_policy("rt2-tiny", plan_every=0)
+def test_what_lasts_stays_as_it_was_first_seen_until_it_is_looked_for_anew():
+    policy, reference = (load_policy("rt2-tiny", threads=1, look_every=3) for _ in range(2))
+    decisions = []
+    for seed in range(7):
+        seen = look(seed, instruction="move the banana near the pear")
+        decisions.append(policy.infer(seen))
+        other = reference.infer_by_generate(seen)
+        assert other.text == decisions[-1].text
+        assert other.confidence == pytest.approx(decisions[-1].confidence, abs=1e-4)
+    leaves = [plan_form().leaves(decision.plan) for decision in decisions]
+    lasting = [[text for text, lasts in each if lasts] for each in leaves]
+    assert {"banana", "pear"} <= set(lasting[0])
+    assert lasting[0] == lasting[1] == lasting[2] != lasting[3] == lasting[4] == lasting[5]
+    assert leaves[0] != leaves[1]  # all else is as it is seen
+    # What was chosen before is as sure as it was: a look of its own is not taken for granted.
+    alone = load_policy("rt2-tiny", threads=1, look_every=1)
+    assert alone.infer(look(0, instruction="move the banana near the pear")).confidence == (
+        pytest.approx(decisions[0].confidence, abs=1e-4)
+    )
+    assert all(decision.confidence < 0.99 for decision in decisions)
+
+
+@pytest.mark.parametrize("name", ["plan_every", "look_every"])
+def test_a_plan_that_is_kept_for_no_decision_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: 0, expected 1 or more"):
+        load_policy("rt2-tiny", **{name: 0})
+
+
+def test_plans_of_which_nothing_lasts_cannot_be_looked_for_now_and_then():
+    grammar = load_policy("rt2-tiny")._grammar
+    form = PlanForm("[<thing> # #] <verb>", {"thing": ("key",), "verb": ("take",)})
+    for plans in (None, form):
+        with pytest.raises(ValueError, match="look_every: 4, expected 1: .* no form that says"):
+            memory.AnswerMemory(grammar, form=plans, look_every=4)
