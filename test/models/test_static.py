@@ -3,6 +3,7 @@
 
 import contextlib
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rt2_ros.models.ahead import Lookahead, ahead
-from rt2_ros.models.constrain import NO_SMOOTHING, Smoothing, generate
+from rt2_ros.models.constrain import NO_SMOOTHING, Held, Smoothing, generate
 from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.forward import Stages
 from rt2_ros.models.graphs import Recording
@@ -153,6 +154,30 @@ def test_a_guess_shortens_the_rest_and_changes_nothing(kind, given):
             assert decode([Prompt(each, guesses=[guess])], grammar)[0].tokens == right
             left = [] if wrong is None else grammar.sets[wrong + 1 :]
             assert decode.forwards - before == 1 + sum(len(allowed) > 1 for allowed in left)
+
+
+@pytest.mark.parametrize("places", [(0,), (0, 5), (4, 8)], ids=str)
+def test_what_is_held_stands_and_the_rest_follows_from_it(kind, given, places):
+    grammar, state, held = Worded(), 0, {}
+    for place, step in enumerate(generate(kind.model, given[0], grammar)):
+        held |= {state: step} if place in places else {}
+        state = grammar.advance(state, step.token)
+    holding, free = Held(grammar, held), [s for s in range(len(grammar.sets)) if s not in held]
+    expected = [[s.token for s in generate(kind.model, each, holding)] for each in given[1:]]
+    alone = [[s.token for s in generate(kind.model, each, grammar)] for each in given[1:]]
+    assert expected != alone and len(free) == len(grammar.sets) - len(places)
+    prompts = [Prompt(each, held=held) for each in given[1:]]
+    recording = static(kind.model)
+    Played(recording._static)
+    for decode in (recording, Decoder(kind.model)):
+        assert [answer.tokens for answer in decode(prompts, grammar)] == expected
+        assert [decode([prompt], grammar)[0].tokens for prompt in prompts] == expected
+        mixed = decode([prompts[0], replace(prompts[1], held={}), prompts[2]], grammar)
+        assert [answer.tokens for answer in mixed] == [expected[0], alone[1], expected[2]]
+        guess = replace(prompts[0], guesses=[expected[0]])
+        (found,) = decode([guess], grammar)
+        assert found.tokens == expected[0]
+        assert {id(step) for step in held.values()} <= {id(step) for step in found.steps}
 
 
 def test_the_module_itself_is_read_as_well(kind, given, monkeypatch):
