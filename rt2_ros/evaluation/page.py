@@ -17,7 +17,7 @@ from rt2_ros.evaluation import paper, results
 from rt2_ros.evaluation.metrics import Difference, Rate, mcnemar
 from rt2_ros.evaluation.paper import Cell
 from rt2_ros.evaluation.questions import KINDS, NEAR, Answers, kept
-from rt2_ros.evaluation.results import GROUPS, Ablation, CellResult, Results, cell_results
+from rt2_ros.evaluation.results import DIGITS, GROUPS, Ablation, CellResult, Results, cell_results
 from rt2_ros.evaluation.runs import RunFolder
 
 HEAD = (
@@ -177,22 +177,29 @@ def _compared(table: Table, policies: Sequence[str], cells: Sequence[Cell]) -> I
         yield from ("## Compared", "")
         yield f"{first} and another policy on the same episodes: +, those that {first} alone did;"
         yield "−, those that the other alone did; p, McNemar's exact test, two-sided, not corrected"
-        yield "for the number of comparisons. Empty where their episodes are not the same."
+        yield "for the number of comparisons. Where one played more, on the first that both did;"
+        yield "empty where their episodes are not the same."
         yield from ("", *_head("suite", "cell", *others), *rows, "")
 
 
 def _pair(first: CellResult | None, other: CellResult | None) -> str:
-    if first is None or other is None or not _same_episodes(first, other):
+    """Of the episodes that both played, which are the first ones of whoever played more."""
+    if first is None or other is None or not (count := _shared(first, other)):
         return ""
-    pairs = ((a == "1", b == "1") for a, b in zip(first.outcomes, other.outcomes, strict=True))
-    found = mcnemar(pairs)
-    return f"+{found.first} −{found.second}, p {p_value(found.p)}"
+    outcomes = zip(first.outcomes[:count], other.outcomes[:count], strict=True)
+    found = mcnemar((a == "1", b == "1") for a, b in outcomes)
+    of = f" of {count}" if count < max(len(first.outcomes), len(other.outcomes)) else ""
+    return f"+{found.first} −{found.second}{of}, p {p_value(found.p)}"
 
 
-def _same_episodes(first: CellResult, other: CellResult) -> bool:
-    return first.seeds == other.seeds and all(
-        "-" in (a, b) or a == b for a, b in zip(first.episodes, other.episodes, strict=True)
-    )
+def _shared(first: CellResult, other: CellResult) -> int:
+    """How many episodes both played from the beginning on; 0 if those are not the same ones."""
+    each = [
+        [result.episodes[i : i + DIGITS] for i in range(0, len(result.episodes), DIGITS)]
+        for result in (first, other)
+    ]
+    same = all("----" in (a, b) or a == b for a, b in zip(*each, strict=False))
+    return min(map(len, each)) if same else 0
 
 
 def _paper() -> Iterable[str]:

@@ -27,6 +27,7 @@ from rt2_ros.evaluation.records import EpisodeRecord, checked_fields
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 
 T = TypeVar("T")
+DIGITS = 4  # of an episode's digest
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def cell_results(run: RunFolder) -> list[CellResult]:
 
 def _digest(record: EpisodeRecord) -> str:
     what = f"{record.seed} {record.instruction}"
-    return hashlib.sha256(what.encode()).hexdigest()[:4] if record.instruction else "----"
+    whole = hashlib.sha256(what.encode()).hexdigest() if record.instruction else "-" * DIGITS
+    return whole[:DIGITS]
 
 
 def _ranges(numbers: Iterable[int]) -> str:

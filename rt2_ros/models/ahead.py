@@ -56,7 +56,7 @@ def ahead(grammar: TokenGrammar, state: Any) -> Rest | None:
     """The rest of an answer from a state in which there is a choice; None where it depends."""
     choices: list[np.ndarray] = []
     forced: list[list[int]] = []
-    states = set()
+    states: set[Any] = set()
     while not grammar.done(state):
         allowed = grammar.allowed(state)
         if not 0 < len(allowed) <= MOST or len(states) == MOST_TOKENS:

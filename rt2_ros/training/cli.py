@@ -125,7 +125,7 @@ def in_all(stages: tuple[S, ...], name: str, minutes: float) -> tuple[S, ...]:
     if not all(lasts):
         stage = stages[lasts.index(0)]
         raise ValueError(
-            f"--minutes: stage {stage.name} lasts {stage.steps} steps; expected {name}"
+            f"--minutes: stage {stage.name} lasts steps; expected {name} in every stage"
         )
     scale = minutes / sum(lasts)
     return tuple(

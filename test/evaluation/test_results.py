@@ -80,13 +80,14 @@ def test_policies_are_compared_on_the_same_episodes_alone(tmp_path):
     runs = [
         run_of(tmp_path / "p", "p", {SEEN: "111111110", EASY: "1111"}),
         run_of(tmp_path / "q", "q", {SEEN: "001000001", EASY: "1111"}),
-        run_of(tmp_path / "r", "r", {SEEN: "0000"}),  # fewer seeds
+        run_of(tmp_path / "r", "r", {SEEN: "0000"}),  # the first four
         run_of(tmp_path / "s", "s", {SEEN: "000000000"}, instruction="lift the key"),
     ]
     update_results(page, runs)
     compared = page.read_text().partition("## Compared")[2].partition("## ")[0].splitlines()
     assert compared[-3:] == [
-        "| seen |  | +7 −1, p = 0.07 |  |  |", "| unseen-objects | easy | +0 −0, p = 1 |  |  |", "",
+        "| seen |  | +7 −1, p = 0.07 | +4 −0 of 4, p = 0.125 |  |",
+        "| unseen-objects | easy | +0 −0, p = 1 |  |  |", "",
     ]  # fmt: skip
     assert "p and another policy" in compared[2]
 

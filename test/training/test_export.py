@@ -97,5 +97,5 @@ def test_minutes_that_cannot_be_are_refused(tmp_path, capsys, config):
 
 def test_a_stage_of_steps_has_no_minutes(tmp_path):
     stages = tiny_config(tmp_path).stages
-    with pytest.raises(ValueError, match=f"--minutes: stage {stages[0].name} lasts .* steps"):
+    with pytest.raises(ValueError, match=f"--minutes: stage {stages[0].name} lasts steps"):
         in_all(stages, "minutes", 8.0)
