@@ -68,7 +68,7 @@ class TinyRecipe:
         for name, parameter in self.objective.named_parameters():
             inside = ".layers." in name and parameter.ndim == 2
             (matrices if inside else rest).append(parameter)
-        slow = next(iter(matrices)).device.type == "cpu" and not parallel.cpu_has_bfloat16()
+        slow = matrices[0].device.type == "cpu" and not parallel.cpu_has_bfloat16()
         muon = Float32Muon if slow else torch.optim.Muon
         return (
             muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
