@@ -15,7 +15,8 @@ What it saves:
 - A guess, such as the answer before this one, is read in one forward and kept as far as the model
   would have written it (speculative decoding, arXiv 2211.17192, with the past as the draft model):
   a robot's words change little from picture to picture. Where a guess is wrong the model's own
-  token stands, so that guesses change the time only.
+  token stands, so that guesses change the time only; what it would write behind that is the next
+  guess (Jacobi decoding, arXiv 2305.10427).
 - What stands before the picture in every prompt is read once, where attention is causal.
 - On a GPU, where all that is left is one choice after the other whatever is chosen, as in the bins
   of an action, no choice waits for the host (`rt2_ros.models.ahead`, `rt2_ros.models.static`).
@@ -27,6 +28,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -197,13 +199,14 @@ def _decode(
                 return forwards + len(rest.choices)
         forwards += 1
         hidden = forward([row.read(forward.guessing) for row in rows])
-        while places := [
-            (row, allowed, (index, hidden.shape[1] - 1 - back))
-            for index, row in enumerate(rows)
-            for back, allowed in row.question()
-        ]:
-            chosen = head.choose(hidden, [place[1:] for place in places], smoothing)
-            for (row, _, _), step in zip(places, chosen, strict=True):
-                row.take(step)
+        asked = [row.questions() for row in rows]
+        places = [
+            (allowed, (index, hidden.shape[1] - 1 - back))
+            for index, questions in enumerate(asked)
+            for back, allowed in questions
+        ]
+        chosen = iter(head.choose(hidden, places, smoothing))
+        for row, questions in zip(rows, asked, strict=True):
+            row.take(list(islice(chosen, len(questions))))
         forward.forget([row.settle() for row in rows])
     return forwards

@@ -3,14 +3,15 @@
 
 row = Row(grammar, prompt, head, max_tokens)
 row.read(guessing=True)          # tokens for the model: what it has not read, then a guess
-row.question()                   # where the next choice is made, and among which tokens
-row.take(step)                   # the choice; what must follow it is written as well
+row.questions()                  # where there is a choice, and among which tokens
+row.take(steps)                  # the choices; those behind a wrong guess are the next one
 row.settle()                     # how many tokens of the guess are to be forgotten
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -46,6 +47,8 @@ class Row:
         self._grammar, self._head, self._max_tokens = grammar, head, max_tokens
         self._state = grammar.start()
         self._guesses, self._held = prompt.guesses, prompt.held
+        self._guess: Sequence[int] = ()  # the one of them that is tried
+        self._drafts: dict[int, int] = {}  # by place in the answer, what the model chose on trial
         self.steps: list[Step] = []
         self._read = 0  # of the tokens in `steps`
         self._path: list[int] = []  # read beyond them, on trial
@@ -80,7 +83,7 @@ class Row:
         """All choices that are left; RuntimeError where the grammar would not have made them."""
         try:
             for step in steps:
-                self.take(step)
+                self._choose(step)
         except ValueError as error:
             raise RuntimeError(f"chosen against the grammar: {error}") from error
         if self.open:
@@ -96,22 +99,22 @@ class Row:
             return []
         known = self.unread
         self._read = len(self.steps)
-        state, guess = self._state, self._best_guess() if guessing else ()
+        state, self._guess = self._state, self._best_guess() if guessing else ()
         while self._may_go_on(state, self._read + len(self._path)):
             step = self._certain(state)
             if step is None:
                 self._asked.append((len(self._path), self._grammar.allowed(state)))
                 place = self._read + len(self._path)
-                if place >= len(guess):
-                    break
-                token = int(guess[place])
+                tokens = [self._drafts.get(place), self._past(place)] if guessing else []
             else:
-                token = step.token
-            try:
-                state = self._grammar.advance(state, token)
-            except ValueError:
-                break  # a guess that the grammar does not allow
-            self._path.append(token)
+                tokens = [step.token]
+            for token in (each for each in tokens if each is not None):
+                with suppress(ValueError):  # a guess that the grammar does not allow
+                    state = self._grammar.advance(state, token)
+                    self._path.append(token)
+                    break
+            else:
+                break
         del self._path[self._asked[-1][0] :]  # nothing is asked behind it
         return known + self._path
 
@@ -128,20 +131,36 @@ class Row:
                 best, most = guess, agreed
         return best
 
-    def question(self) -> list[tuple[int, np.ndarray]]:
-        """How far from the last token read the next choice is made, and the tokens allowed; none
-        where the guess has been left: what was read behind it says nothing.
-        """
-        written = len(self.steps) - self._read
-        if not self._asked or self._asked[0][0] != written or not self._matches(written):
-            return []
-        place, allowed = self._asked.pop(0)
-        return [(len(self._path) - place, allowed)]
+    def questions(self) -> list[tuple[int, np.ndarray]]:
+        """How far before the last token read each choice is made, and the tokens allowed."""
+        return [(len(self._path) - place, allowed) for place, allowed in self._asked]
 
-    def take(self, step: Step) -> None:
-        """The choice at the last question."""
+    def take(self, steps: Sequence[Step]) -> None:
+        """What the model chooses at the questions.
+
+        Where the guess has been left, what was read behind it says nothing for sure: it is what the
+        model would write if the guess were right there, and guessed next (Jacobi decoding,
+        arXiv 2305.10427), as long as that is no worse than the past.
+        """
+        better = True
+        for (place, _), step in zip(self._asked, steps, strict=True):
+            at, written = self._read + place, len(self.steps) - self._read
+            if place == written and self._matches(written):
+                if self._drafts.get(at, step.token) != step.token == self._past(at):
+                    better = False
+                    self._drafts.clear()
+                self._choose(step)
+            elif better:
+                self._drafts[at] = step.token
+
+    def _choose(self, step: Step) -> None:
+        """Write it, and what must follow."""
         self._write(step)
         self._write_forced()
+
+    def _past(self, place: int) -> int | None:
+        """What the guess has there."""
+        return int(self._guess[place]) if place < len(self._guess) else None
 
     def _matches(self, count: int) -> bool:
         return [s.token for s in self.steps[self._read :]] == self._path[:count]

@@ -7,9 +7,11 @@ import torch
 
 from rt2_ros.actions import AnswerGrammar, Grammar, action_prompt, choose_vocabulary
 from rt2_ros.data.robot import SPACE
-from rt2_ros.models.constrain import Smoothing, generate
+from rt2_ros.models.constrain import Smoothing, Step, generate
 from rt2_ros.models.decode import Decoder, Prompt
+from rt2_ros.models.head import Head
 from rt2_ros.models.lean import LeanForward, LeanWeights
+from rt2_ros.models.row import Row
 from rt2_ros.models.tiny import build_model, build_processor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -129,7 +131,41 @@ def test_a_guess_saves_forwards_and_changes_nothing(parts, batch, monkeypatch, n
             Prompt(each, guesses=[guess]) for each, guess in zip(given, guesses, strict=True)
         ]
         assert [answer.tokens for answer in decode(prompts, grammar)] == right
-        assert len(reads) <= 1 + len(wrong)
+        # One finds each that is wrong, and one that the past is the better guess behind it.
+        assert len(reads) <= 1 + 2 * len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("guess", "on_trial", "expected"),
+    [
+        # All wrong, and what the model chooses behind what is wrong is what it writes in the end.
+        ([1] + [9] * 6 + [0], None, 2),
+        # One is wrong, and behind it the model chooses otherwise: the past is the better guess.
+        ([0, 99, 3, 4, 5, 6, 7, 255], 200, 3),
+    ],
+)
+def test_what_is_chosen_behind_a_wrong_guess_is_guessed_next(parts, guess, on_trial, expected):
+    model, _, words = parts
+    grammar, wanted = Grammar(words, SPACE, plan="none"), [0, 2, 3, 4, 5, 6, 7, 255]
+    answer = grammar.encode(wanted)
+    row = Row(grammar, Prompt({}, guesses=[grammar.encode(guess)]), Head(model), 100)
+    rounds = 0
+    while row.open:
+        read, rounds = row.read(guessing=True), rounds + 1
+        begin = [step.token for step in row.steps]
+        path = read[len(read) - row.questions()[0][0] :]
+        chosen = []
+        for back, _ in row.questions():
+            place = len(path) - back
+            right = begin + path[:place] == answer[: len(begin) + place]
+            token = answer[len(begin) + place]
+            if not right and on_trial is not None and place < len(path):
+                token = int(grammar.encode([0] + [on_trial] * 6 + [0])[len(begin) + place])
+            chosen.append(Step(token, torch.tensor([token]), torch.ones(1)))
+        row.take(chosen)
+        row.settle()
+    assert [step.token for step in row.steps] == answer
+    assert rounds == expected
 
 
 def test_an_answer_goes_on_from_where_it_is_told_to_begin(parts, numbers):
