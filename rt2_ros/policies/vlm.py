@@ -260,6 +260,9 @@ class VlmPolicy:
         """
         logs = []
         for step in steps:
+            if len(step.allowed) == 1:  # nothing was chosen
+                logs.append(0.0)
+                continue
             ids, probabilities = step.allowed.cpu().numpy(), step.probabilities.cpu().numpy()
             value = self._integers.get(step.token)
             if value is None or len(ids) != len(self._integers):
