@@ -2,7 +2,7 @@
 """`rt2 bench gpu`: models of 3 and 7 billion parameters, with random weights, on this GPU.
 
     rt2 bench gpu --json gpu.json                     # needs torch and transformers alone, no ROS
-    rt2 bench policy --gpu gpu.json --docs docs       # elsewhere: into docs/performance.md
+    rt2 bench policy --gpu gpu.json --docs docs       # elsewhere: into the docs, which keep it
 
 For each shape: a decision by the model's own `generate` and by the decoder, in turn, with its
 stages beside what the GPU's memory and multiplications need at least; 1 to 16 robots at once;

@@ -11,8 +11,8 @@ policy without its past answers as guesses. They take turns, so that whatever el
 strikes all three; medians are given, and the median of the ratios. The floor is what this machine's
 memory and multiplications would need at least (`rt2_ros.bench.roofline`).
 
-Larger shapes are measured on a GPU by `rt2 bench gpu`, whose file --gpu takes in; their floor is
-printed for accelerators that are known.
+Larger shapes are measured on a GPU by `rt2 bench gpu`, whose file --gpu takes in and --docs keeps;
+their floor is printed for accelerators that are known.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ IMAGE_SIDES = (96, 144, 192, 288, 384)  # px, of the default model's kind
 PROMPTS = (16, 32, 64, 128, 256)  # tokens
 OTHER_NUMBERS = "bfloat16"  # than a CPU's own, float32
 WARM_UP = 3
+GPU_FILE = "gpu.json"  # beside performance.md, which is written anew without a GPU at hand
 LATER_READ = 4.0  # tokens that a forward after the first reads, about: choices and guesses
 
 
@@ -70,8 +71,8 @@ def main(argv: list[str]) -> int:
             others["int8"] = load_policy(args.policy, weights="int8")
         result["numbers"] = numbers({"float32": policy, **others}, args.repeats, args.seed)
     result["accelerators"] = floors(machines)
-    if args.gpu:
-        result["gpu"] = json.loads(args.gpu.read_text(encoding="utf-8"))
+    if gpu := gpu_figures(args.gpu, args.docs):
+        result["gpu"] = gpu
     performance.show(result)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +84,19 @@ def main(argv: list[str]) -> int:
     return 0 if result["same_tokens"] else 1
 
 
+def gpu_figures(given: Path | None, docs: Path | None) -> dict[str, Any] | None:
+    """What `rt2 bench gpu` measured: the file given, which docs keep, or else the one there."""
+    kept = docs / GPU_FILE if docs else None
+    file = given or kept
+    if file is None or (given is None and not file.is_file()):
+        return None
+    text = file.read_text(encoding="utf-8")
+    if given and docs and kept:
+        docs.mkdir(parents=True, exist_ok=True)
+        kept.write_text(text, encoding="utf-8")
+    return json.loads(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("rt2 bench policy", description="Measure decisions.")
     parser.add_argument("--policy", default="rt2-tiny", help="name, YAML file or checkpoint folder")
@@ -91,7 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="(default: one for each core)")
     parser.add_argument("--bandwidth", type=float, help="of an accelerator's memory, GB/s")
     parser.add_argument("--tflops", type=float, help="dense bf16 rate of that accelerator, TFLOP/s")
-    parser.add_argument("--gpu", type=Path, help="file that `rt2 bench gpu --json` wrote")
+    parser.add_argument(
+        "--gpu", type=Path,
+        help=f"file that `rt2 bench gpu --json` wrote (default: {GPU_FILE} of --docs, if there)",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--docs", type=Path, help="folder for performance.md and performance.png")
     return parser

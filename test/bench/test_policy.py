@@ -34,6 +34,17 @@ def test_it_measures_the_default_model_and_writes_figures_and_a_page(tmp_path, m
     assert "OpenVLA 7B" in capsys.readouterr().out
 
 
+def test_figures_of_a_gpu_stay_in_the_docs(tmp_path):
+    given, docs = tmp_path / "measured.json", tmp_path / "docs"
+    given.write_text('{"device": "H200"}')
+    assert policy.gpu_figures(None, None) is policy.gpu_figures(None, docs) is None
+    assert policy.gpu_figures(given, docs) == {"device": "H200"}
+    given.unlink()
+    assert policy.gpu_figures(None, docs) == {"device": "H200"}
+    with pytest.raises(FileNotFoundError, match="measured.json"):
+        policy.gpu_figures(given, docs)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
