@@ -63,7 +63,7 @@ class Screen:
         self._console = console or Console(highlight=False)
         self._live = (
             Live(console=self._console, refresh_per_second=8, transient=True)
-            if self._console.is_terminal
+            if self._console.is_terminal and not self._console.is_dumb_terminal
             else None
         )
         self._next_line = 0.0

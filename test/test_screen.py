@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
 
+import pytest
 from rich.console import Console
 
 from rt2_ros.screen import Attempt, Screen, View
@@ -12,7 +13,8 @@ def console(terminal):
     return Console(file=io.StringIO(), force_terminal=terminal, width=100, highlight=False)
 
 
-def test_a_terminal_shows_words_of_people_and_models_as_they_are():
+def test_a_terminal_shows_words_of_people_and_models_as_they_are(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     screen = Screen(console(terminal=True))
     with screen:
         screen.show(VIEW)
@@ -24,8 +26,12 @@ def test_a_terminal_shows_words_of_people_and_models_as_they_are():
     assert "[dim]" not in shown
 
 
-def test_without_a_terminal_there_is_a_line_a_second():
-    screen = Screen(console(terminal=False))
+@pytest.mark.parametrize(("terminal", "kind"), [(False, "xterm"), (True, "dumb")])
+def test_without_a_terminal_that_can_move_back_there_is_a_line_a_second(
+    terminal, kind, monkeypatch
+):
+    monkeypatch.setenv("TERM", kind)
+    screen = Screen(console(terminal))
     with screen:
         screen.show(VIEW)
         screen.show(VIEW)
