@@ -91,8 +91,8 @@ def gpu_figures(given: Path | None, docs: Path | None) -> dict[str, Any] | None:
     if file is None or (given is None and not file.is_file()):
         return None
     text = file.read_text(encoding="utf-8")
-    if given and docs and kept:
-        docs.mkdir(parents=True, exist_ok=True)
+    if given and kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(text, encoding="utf-8")
     return json.loads(text)
 
