@@ -13,6 +13,7 @@ recorded comes straight from the controller and from the simulator.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -184,8 +185,10 @@ class FaultRig:
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
+                heard = time.monotonic() - self.states[-1].time if self.states else math.inf
                 raise TimeoutError(
-                    f"waited {timeout:g} s for {what}; the controller says: {self.status.reason}"
+                    f"waited {timeout:g} s for {what}; the controller says: {self.status.reason}; "
+                    f"the simulator was heard {heard:.1f} s ago"
                 )
             time.sleep(0.005)
 

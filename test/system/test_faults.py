@@ -7,6 +7,8 @@ unsafe nothing is let pass.
 
 import threading
 import time
+import warnings
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -18,12 +20,53 @@ from rt2_ros.nodes import topics
 from rt2_ros.nodes.robot import is_idle
 
 
+class Rig:
+    """The graph of all tests here; once, a new one where it can be set in motion no more.
+
+    Faults kill processes, and Fast DDS does not always survive that in its shared memory
+    (github.com/eProsima/Fast-DDS/issues/5469): a topic of other processes then is heard no more.
+    """
+
+    def __init__(self):
+        self.lines = []
+        self._again = True
+        self.begin()
+
+    def begin(self):
+        self._stack = ExitStack()
+        self.bench = self._stack.enter_context(bench("test_faults", echo=self._echo))
+
+    def _echo(self, node, line):
+        self.lines.append(f"{node} {line}")
+
+    def close(self):
+        self._stack.close()
+
+    def ready(self):
+        """Return a bench whose arm can be moved."""
+        try:
+            self.bench._set_in_motion()
+        except TimeoutError as error:
+            if not self._again:
+                raise
+            self._again = False
+            warnings.warn(f"the graph was begun anew: {error}", stacklevel=2)
+            self.close()
+            self.begin()
+        return self.bench
+
+
 @pytest.fixture(scope="module")
-def running():
-    lines = []
-    with bench("test_faults", echo=lambda node, line: lines.append(f"{node} {line}")) as running:
-        yield running
-    assert not [line for line in lines if "Traceback" in line], lines
+def rig():
+    rig = Rig()
+    yield rig
+    rig.close()
+    assert not [line for line in rig.lines if "Traceback" in line], rig.lines
+
+
+@pytest.fixture
+def running(rig):
+    return rig.ready()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))

@@ -25,7 +25,8 @@ BUILD = Path(__file__).parents[2] / "interfaces" / "build.py"
 CHAINS = (("shape_msgs", "moveit_msgs"), ("control_msgs", "controller_manager_msgs"))
 PANDA = config_path("robots", "panda.yaml").read_text(encoding="utf-8")
 URDF = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
-TIMES = {"chunk_duration": 0.6, "time_to_live": 2.0}  # for a busy machine
+# For a busy machine.
+TIMES = {"chunk_duration": 0.6, "time_to_live": 2.0, "joint_state_timeout": 1.0}
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +131,11 @@ class Bench:
             new = msg is not None and Time.from_msg(msg.header.stamp).nanoseconds > self._since
             return msg if new and condition(msg) else None
 
-        return self.probe.until(found, what)
+        try:
+            return self.probe.until(found, what)
+        except AssertionError as error:
+            status = self.probe.last(topics.CONTROLLER_STATUS)
+            raise AssertionError(f"{error}; {status and status.reason}") from None
 
     def until_new(self, condition, what):
         """The same, of a status from now on."""
