@@ -2,12 +2,14 @@
 """`rt2 ablation`: what a start from web data, and keeping that data, is worth to a robot.
 
 RT-2's ablation (arXiv 2307.15818, section 4.3) on our scale, as config/ablation.yaml says: models
-with equal budgets, of random weights, fine-tuned on robot data alone, and co-fine-tuned. Each is
-trained, plays the suites and answers held-back questions; figures and a plot go to docs/results.md.
+with equal budgets, of random weights, fine-tuned on robot data alone, and co-fine-tuned. What the
+last two start from learns from web data alone, once. Each is trained, plays the suites and answers
+held-back questions; figures and a plot go to docs/results.md.
 
     out/ablation/
       settings.json        what all of it is of; another ablation is refused
-      start.json           what the shared start answered
+      start/read/          the shared start
+      start/answers.json   what it answered
       co/training.yaml     the configuration of an arm, a run of `rt2 train`
       co/act/              its checkpoint when its minutes are over
       co/eval/             its episodes, a run of `rt2 eval`
@@ -19,7 +21,6 @@ The same command goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ from rt2_ros.evaluation.results import GROUPS, Ablation, Arm, cell_results, read
 from rt2_ros.evaluation.runner import PolicyPlayer
 from rt2_ros.evaluation.screen import ask_with_progress
 from rt2_ros.evaluation.suites import Suite
-from rt2_ros.paths import config_path, find_folder
+from rt2_ros.paths import config_path
 from rt2_ros.policies import load_policy
 from rt2_ros.training import cli as training
 from rt2_ros.training.config import build, read
@@ -57,11 +58,13 @@ class ArmSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """config/ablation.yaml. minutes: of each arm; episodes: of each cell."""
+    """config/ablation.yaml. start_minutes: of what is shared; minutes: of each arm; episodes: of
+    each cell.
+    """
 
     base: str
-    start: str
     out: str
+    start_minutes: float
     minutes: float
     seed: int
     arms: Mapping[str, ArmSettings]
@@ -70,7 +73,7 @@ class Settings:
     questions: int
 
     def __post_init__(self) -> None:
-        for name in ("minutes", "episodes", "questions"):
+        for name in ("start_minutes", "minutes", "episodes", "questions"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected > 0")
         for name in ("arms", "suites"):
@@ -89,8 +92,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", help="folder of the ablation (default: the configuration's)")
     parser.add_argument(
         "--quick", action="store_true",
-        help="see that it runs: a start of its own, few weights, a second each, one episode of two "
-        "cells; its page is in the folder of the ablation",
+        help="see that it runs: few weights, a second each, one episode of two cells; its page is "
+        "in the folder of the ablation",
     )  # fmt: skip
     args = parser.parse_args(arguments)
     settings = load(args.config or config_path("ablation.yaml"))
@@ -100,7 +103,7 @@ def main(arguments: list[str]) -> int:
     if args.quick:
         out = args.out or f"{settings.out}-quick"
         settings = replace(
-            settings, out=out, start=f"{out}/start/read", suites=("seen", "emergent/symbols"),
+            settings, out=out, suites=("seen", "emergent/symbols"), start_minutes=QUICK_MINUTES,
             minutes=QUICK_MINUTES, episodes=1, questions=4,
         )  # fmt: skip
         page = Path(out, RESULTS.name)
@@ -128,40 +131,38 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
     has drawn with OpenGL must not.
 
     Raises:
-        ValueError: there is no start, or the folder holds another ablation.
+        ValueError: the base cannot be used, or the folder holds another ablation.
     """
     base_path, base = read(settings.base)
     if base.get("type") != "tiny":
         raise ValueError(f"{base_path}: type is {base.get('type')!r}; an ablation needs tiny")
+    if any("minutes" not in stage for stage in base["stages"]):
+        raise ValueError(f"{base_path}: a stage lasts steps; an ablation needs minutes")
     suites, out = chosen_suites(settings.suites), Path(settings.out)
     if quick:
-        last = {**base["stages"][-1], "batch_size": 2}
-        base = {**base, "model": QUICK_SIZES, "workers": 0, "stages": [last]}
-        folder = Path(settings.start)
-        _train(base, folder.parent, folder.name, settings.minutes, {"web": 1.0}, {})
-    start = find_folder(settings.start)
-    if start is None:
-        raise ValueError(
-            f"no {settings.start}, what the base was before robot data: it is the stage with "
-            f"`keep: true` that `rt2 train --config {settings.base}` leaves there"
-        )
+        small = [{**stage, "batch_size": 2} for stage in base["stages"]]
+        base = {**base, "model": QUICK_SIZES, "workers": 0, "stages": small}
+    base = {**base, "seed": settings.seed}
     out.mkdir(parents=True, exist_ok=True)
-    weights = hashlib.sha256((start / "model.safetensors").read_bytes()).hexdigest()[:16]
-    _keep_to(out / "settings.json", {**asdict(settings), "weights": weights, "base": base})
-    arms = {name: out / name for name in settings.arms}
+    _keep_to(out / "settings.json", {**asdict(settings), "base": base})
+    see, last = base["stages"][0], base["stages"][-1]
+    # Not even in words has what they start from seen a robot.
+    web: dict[str, Any] = {"shares": {"web": 1.0}, "state_rows": 0}
+    start = _train(base, out / "start", [see | web, last | web | {"name": "read"}],
+                   settings.start_minutes, {})  # fmt: skip
     trained = {}
     for name, arm in settings.arms.items():
-        more: dict[str, Any] = {"seed": settings.seed, "sources": _chosen(base, "sources", arm)}
+        more: dict[str, Any] = {"sources": _chosen(base, "sources", arm)}
         if "augment" in base:
             more["augment"] = _chosen(base, "augment", arm)
         if arm.start:
             more["init"] = str(start.absolute())
-        stage = str(base["stages"][-1]["name"])
-        trained[name] = _train(base, arms[name], stage, settings.minutes, arm.shares, more)
-    before = _ask(start, "start", settings, out / "start.json")
+        stages = [{**last, "shares": dict(arm.shares)}]
+        trained[name] = _train(base, out / name, stages, settings.minutes, more)
+    before = _ask(start, "start", settings, out / "start" / "answers.json")
     measured = tuple(
-        _measure(name, settings, suites, trained[name], folder, before)
-        for name, folder in arms.items()
+        _measure(name, settings, suites, checkpoint, out / name, before)
+        for name, checkpoint in trained.items()
     )
     return Ablation(settings.minutes, settings.seed, provenance.machine(), before, measured)
 
@@ -172,18 +173,19 @@ def _chosen(base: Mapping[str, Any], key: str, arm: ArmSettings) -> dict[str, An
 
 
 def _train(
-    base: Mapping[str, Any], folder: Path, name: str, minutes: float,
-    shares: Mapping[str, float], more: Mapping[str, Any],
+    base: Mapping[str, Any], folder: Path, stages: Sequence[Mapping[str, Any]], minutes: float,
+    more: Mapping[str, Any],
 ) -> Path:  # fmt: skip
-    """A run of the base's last stage alone, whose checkpoint is kept as `name` when its minutes are
-    over; nothing if it is there.
+    """A run of these stages, each its share of the minutes; returns the checkpoint that it leaves
+    under the last one's name. Nothing if it is there.
     """
-    kept = folder / name
+    kept = folder / str(stages[-1]["name"])
     if kept.is_dir():
         return kept
-    stage = {key: value for key, value in base["stages"][-1].items() if key != "steps"}
-    stage |= {"name": name, "minutes": minutes, "shares": dict(shares), "keep": True}
-    settings = {**base, "name": folder.name, "out": str(folder), "stages": [stage], **more}
+    scale = minutes / sum(stage["minutes"] for stage in stages)
+    made = [{**stage, "minutes": scale * stage["minutes"], "keep": False} for stage in stages]
+    made[-1]["keep"] = True
+    settings = {**base, "name": folder.name, "out": str(folder), "stages": made, **more}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "training.yaml"
     path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))

@@ -11,6 +11,7 @@ from rt2_ros.evaluation import ablation
 from rt2_ros.evaluation.ablation import load, main
 from rt2_ros.evaluation.runs import RunFolder
 from rt2_ros.paths import config_path
+from rt2_ros.training.config import read
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,12 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
         with pytest.raises(KeyboardInterrupt):
             main(["--quick", "--out", str(out)])
     assert done == ["scratch"] and not (out / "results.md").exists()
+    # The start has never seen a robot, not even in words.
+    start = yaml.safe_load((out / "start" / "training.yaml").read_text())
+    assert [(s["name"], s["shares"], s["state_rows"]) for s in start["stages"]] == [
+        ("see", {"web": 1.0}, 0), ("read", {"web": 1.0}, 0),
+    ]  # fmt: skip
+    assert sum(s["minutes"] for s in start["stages"]) == pytest.approx(ablation.QUICK_MINUTES)
     # All are trained: for as long, on their own data, from the start or from nothing.
     written = {n: (out / n / "act" / "model.safetensors").read_bytes() for n in load_arms()}
     for name, arm in load_arms().items():
@@ -58,8 +65,8 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     assert [arm["start"] for arm in known["arms"]] == ["", "start", "start"]
     assert {arm["answers"]["questions"] for arm in known["arms"]} == {known["start"]["questions"]}
     settings = json.loads((out / "settings.json").read_text())
-    (out / "settings.json").write_text(json.dumps({**settings, "weights": "0"}))
-    with pytest.raises(ValueError, match="holds another ablation: weights is '0'"):
+    (out / "settings.json").write_text(json.dumps({**settings, "seed": 7}))
+    with pytest.raises(ValueError, match="holds another ablation: seed is 7"):
         main(["--quick", "--out", str(out)])
 
 
@@ -67,11 +74,15 @@ def load_arms():
     return load(config_path("ablation.yaml")).arms
 
 
-def test_without_a_start_it_says_which_command_makes_one(tmp_path):
+def test_a_base_whose_stages_last_steps_is_refused(tmp_path):
+    _, base = read("rt2-tiny")
+    base["stages"][0] = {**base["stages"][0], "steps": 3}
+    del base["stages"][0]["minutes"]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
     raw = yaml.safe_load(config_path("ablation.yaml").read_text())
     path = tmp_path / "ablation.yaml"
-    path.write_text(yaml.safe_dump({**raw, "start": "nowhere/read"}))
-    with pytest.raises(ValueError, match="no nowhere/read, .*rt2 train --config rt2-tiny"):
+    path.write_text(yaml.safe_dump({**raw, "base": str(tmp_path / "base.yaml")}))
+    with pytest.raises(ValueError, match="base.yaml: a stage lasts steps"):
         main(["--config", str(path), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
@@ -80,6 +91,7 @@ def test_without_a_start_it_says_which_command_makes_one(tmp_path):
     "changes, message",
     [
         ({"minutes": 0}, "minutes is 0; expected > 0"),
+        ({"start_minutes": -1}, "start_minutes is -1; expected > 0"),
         ({"suites": []}, "suites: none; expected at least one"),
         ({"arms": {}}, "arms: none; expected at least one"),
         ({"arms": {"co": {"star": True}}}, "arm co: unknown key 'star'; expected shares, start"),
