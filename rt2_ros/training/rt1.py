@@ -161,8 +161,9 @@ class RT1Run:
         )
 
     def record(self) -> dict[str, Any]:
-        """How this model came about, for training.json."""
+        """How this model came about and is to be read, for training.json."""
         return {
+            "policy": {"type": "rt1", "smoothing": 4},
             "config": asdict(self.config), "steps": self.step, "pictures": self.images,
             "cpu_minutes": round(self.spent / 60, 1),
             "parameters": sum(p.numel() for p in self.objective.model.parameters()),

@@ -16,6 +16,7 @@ from rt2_ros.data.robot import SPACE
 from rt2_ros.data.samples import NOTHING
 from rt2_ros.models.rt1 import RT1, RT1Config
 from rt2_ros.policies import Observation, load_policy
+from rt2_ros.policies.registry import policy_config
 from rt2_ros.training.rt1 import RT1Run, RT1Stage, RT1TrainingConfig, cpu_seconds
 from rt2_ros.training.rt1_objective import RT1Objective
 
@@ -88,6 +89,9 @@ def test_a_short_run_saves_a_policy_and_goes_on(tmp_path):
     assert run.stage == 2 and run.spent >= 2 * 0.03 * 60
     record = json.loads((checkpoint / "training.json").read_text())
     assert record["steps"] == run.step and record["cpu_minutes"] >= 0.06 and record["split"]
+    _, told = policy_config(str(checkpoint))
+    _, named = policy_config("rt1-small")
+    assert told == {**told, "type": named["type"], "smoothing": named["smoothing"]}
     policy = load_policy(str(checkpoint))
     assert policy.action_space.name == "test" and policy.action_space.low == SPACE.low
     picture = np.zeros((32, 32, 3), np.uint8)
