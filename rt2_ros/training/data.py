@@ -9,6 +9,7 @@ one would have read.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -148,6 +149,7 @@ def loader(mixture: IterableDataset[T], workers: int) -> Iterator[T]:
         "forkserver" if torch.cuda.is_initialized() else "fork"
     )
     context.set_forkserver_preload(list(PRELOADED))
+    gc.collect()  # an earlier loader ends its workers here, or theirs to come would try it as well
     if workers:  # before they are forked: OpenCV's threads cannot be ended in a child
         cv2.setNumThreads(1)
     return iter(

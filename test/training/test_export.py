@@ -2,15 +2,17 @@
 """What leaves a run: checkpoints to be used, and what its workers are given."""
 
 import dataclasses
+import multiprocessing
 import pickle
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import SOURCES, tiny_config, tiny_run
+from tiny_runs import SOURCES, tiny_config, tiny_run, tiny_stage
 from transformers import AutoModelForImageTextToText
 
 from rt2_ros.policies import load_policy
+from rt2_ros.training import engine
 from rt2_ros.training.cli import export, in_all, main
 from rt2_ros.training.config import load
 from rt2_ros.training.data import Mixture, loader
@@ -71,6 +73,21 @@ def test_workers_that_are_not_forked_make_the_same_batches(tmp_path, monkeypatch
         assert made.sources == expected.sources
         assert torch.equal(made.batch.pixels, expected.batch.pixels)
         assert torch.equal(made.batch.ids, expected.batch.ids)
+
+
+def test_workers_end_before_those_of_the_next_stage_begin(tmp_path, monkeypatch):
+    """Forked from a process that still had them, these would say that they cannot end those."""
+    alive = []
+
+    def counted(mixture, workers):
+        batches = loader(mixture, workers)
+        alive.append(len(multiprocessing.active_children()))
+        return batches
+
+    monkeypatch.setattr(engine, "loader", counted)
+    stages = (tiny_stage(name="read"), tiny_stage(), tiny_stage(name="more"))
+    tiny_run(tiny_config(tmp_path, stages=stages, workers=1)).run()
+    assert alive == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
