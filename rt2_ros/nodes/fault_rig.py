@@ -175,6 +175,11 @@ class FaultRig:
         """What the controller said last."""
         return self.statuses[-1][1] if self.statuses else ControllerStatus()
 
+    @property
+    def silence(self) -> float:
+        """For how many seconds the simulator has not been heard."""
+        return time.monotonic() - self.states[-1].time if self.states else math.inf
+
     def forget(self) -> None:
         """Begin the records anew."""
         newest = self.statuses[-1:]
@@ -185,10 +190,9 @@ class FaultRig:
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
-                heard = time.monotonic() - self.states[-1].time if self.states else math.inf
                 raise TimeoutError(
                     f"waited {timeout:g} s for {what}; the controller says: {self.status.reason}; "
-                    f"the simulator was heard {heard:.1f} s ago"
+                    f"the simulator was heard {self.silence:.1f} s ago"
                 )
             time.sleep(0.005)
 

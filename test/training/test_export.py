@@ -85,7 +85,7 @@ def test_workers_end_before_those_of_the_next_stage_begin(tmp_path, monkeypatch)
         return batches
 
     monkeypatch.setattr(engine, "loader", counted)
-    stages = (tiny_stage(name="read"), tiny_stage(), tiny_stage(name="more"))
+    stages = tuple(tiny_stage(name=name, steps=2) for name in ("read", "act", "more"))
     tiny_run(tiny_config(tmp_path, stages=stages, workers=1)).run()
     assert alive == [1, 1, 1]
 
