@@ -108,7 +108,7 @@ class FaultRig:
         for name, (heard, _) in relayed.items():
             self.node.create_subscription(*upstream(heard).to(self._relay(name)))
         arm = topics.joint_trajectory(profile.arm_controller)
-        gripper = topics.joint_trajectory(profile.gripper_controller)
+        gripper = topics.gripper_trajectory(profile.gripper_controller)
         for topic, take in (
             # Nothing that is sent may be missed here.
             (arm._replace(qos=topics.QUEUE), self._take_sent),

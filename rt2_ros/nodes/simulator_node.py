@@ -161,12 +161,13 @@ class SimulatorNode(BaseNode):
             failed=self._worker_failed,
         )
         self.at_teardown(self._loop.close)
-        for controller, joints, follow in (
-            (profile.arm_controller, profile.arm_joints, SimulatedRobot.follow_arm),
-            (profile.gripper_controller, (profile.gripper_joint,), SimulatedRobot.follow_gripper),
+        arm = topics.joint_trajectory(profile.arm_controller)
+        gripper = topics.gripper_trajectory(profile.gripper_controller)
+        for topic, joints, follow in (
+            (arm, profile.arm_joints, SimulatedRobot.follow_arm),
+            (gripper, (profile.gripper_joint,), SimulatedRobot.follow_gripper),
         ):
-            receive = partial(self._receive, controller, joints, follow)
-            self.subscribe(topics.joint_trajectory(controller), receive)
+            self.subscribe(topic, partial(self._receive, topic.name, joints, follow))
         self.serve(Trigger, topics.RESET_SERVICE, self._reset)
         description.publish(String(data=self._urdf))
 
@@ -190,7 +191,7 @@ class SimulatorNode(BaseNode):
 
     def _receive(
         self,
-        controller: str,
+        name: str,
         joints: tuple[str, ...],
         follow: Callable[[SimulatedRobot, Points], None],
         msg: JointTrajectory,
@@ -209,7 +210,7 @@ class SimulatorNode(BaseNode):
             trajectory = read(msg.joint_names, points, joints, delay)
         except ValueError as error:
             self._refused += 1
-            self.get_logger().error(f"{controller}: trajectory refused: {one_line(error)}")
+            self.get_logger().error(f"{name}: refused: {one_line(error)}")
             return
         self._loop.post(lambda: follow(self._robot, trajectory))
 

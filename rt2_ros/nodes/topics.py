@@ -14,9 +14,14 @@ profile             reliability  durability        depth  why
 SENSOR              best effort  volatile          5      a late picture is worth nothing
 NEWEST              best effort  volatile          1      only the newest observation is looked at
 COMMAND             reliable     volatile          1      commands arrive, and are never replayed
+MOTION              reliable     volatile          1      the same, within 0.5 s or not at all
 LATCHED             reliable     transient local   1      a latecomer learns the present state
 QUEUE               reliable     volatile          10     nothing of a conversation is lost
 ==================  ===========  ================  =====  ==========================================
+
+A reliable message that could not be delivered is sent again, seconds later where a process stood
+still or a network was away. Of a motion that would be unsafe: the arm has come to rest meanwhile,
+and a brake that arrives then moves it. So MOTION has a lifespan.
 
 `instruction` is volatile on purpose: `ros2 topic pub` offers volatile, and a latched subscription
 would never match it. The accepted instruction is republished, latched, in `policy_status`.
@@ -28,6 +33,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
@@ -49,6 +55,8 @@ def _profile(*, reliable: bool, latched: bool, depth: int) -> QoSProfile:
 SENSOR = _profile(reliable=False, latched=False, depth=5)
 NEWEST = _profile(reliable=False, latched=False, depth=1)
 COMMAND = _profile(reliable=True, latched=False, depth=1)
+MOTION = _profile(reliable=True, latched=False, depth=1)
+MOTION.lifespan = Duration(seconds=0.5)
 LATCHED = _profile(reliable=True, latched=True, depth=1)
 QUEUE = _profile(reliable=True, latched=False, depth=10)
 # Joint states arrive at 100 Hz and more; a node busy for half a second must not get gaps.
@@ -119,5 +127,10 @@ def camera_info(camera: str) -> Topic:
 
 
 def joint_trajectory(controller: str) -> Topic:
-    """Commands of a joint_trajectory_controller, e.g. `panda_arm_controller/joint_trajectory`."""
+    """Commands of an arm's joint_trajectory_controller: `panda_arm_controller/joint_trajectory`."""
+    return Topic(JointTrajectory, f"{controller}/joint_trajectory", MOTION)
+
+
+def gripper_trajectory(controller: str) -> Topic:
+    """The same of a gripper's: it must get where it is taken to be, even if late."""
     return Topic(JointTrajectory, f"{controller}/joint_trajectory", COMMAND)

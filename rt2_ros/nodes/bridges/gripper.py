@@ -45,7 +45,7 @@ class TrajectoryGripper(Gripper):
 
     def __init__(self, node: BaseNode, profile: RobotProfile) -> None:
         self._joint = profile.gripper_joint
-        self._out = node.publish(topics.joint_trajectory(profile.gripper_controller))
+        self._out = node.publish(topics.gripper_trajectory(profile.gripper_controller))
 
     def send(self, position: float) -> None:
         """Publish a trajectory of one point, at rest there."""

@@ -98,7 +98,7 @@ class Arm(Peer):
             *topics.joint_trajectory(profile.arm_controller).to(self._take_trajectory)
         )
         self.create_subscription(
-            *topics.joint_trajectory(profile.gripper_controller).to(self._take_gripper)
+            *topics.gripper_trajectory(profile.gripper_controller).to(self._take_gripper)
         )
         self._states = self.create_publisher(*topics.JOINT_STATES)
         self._description = self.create_publisher(*topics.ROBOT_DESCRIPTION)
