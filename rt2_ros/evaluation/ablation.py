@@ -2,9 +2,9 @@
 """`rt2 ablation`: what a start from web data, and keeping that data, is worth to a robot.
 
 RT-2's ablation (arXiv 2307.15818, section 4.3) on our scale, as config/ablation.yaml says: models
-with equal budgets, of random weights, fine-tuned on robot data alone, and co-fine-tuned. What the
-last two start from learns from web data alone, once. Each is trained, plays the suites and answers
-held-back questions; figures and a plot go to docs/results.md.
+with equal budgets, of random weights, fine-tuned on robot data alone, co-fine-tuned, and the last
+without plans. What all but the first start from learns from web data alone, once. Each is trained,
+plays the suites and answers held-back questions; figures and a plot go to docs/results.md.
 
     out/ablation/
       settings.json        what all of it is of; another ablation is refused
@@ -50,10 +50,13 @@ QUICK_SIZES = {"hidden": 96, "vision_layers": 1, "text_layers": 1}
 
 @dataclass(frozen=True)
 class ArmSettings:
-    """start: whether it starts from the shared checkpoint. shares: source -> weight."""
+    """start: whether it starts from the shared checkpoint. shares: source -> weight. plans: whether
+    it learns to plan as the base's does; otherwise it answers with actions alone.
+    """
 
     start: bool
     shares: Mapping[str, float]
+    plans: bool = True
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,9 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
             more["augment"] = _chosen(base, "augment", arm)
         if arm.start:
             more["init"] = str(start.absolute())
-        stages = [{**last, "shares": dict(arm.shares)}]
+        # What is told in words alone begins with plans.
+        alone = {} if arm.plans else {"plan_share": 0.0, "state_rows": 0}
+        stages = [last | {"shares": dict(arm.shares)} | alone]
         trained[name] = _train(base, out / name, stages, settings.minutes, more)
     before = _ask(start, "start", settings, out / "start" / "answers.json")
     measured = tuple(
@@ -210,7 +215,7 @@ def _measure(
     record = json.loads((checkpoint / "training.json").read_text())
     arm = settings.arms[name]
     return Arm(
-        name, before.policy if arm.start else "", dict(arm.shares), record["steps"],
+        name, before.policy if arm.start else "", dict(arm.shares), arm.plans, record["steps"],
         record["pictures"], tuple(cell_results(run)), answers,
     )  # fmt: skip
 
@@ -251,7 +256,7 @@ def plot(ablation: Ablation, file: Path) -> None:
     """Bars for each arm: success by group and web answers, with 95 % intervals."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.add_subplot(ylabel="right, %", ylim=(0, 100))
     labels = [*GROUPS, "web answers"]
     width = 0.8 / len(ablation.arms)
@@ -264,7 +269,7 @@ def plot(ablation: Ablation, file: Path) -> None:
         above = [max(0.0, 100 * high - h) for h, (_, high) in zip(heights, bounds, strict=True)]
         axes.bar(places, heights, width, yerr=(below, above), capsize=2, label=arm.name)
     axes.axhline(
-        100 * ablation.start.rate().value, xmin=0.76, color="grey", linestyle="--",
+        100 * ablation.start.rate().value, xmin=0.81, color="grey", linestyle="--",
         label="web answers of the start",
     )  # fmt: skip
     axes.set_xticks(range(len(labels)), labels)

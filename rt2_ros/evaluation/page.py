@@ -105,15 +105,17 @@ def _ablation(ablation: Ablation | None) -> Iterable[str]:
     if ablation is None:
         return
     yield from ("## Ablation", "")
-    yield f"Models that differ in start and data alone, {ablation.minutes:g} minutes each on"
+    yield f"Models that differ in start, data and plans alone, {ablation.minutes:g} minutes each on"
     yield f"{ablation.machine}, seed {ablation.seed}, as in section 4.3 of the paper. Cells of a"
-    yield "group count together. Web answers kept, in percent: accuracy over that of the start."
+    yield "group count together; reasoning is one cell of emergent. Web answers kept, in percent:"
+    yield "accuracy over that of the start."
     yield from ("", f"![Ablation]({PLOT})", "")
     yield from _head("model", "start", "data", *GROUPS, "web answers", "web answers kept", "steps")
     start = ablation.start
     yield _row(start.policy, "", "", *("" for _ in GROUPS), _percent(start.rate()), "", "")
     for arm in ablation.arms:
         data = ", ".join(f"{name} {share:g}" for name, share in arm.shares.items())
+        data += "" if arm.plans else ", no plans"
         rates = [arm.rate(group) for group in GROUPS]
         yield _row(
             arm.name, arm.start or "random weights", data,

@@ -81,13 +81,14 @@ class CellResult:
 class Arm:
     """One model of an ablation: what it started from, its data, what it then did and knew.
 
-    start: name of the shared start, "" for random weights. shares: source -> weight.
-    steps, pictures: how far it came in its minutes.
+    start: name of the shared start, "" for random weights. shares: source -> weight. plans: whether
+    it plans. steps, pictures: how far it came in its minutes.
     """
 
     name: str
     start: str
     shares: Mapping[str, float]
+    plans: bool
     steps: int
     pictures: int
     cells: tuple[CellResult, ...]
@@ -95,13 +96,13 @@ class Arm:
 
     def rate(self, group: str) -> Rate:
         """Successes in all cells of one of GROUPS together."""
-        found = [cell.rate for cell in self.cells if GROUPS[group](cell.suite)]
+        found = [cell.rate for cell in self.cells if GROUPS[group]((cell.suite, cell.cell))]
         return Rate(sum(r.successes for r in found), sum(r.episodes for r in found))
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Models that differ in their start and data alone. start: what the shared start answered."""
+    """Models that differ in start, data and plans alone. start: what the shared start answered."""
 
     minutes: float
     seed: int
@@ -120,10 +121,11 @@ class Results:
 
 
 # What an ablation averages over, as the paper's figures do.
-GROUPS: dict[str, Callable[[str], bool]] = {
-    "seen": lambda suite: suite == paper.SEEN[0],
-    "unseen": paper.is_unseen,
-    "emergent": paper.is_emergent,
+GROUPS: dict[str, Callable[[Cell], bool]] = {
+    "seen": lambda cell: cell == paper.SEEN,
+    "unseen": lambda cell: paper.is_unseen(cell[0]),
+    "emergent": lambda cell: paper.is_emergent(cell[0]),
+    "reasoning": lambda cell: cell == ("emergent", "reasoning"),  # where plans should help
 }
 
 

@@ -10,6 +10,7 @@ one would have read.
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from rt2_ros.actions.prompts import ACTION
+from rt2_ros.actions.prompts import ACTION, PLAN
 from rt2_ros.data.faults import BadSample
 from rt2_ros.data.samples import Frame, Query
 from rt2_ros.data.split import TRAIN_SEEDS, web_pictographs
@@ -34,6 +35,8 @@ TRAINING, HELD_OUT = 0, 1  # what batches are for: they are drawn from different
 # What workers need, imported once for all of them where they are not forked from the trainer.
 PRELOADED = ("rt2_ros.training.sources", "rt2_ros.training.rows", "rt2_ros.data.poses",
              "rt2_ros.sim.tabletop")  # fmt: skip
+# What a prompt says of the plan before.
+REMINDER = re.compile(rf" {PLAN} [^:]*\.(?= A:$)")
 MOST_BAD = 100  # bad samples in a row after which a source is given up, skipping or not
 
 
@@ -134,8 +137,11 @@ def keep_plans(random: np.random.Generator, frame: Frame, share: float) -> Frame
 
 
 def _without_plan(query: Query) -> Query:
+    """The action alone, asked for without a word of the plan before."""
     _, marker, action = query.answer.partition(ACTION)
-    return replace(query, answer=action.strip()) if marker and not query.given else query
+    if not marker or query.given:
+        return query
+    return replace(query, prompt=REMINDER.sub("", query.prompt), answer=action.strip())
 
 
 def loader(mixture: IterableDataset[T], workers: int) -> Iterator[T]:

@@ -44,6 +44,8 @@ class TinyRecipe:
 
     def __init__(self, config: TinyConfig, sources: Mapping[str, Source]) -> None:
         torch.manual_seed(config.seed)
+        # What the last stage taught: a policy that acts otherwise would act as it never learned to.
+        self._plan = "required" if config.stages[-1].plan_share > 0 else "none"
         self.processor = build_processor()
         model = build_model(self.processor, seed=config.seed, **asdict(config.model))
         model.set_attn_implementation("eager")  # faster than SDPA's backward at these lengths
@@ -93,10 +95,11 @@ class TinyRecipe:
 
     def record(self) -> dict[str, Any]:
         """What a policy must be told to read a checkpoint of this model."""
-        looks = {"look_every": 20} if self.plan_form and self.plan_form.lasting else {}
+        lasting = self._plan != "none" and self.plan_form and self.plan_form.lasting
+        looks = {"look_every": 20} if lasting else {}
         return {
             "policy": {
-                "type": "vlm", "plan": "required", "prefix_attention": "causal", "smoothing": 6,
+                "type": "vlm", "plan": self._plan, "prefix_attention": "causal", "smoothing": 6,
                 **looks,
             }
         }  # fmt: skip

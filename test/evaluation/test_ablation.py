@@ -45,11 +45,13 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     for name, arm in load_arms().items():
         config = yaml.safe_load((out / name / "training.yaml").read_text())
         assert ("init" in config) == arm.start
-        stages = [(s["minutes"], s["shares"]) for s in config["stages"]]
-        assert stages == [(ablation.QUICK_MINUTES, arm.shares)]
+        (stage,) = config["stages"]
+        assert (stage["minutes"], stage["shares"]) == (ablation.QUICK_MINUTES, arm.shares)
+        assert (stage["plan_share"] > 0, stage["state_rows"] > 0) == (arm.plans, arm.plans)
         assert set(config["sources"]) == set(arm.shares)
         record = json.loads((out / name / "act" / "training.json").read_text())
         assert record["steps"] > 0 and record["config"]["name"] == name
+        assert record["policy"]["plan"] == ("required" if arm.plans else "none")
     assert main(["--quick", "--out", str(out)]) == 0
     assert written == {n: (out / n / "act" / "model.safetensors").read_bytes() for n in written}
     for name in written:
@@ -62,7 +64,7 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     assert "## Ablation" in page and (out / "ablation.png").stat().st_size > 5000
     known = json.loads((out / "results.json").read_text())["ablation"]
     assert [arm["name"] for arm in known["arms"]] == list(written)
-    assert [arm["start"] for arm in known["arms"]] == ["", "start", "start"]
+    assert [arm["start"] for arm in known["arms"]] == ["", "start", "start", "start"]
     assert {arm["answers"]["questions"] for arm in known["arms"]} == {known["start"]["questions"]}
     settings = json.loads((out / "settings.json").read_text())
     (out / "settings.json").write_text(json.dumps({**settings, "seed": 7}))
@@ -94,7 +96,10 @@ def test_a_base_whose_stages_last_steps_is_refused(tmp_path):
         ({"start_minutes": -1}, "start_minutes is -1; expected > 0"),
         ({"suites": []}, "suites: none; expected at least one"),
         ({"arms": {}}, "arms: none; expected at least one"),
-        ({"arms": {"co": {"star": True}}}, "arm co: unknown key 'star'; expected shares, start"),
+        (
+            {"arms": {"co": {"star": True}}},
+            "arm co: unknown key 'star'; expected plans, shares,",
+        ),
         ({"arms": 3}, "expected a mapping with a mapping `arms`"),
         ({"minuets": 3}, "unknown key 'minuets'"),
         ({"base": "my-robot"}, "type is 'vlm'; an ablation needs tiny"),

@@ -173,11 +173,12 @@ def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
     cells = (
         cell("seen", "", "11110"), cell("unseen-objects", "easy", "10"),
         cell("unseen-environments", "hard", "00"), cell("emergent", "symbols", "01"),
+        cell("emergent", "reasoning", "0001"),
     )  # fmt: skip
     none = replace(AFTER, policy="scratch", outcomes={"where": "0000", "what": "00"})
     arms = (
-        Arm("scratch", "", {"robot": 1.0}, 70, 1120, cells, none),
-        Arm("co", "start", {"web": 0.4, "robot": 0.6}, 60, 960, cells, AFTER),
+        Arm("scratch", "", {"robot": 1.0}, True, 70, 1120, cells, none),
+        Arm("co", "start", {"web": 0.4, "robot": 0.6}, False, 60, 960, cells, AFTER),
     )
     update_results(page, ablation=Ablation(30, 0, "a machine", START, arms))
     update_results(page, ablation=Ablation(20, 0, "a machine", START, arms))
@@ -187,11 +188,11 @@ def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
     assert "![Ablation](ablation.png)" in told
     rows = [line for line in told.splitlines() if line.startswith("| ")]
     assert rows[1:] == [
-        "| start |  |  |  |  |  | 83% (44 to 97) |  |  |",
-        "| scratch | random weights | robot 1 | 80% (38 to 96) | 25% (5 to 70) | 50% (9 to 91) "
-        "| 0% (0 to 39) | 0 (0 to 47) | 70 |",
-        "| co | start | web 0.4, robot 0.6 | 80% (38 to 96) | 25% (5 to 70) | 50% (9 to 91) "
-        "| 83% (44 to 97) | 100 (57 to 174) | 60 |",
+        "| start |  |  |  |  |  |  | 83% (44 to 97) |  |  |",
+        "| scratch | random weights | robot 1 | 80% (38 to 96) | 25% (5 to 70) | 33% (10 to 70) "
+        "| 25% (5 to 70) | 0% (0 to 39) | 0 (0 to 47) | 70 |",
+        "| co | start | web 0.4, robot 0.6, no plans | 80% (38 to 96) | 25% (5 to 70) "
+        "| 33% (10 to 70) | 25% (5 to 70) | 83% (44 to 97) | 100 (57 to 174) | 60 |",
     ]
 
 

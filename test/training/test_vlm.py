@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_runs import SOURCES, Colour, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
 from transformers import AutoModelForImageTextToText
 
-from rt2_ros.actions import Grammar, answer_text
+from rt2_ros.actions import Grammar, action_prompt, answer_text
 from rt2_ros.data.robot import SPACE
 from rt2_ros.data.samples import Frame, Query
 from rt2_ros.models.prepare import by_processor
@@ -127,6 +127,16 @@ def test_plans_are_kept_on_the_share_that_is_asked_for():
     bare = {query.answer for query, plan in zip(kept.queries[::2], plans, strict=True) if not plan}
     assert bare == {answer_text(BINS)}
     assert all(query is SHORT for query in kept.queries[1::2])
+
+
+def test_an_answer_without_a_plan_is_asked_for_without_a_word_of_the_one_before():
+    reminded = action_prompt("take the key", [1, 2, 3, 4], "key 38 109 at 1 2")
+    bare = action_prompt("take the key", [1, 2, 3, 4])
+    asked = [Query(reminded, answer_text(BINS, "key. up"), "robot"), Query(bare, "key 38", "robot")]
+    random = np.random.default_rng(0)
+    acting, beginning = keep_plans(random, Frame(IMAGE, tuple(asked), ()), 0.0).queries
+    assert (acting.prompt, acting.answer) == (bare, answer_text(BINS))
+    assert beginning is asked[1]
 
 
 @pytest.mark.parametrize("freeze_vision", [False, True])
