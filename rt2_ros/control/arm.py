@@ -376,7 +376,7 @@ class ArmController:
         self.state, self.reason = state, reason
         self._homing = False
         chunk = self._execution.brake(self._clock, self.history)
-        self._rest_watch.begin(self._execution.end)
+        self._rest_watch.begin(self._clock(), self._execution.end)
         return None if chunk is None else Command(chunk=chunk, reason=reason, brake=True)
 
     def _brake_again(self, now: float) -> Command:
@@ -384,5 +384,5 @@ class ArmController:
         if not self.reason.endswith(_AGAIN):
             self.reason += _AGAIN
         chunk = self._execution.halt(now, self.history)
-        self._rest_watch.begin(self._execution.end)
+        self._rest_watch.begin(now, self._execution.end)
         return Command(chunk=chunk, reason=self.reason, brake=True)

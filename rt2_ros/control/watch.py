@@ -110,9 +110,12 @@ class RestWatch:
     def __init__(self) -> None:
         self._due = np.inf
 
-    def begin(self, due: float) -> None:
-        """Watch an arm that should be at rest at `due` (s of the steady clock)."""
-        self._due = due
+    def begin(self, now: float, due: float) -> None:
+        """Watch an arm that should be at rest at `due` (s of the steady clock), if that is to come:
+        one that has been at rest may have been put elsewhere since.
+        """
+        if due > now:
+            self._due = due
 
     def moves(self, now: float, now_ns: int, history: JointHistory) -> bool:
         """Return whether the arm still moves when it should long be at rest.

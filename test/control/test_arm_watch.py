@@ -116,6 +116,17 @@ def test_an_arm_that_somebody_else_moves_once_it_rests_is_left_alone(rig):
     assert len(rig.commands) == 2 and rig.arm.reason == "stopped"
 
 
+def test_an_arm_that_is_put_elsewhere_while_it_holds_is_left_there(rig):
+    rig.move(0.09, 0, -0.04)
+    rig.run(2.0)
+    assert rig.arm.state == State.HOLDING and len(rig.commands) == 1
+    rig.chunk, rig.q = None, rig.q + 0.03
+    rig.run(0.03)
+    rig.instruct(instruction_id=2)
+    rig.run(0.5)
+    assert len(rig.commands) == 1
+
+
 def test_an_arm_is_not_told_again_by_what_was_measured_long_ago(rig):
     rig.move(0.09, 0, -0.04)
     rig.run(0.1)
