@@ -32,13 +32,12 @@ from rt2_ros.control.pose import Pose
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import Delta, SafetyFilter, Situation, Verdict
 from rt2_ros.control.trajectory import Chunk
-from rt2_ros.control.watch import ClockWatch, RestWatch
+from rt2_ros.control.watch import ClockWatch
 
 NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # s without ticks, joint states or a decision that is taken, after which a person says whether to go
 # on: nothing moves because a node that was away is back.
 _PAUSE = 2.0
-_AGAIN = "; it did not come to rest, and was told again"
 _OLD = 0.1  # s since the arm was measured, after which it is elsewhere unless on its trajectory
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
 
@@ -80,8 +79,7 @@ class ArmController:
         self.blocked = self.busy = ""
         self._safety = SafetyFilter(profile, kinematics, collisions)
         self._execution = Execution(profile, kinematics, self._safety)
-        self._clock_watch, self._rest_watch = ClockWatch(), RestWatch()
-        self._mandate = Mandate(profile.no_progress_time)
+        self._clock_watch, self._mandate = ClockWatch(), Mandate(profile.no_progress_time)
         self._clock = clock
         self._joint_state_time = self._tick_time = self._decision_time = -np.inf
         self._gripper: float | None = None  # closedness commanded last
@@ -274,14 +272,11 @@ class ArmController:
         now = self._clock()
         gap, self._tick_time = now - self._tick_time, now
         clock_problem = self._clock_watch.look(now_ns, now)
-        silence = now - self._joint_state_time
-        resting = self.state != State.MOVING and silence < _OLD and not clock_problem
-        if resting and self._rest_watch.moves(now, now_ns, self.history):
-            return self._brake_again(now)
         if self.state in (State.DISARMED, State.STOPPED):
             return None
         if clock_problem:
             return self.disarm(clock_problem)
+        silence = now - self._joint_state_time
         mandate = self._mandate
         if mandate.live and not mandate.asking and np.isfinite(silence + gap):
             if gap > _PAUSE:
@@ -376,13 +371,4 @@ class ArmController:
         self.state, self.reason = state, reason
         self._homing = False
         chunk = self._execution.brake(self._clock, self.history)
-        self._rest_watch.begin(self._clock(), self._execution.end)
         return None if chunk is None else Command(chunk=chunk, reason=reason, brake=True)
-
-    def _brake_again(self, now: float) -> Command:
-        """Tell it again to rest, from where it is by now: what it was told has been lost."""
-        if not self.reason.endswith(_AGAIN):
-            self.reason += _AGAIN
-        chunk = self._execution.halt(now, self.history)
-        self._rest_watch.begin(now, self._execution.end)
-        return Command(chunk=chunk, reason=self.reason, brake=True)

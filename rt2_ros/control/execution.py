@@ -42,8 +42,7 @@ class Execution:
     """Keeps the trajectory under way. Times are s of one steady clock.
 
     chunk, start: the trajectory sent last, and when the arm began it, as far as its motion shows;
-    None before the first. end: when it is over. tracking: whether the arm was near it when it was
-    last seen.
+    None before the first. tracking: whether the arm was near it when it was last seen.
     """
 
     def __init__(self, profile: RobotProfile, kinematics: Kinematics, safety: SafetyFilter) -> None:
@@ -59,11 +58,6 @@ class Execution:
             profile.smoothing_time, profile.ensemble_horizon, profile.ensemble_decay
         )
         self._goal: Pose | None = None  # of the chunk, where targets are blended
-
-    @property
-    def end(self) -> float:
-        """When the arm is at rest if it is told nothing more; -inf before the first trajectory."""
-        return -np.inf if self.chunk is None else self.start + self.chunk.duration
 
     def see(self, now: float, q: Array) -> None:
         """Take the joint positions (n,) that were measured at that time.
@@ -143,7 +137,9 @@ class Execution:
             q, velocity = self.motion(now, history)
         except NotInHistory:  # nobody knows where it is; what it was told last ends at rest
             return None
-        least = self._least(q, velocity)
+        twist = self._kinematics.motion(q, velocity)[1]
+        lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
+        least = float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
         chunk = stop_chunk(q, velocity, self._limits, least)
         if not self.tracking:
             return chunk
@@ -151,20 +147,6 @@ class Execution:
             chunk = self.chunk.brake(now - self.start, self._limits, least)
         left = self.start + self.chunk.duration - now
         return chunk if chunk.duration < left else None  # it is at rest as soon without
-
-    def _least(self, q: Array, velocity: Array) -> float:
-        """Return the s that the tip needs at least to come to rest from a motion."""
-        twist = self._kinematics.motion(q, velocity)[1]
-        lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
-        return float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
-
-    def halt(self, now: float, history: JointHistory) -> Chunk:
-        """Return a trajectory to rest from the motion that is measured, whatever it was told."""
-        self.tracking = False
-        q, velocity = self.motion(now, history)
-        chunk = stop_chunk(q, velocity, self._limits, self._least(q, velocity))
-        self._follow(chunk, now)
-        return chunk
 
     def home(self, now: float, history: JointHistory, direct: bool) -> Chunk:
         """Go to the profile's home, slowly; ValueError where the arm moves or cannot.

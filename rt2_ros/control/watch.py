@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the controller keeps an eye on while nothing else happens: its clocks, whether the policy
-gets anywhere, and whether an arm that was told to rest does.
+"""What the controller keeps an eye on while nothing else happens: its clocks, and whether the
+policy gets anywhere.
 
 >>> watch = ClockWatch()
 >>> watch.look(now_ns=5_000_000_000, steady=100.0), watch.look(9_000_000_000, 100.01)
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from rt2_ros.control.history import JointHistory, NotInHistory
 from rt2_ros.control.pose import Array, Pose
 
 _BACK = 0.05  # s by which the clock of stamps may go back: it is being adjusted
@@ -21,9 +20,6 @@ _GAP = 0.1  # s of one look that count for that: who did not look knows nothing
 _NEW_PLACE = 0.02  # m from every place where the tip has been: there it has not been
 _NEW_TURN = 0.15  # rad, likewise
 _PLACES = 1000
-_GRACE = 0.3  # s after which an arm should be at rest that it is left alone: drives lag
-_SPAN_NS = 100_000_000  # over which its speed is measured, and as old as the last of it may be
-_SPEED = 0.05  # rad/s of a joint; less is rest
 
 
 class ClockWatch:
@@ -99,38 +95,3 @@ class ProgressWatch:
             self._turns = np.concatenate((self._turns, tip.rotation[None]))[-_PLACES:]
             self._since = now
         return now - self._since <= self.patience
-
-
-class RestWatch:
-    """Whether an arm comes to rest as it was told to, for what it was told can be lost on its way.
-
-    Once it has, it is watched no more: whatever moves it then is somebody else.
-    """
-
-    def __init__(self) -> None:
-        self._due = np.inf
-
-    def begin(self, now: float, due: float) -> None:
-        """Watch an arm that should be at rest at `due` (s of the steady clock), if that is to come:
-        one that has been at rest may have been put elsewhere since.
-        """
-        if due > now:
-            self._due = due
-
-    def moves(self, now: float, now_ns: int, history: JointHistory) -> bool:
-        """Return whether the arm still moves when it should long be at rest.
-
-        now_ns: the time on the clock of the history's stamps: old ones do not count.
-        """
-        if now <= self._due:
-            return False
-        try:
-            stamp, q = history.newest()
-            way = q - history.at(stamp - _SPAN_NS)
-        except NotInHistory:
-            return False
-        if now_ns - stamp > _SPAN_NS:
-            return False
-        if np.abs(way).max() <= _SPEED * _SPAN_NS * 1e-9:
-            self._due = np.inf
-        return now > self._due + _GRACE

@@ -68,8 +68,6 @@ class MoveItBridge(Bridge):
         """Begin with a goal; a brake is none, and while busy nothing else is begun."""
         if command.gripper is not None:
             self._gripper.send(command.gripper)
-        if command.brake and not self._doing:
-            self._brake()  # MoveIt was told to stop, and the arm may move on
         if command.chunk is None or command.brake or self._doing or self.arm is None:
             return
         q = command.chunk.positions[-1]
