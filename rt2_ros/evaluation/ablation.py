@@ -268,13 +268,14 @@ def plot(ablation: Ablation, file: Path) -> None:
         below = [max(0.0, h - 100 * low) for h, (low, _) in zip(heights, bounds, strict=True)]
         above = [max(0.0, 100 * high - h) for h, (_, high) in zip(heights, bounds, strict=True)]
         axes.bar(places, heights, width, yerr=(below, above), capsize=2, label=arm.name)
-    axes.axhline(
-        100 * ablation.start.rate().value, xmin=0.81, color="grey", linestyle="--",
+    last = len(labels) - 1
+    axes.hlines(
+        100 * ablation.start.rate().value, last - 0.5, last + 0.5, color="grey", linestyle="--",
         label="web answers of the start",
     )  # fmt: skip
     axes.set_xticks(range(len(labels)), labels)
     axes.set_title(f"{ablation.minutes:g} minutes each; 95 % intervals")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     axes.grid(axis="y", alpha=0.3)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)

@@ -44,7 +44,7 @@ class TinyRecipe:
 
     def __init__(self, config: TinyConfig, sources: Mapping[str, Source]) -> None:
         torch.manual_seed(config.seed)
-        # What the last stage taught: a policy that acts otherwise would act as it never learned to.
+        # As the last stage taught.
         self._plan = "required" if config.stages[-1].plan_share > 0 else "none"
         self.processor = build_processor()
         model = build_model(self.processor, seed=config.seed, **asdict(config.model))

@@ -98,7 +98,7 @@ def test_a_base_whose_stages_last_steps_is_refused(tmp_path):
         ({"arms": {}}, "arms: none; expected at least one"),
         (
             {"arms": {"co": {"star": True}}},
-            "arm co: unknown key 'star'; expected plans, shares,",
+            "arm co: unknown key 'star'; expected plans, shares, start",
         ),
         ({"arms": 3}, "expected a mapping with a mapping `arms`"),
         ({"minuets": 3}, "unknown key 'minuets'"),
