@@ -8,6 +8,9 @@ colcon install space and in a virtual environment alike.
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 PACKAGE = "rt2_ros"
 
@@ -40,6 +43,18 @@ def share_dir() -> Path:
 def config_path(*parts: str) -> Path:
     """Return the path of a file under ``config/``; the reader finds out whether it exists."""
     return share_dir().joinpath("config", *parts)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        ValueError: it is not YAML; names the file, and line and column of what is amiss.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
 
 def find_folder(name: str) -> Path | None:

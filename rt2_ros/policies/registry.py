@@ -10,14 +10,13 @@ Such a file holds `type` and that type's own keys; keyword overrides replace sin
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rt2_ros.paths import config_path
+from rt2_ros.paths import config_path, find_folder, read_yaml
 from rt2_ros.policies.base import Policy
 
 # type -> module and class with `from_config(name, config) -> Policy`; imported when asked for,
@@ -50,11 +49,36 @@ def policy_config(name_or_path: str) -> tuple[str, dict[str, Any]]:
             f"no policy {name_or_path!r}: not one of {', '.join(policy_names())}, "
             "not a .yaml file and not the folder of a checkpoint"
         )
-    config = yaml.safe_load(path.read_text())
-    if not isinstance(config, dict) or config.get("type") not in TYPES:
-        found = config.get("type") if isinstance(config, dict) else config
+    return name, _typed(path, read_yaml(path))
+
+
+def policy_identity(name_or_path: str) -> tuple[str, dict[str, Any]]:
+    """`policy_config`, and the `digest` of its checkpoint where that is a folder: other weights at
+    the same place are another policy.
+    """
+    name, config = policy_config(name_or_path)
+    folder = find_folder(str(config.get("checkpoint", "")))
+    return name, config if folder is None else {**config, "digest": _digest(folder)}
+
+
+def _typed(path: Path, config: Any) -> dict[str, Any]:
+    """Settings with a type that there is; ValueError names the file."""
+    found = config.get("type") if isinstance(config, dict) else config
+    if not isinstance(config, dict) or found not in TYPES:
         raise ValueError(f"{path}: type is {found!r}; expected one of {', '.join(sorted(TYPES))}")
-    return name, config
+    return config
+
+
+def _digest(folder: Path) -> str:
+    """Of all that makes a checkpoint decide as it does: not its history, and no page about it."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name != "training.json" and path.suffix != ".md":
+            whole.update(path.name.encode())
+            with path.open("rb") as file:
+                while part := file.read(1 << 20):
+                    whole.update(part)
+    return whole.hexdigest()[:16]
 
 
 def _checkpoint_name(folder: Path) -> str:
@@ -69,12 +93,23 @@ def _checkpoint_name(folder: Path) -> str:
 def _checkpoint_settings(folder: Path) -> dict[str, Any]:
     """How a checkpoint is to be read: as its training.json says, else by its config.json's type."""
     path = folder / "training.json"
-    told = json.loads(path.read_text()).get("policy") if path.is_file() else None
-    if told:
-        return dict(told)
-    path = folder / "config.json"
-    model_type = json.loads(path.read_text()).get("model_type") if path.is_file() else None
+    if told := _object(path).get("policy"):
+        return dict(_typed(path, told))
+    model_type = _object(folder / "config.json").get("model_type")
     return {"type": "rt1" if model_type == "rt1" else "vlm"}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object of a file, {} if there is none; ValueError names it and what is amiss."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: a {type(found).__name__}; expected a JSON object")
+    return found
 
 
 def load_policy(name_or_path: str, **overrides: Any) -> Policy:

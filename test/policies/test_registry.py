@@ -4,6 +4,7 @@ import pytest
 
 from rt2_ros.actions import Action
 from rt2_ros.policies import Decision, Observation, Policy, load_policy, policy_names
+from rt2_ros.policies.registry import policy_identity
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 
@@ -30,6 +31,33 @@ def test_an_unknown_type_or_key_is_named(tmp_path):
         load_policy(str(tmp_path / "odd.yaml"))
     with pytest.raises(ValueError, match="policy hold: unknown keys speed"):
         load_policy("hold", speed=3)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "odd.yaml").write_text("type: [hold\n")
+    with pytest.raises(ValueError, match=r"odd.yaml: not YAML: .*line 2"):
+        load_policy(str(tmp_path / "odd.yaml"))
+    for name in ("config.json", "training.json"):
+        (tmp_path / name).write_text('{"model_type": ')
+        with pytest.raises(ValueError, match=f"{name}: not JSON"):
+            load_policy(str(tmp_path))
+    (tmp_path / "training.json").write_text('{"policy": {"type": "magic"}}')
+    with pytest.raises(ValueError, match=r"training.json: type is 'magic'; expected one of hold"):
+        load_policy(str(tmp_path))
+
+
+def test_other_weights_are_another_policy(tmp_path):
+    def digest():
+        return policy_identity(str(tmp_path))[1]["digest"]
+
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    first = digest()
+    (tmp_path / "README.md").write_text("a page about it")
+    (tmp_path / "training.json").write_text('{"steps": 9}')
+    assert digest() == first
+    (tmp_path / "model.safetensors").write_bytes(b"weightz")
+    assert digest() != first
+    assert "digest" not in policy_identity("hold")[1]
 
 
 @pytest.mark.parametrize(
