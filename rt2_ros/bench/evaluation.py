@@ -63,7 +63,7 @@ def loop(wanted: list[Episode], player: PolicyPlayer, table: OneTable) -> int:
 def run(wanted: list[Episode], player: PolicyPlayer) -> int:
     """Play them by the runner; how many succeeded."""
     with tempfile.TemporaryDirectory() as folder:
-        info = RunInfo.here(player.name, {}, ("seen",), len(wanted), 0)
+        info = RunInfo.here(player.name, {}, {"seen": ""}, len(wanted), 0)
         with RunFolder.create(folder, info) as records:
             play(wanted, player, records)
             return sum(record.success for record in records.records)

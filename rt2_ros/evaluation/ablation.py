@@ -41,6 +41,7 @@ from rt2_ros.evaluation.screen import ask_with_progress
 from rt2_ros.evaluation.suites import Suite
 from rt2_ros.paths import config_path
 from rt2_ros.policies import load_policy
+from rt2_ros.policies.registry import policy_identity
 from rt2_ros.training import cli as training
 from rt2_ros.training.config import build, read
 
@@ -209,7 +210,7 @@ def _measure(
     policy = load_policy(str(checkpoint))
     policy.name = name
     run = evaluate(
-        folder / "eval", PolicyPlayer(policy), {"checkpoint": str(checkpoint)}, suites,
+        folder / "eval", PolicyPlayer(policy), policy_identity(str(checkpoint))[1], suites,
         settings.episodes, 0,
     )  # fmt: skip
     record = json.loads((checkpoint / "training.json").read_text())

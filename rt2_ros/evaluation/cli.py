@@ -129,16 +129,16 @@ def evaluate(
     from rt2_ros.evaluation.runner import episodes, play
 
     wanted = episodes(suites, count, seed)
-    info = RunInfo.here(player.name, config, _titles(suites), count, seed)
+    info = RunInfo.here(player.name, config, digests(suites), count, seed)
     with RunFolder.create(folder, info) as run:
-        with RunScreen(run, len(wanted)) as screen:
+        with RunScreen(run, {episode.key for episode in wanted}) as screen:
             play(wanted, player, run, processes=processes, films=films, on_record=screen.show)
         return run
 
 
-def _titles(suites: Sequence[Suite]) -> list[str]:
-    """What a run says that it played: a suite's name, or that of its only cell."""
-    return [s.cells[0].title if len(s.cells) == 1 else s.name for s in suites]
+def digests(suites: Sequence[Suite]) -> dict[str, str]:
+    """What a run says that it played: RunInfo.cells."""
+    return {cell.title: cell.digest for suite in suites for cell in suite.cells}
 
 
 def _evaluate(args: argparse.Namespace) -> RunFolder:
@@ -159,17 +159,17 @@ def _evaluate_graph(args: argparse.Namespace, suites: Sequence[Suite]) -> RunFol
     from rt2_ros.bringup import describe
     from rt2_ros.evaluation.graph import play_on_graph
     from rt2_ros.evaluation.runner import episodes
-    from rt2_ros.policies.registry import policy_config
+    from rt2_ros.policies.registry import policy_identity
 
     if args.blind or args.policy == "expert" or args.videos or args.without_plan:
         raise ValueError(
             "--ros plays policies as they are: without --blind, --videos, --without-plan and expert"
         )
     wanted = episodes(suites, args.episodes, args.seed)
-    name, config = policy_config(args.policy)
-    info = RunInfo.here(name, config, _titles(suites), args.episodes, args.seed, mode="ros")
+    name, config = policy_identity(args.policy)
+    info = RunInfo.here(name, config, digests(suites), args.episodes, args.seed, mode="ros")
     with RunFolder.create(args.out / (args.name or f"{name}-ros"), info) as run:
-        with RunScreen(run, len(wanted)) as screen:
+        with RunScreen(run, {episode.key for episode in wanted}) as screen:
             log = run.path / "nodes.log"
             play_on_graph(
                 wanted, describe(policy=args.policy), name, run, log=log, on_record=screen.show
@@ -182,7 +182,7 @@ def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
     from rt2_ros.evaluation.runner import ExpertPlayer, PolicyPlayer
     from rt2_ros.policies import load_policy
     from rt2_ros.policies.baselines import BlindPolicy
-    from rt2_ros.policies.registry import policy_config
+    from rt2_ros.policies.registry import policy_identity
     from rt2_ros.sim.env import TabletopEnv
 
     if args.policy == ExpertPlayer.name:
@@ -191,7 +191,7 @@ def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
         if args.without_plan:
             raise ValueError("--without-plan: the expert is no model")
         return ExpertPlayer(), {"type": "expert"}
-    _, config = policy_config(args.policy)
+    _, config = policy_identity(args.policy)
     if args.without_plan:
         if config.get("plan", "none") == "none":
             raise ValueError(f"--without-plan: policy {args.policy} writes no plans anyway")

@@ -18,13 +18,14 @@ import numpy as np
 from rt2_ros.bringup import Graph
 from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.records import EpisodeRecord
-from rt2_ros.evaluation.runner import Episode
+from rt2_ros.evaluation.runner import Episode, PolicyFailed
 from rt2_ros.evaluation.runs import RunFolder
-from rt2_ros.sim.env import Scenario
+from rt2_ros.sim.env import MAX_STEPS, STEP_PERIOD, Scenario, TabletopEnv
 
-LIMIT_S = 20.0  # of an episode
+LIMIT_S = MAX_STEPS * STEP_PERIOD  # of an episode, as in process; the graph may decide more often
 SETTLE_S = 1.0  # after the policy says that it is done
 SEEN_S = 10.0  # within which camera and controller see a new table
+MAX_CRASHES = 3  # episodes in a row, after which something is wrong with the graph
 
 
 def play_on_graph(
@@ -42,7 +43,9 @@ def play_on_graph(
     name: the policy's. log: where the nodes' output goes.
 
     Raises:
-        ValueError: an episode has disturbances, which only the in-process runner makes.
+        ValueError: an episode has disturbances, which only the in-process runner makes; or the
+            policy's actions are in another frame than the simulated arm's.
+        PolicyFailed: the policy raised.
         RuntimeError, TimeoutError: a node died or does not answer; finished episodes are kept.
     """
     from rt2_ros.nodes.operator import Operator
@@ -63,8 +66,16 @@ def play_on_graph(
         with Processes(graph, lambda node, line: print(node, line, file=file)) as processes:
             person.until_ready(graph, processes.check)
             watcher = _Watcher(person)
+            crashes = 0
             for episode in left:
-                record = watcher.play(episode, name, processes.check)
+                try:
+                    record, crashes = watcher.play(episode, name, processes.check), 0
+                except TimeoutError as error:  # of this episode; the next one has another table
+                    crashes += 1
+                    if crashes >= MAX_CRASHES:
+                        raise
+                    watcher.leave()
+                    record = EpisodeRecord.crashed(name, episode.key, f"TimeoutError: {error}")
                 run.append(record)
                 on_record(record)
 
@@ -82,6 +93,7 @@ class _Watcher:
         self._latency_ms: list[float] = []
         self._confidence: list[float] = []
         self._tips: list[np.ndarray] = []
+        self._frame = TabletopEnv.frame  # of the newest delta
         person.on(topics.OBSERVATION, self._note_observation)
         person.on(topics.END_EFFECTOR_DELTA, self._note_delta)
         person.on(topics.SCENE_STATE, self._note_scene)
@@ -111,8 +123,15 @@ class _Watcher:
         while (now := time.monotonic()) - started < LIMIT_S:
             check()
             status = person.policy
-            if status.instruction_id != self._id or status.state == PolicyStatus.FAULT:
+            if status.instruction_id != self._id:
                 break
+            if status.state == PolicyStatus.FAULT:
+                raise PolicyFailed(f"policy {name}: {status.reason}")
+            if self._frame != TabletopEnv.frame:
+                raise ValueError(
+                    f"policy {name}: its actions are in frame {self._frame!r}; expected "
+                    f"{TabletopEnv.frame!r}, the base frame of the simulated arm"
+                )
             if status.state == PolicyStatus.DONE:
                 done_at = done_at or now
                 if now - done_at > SETTLE_S:
@@ -137,8 +156,14 @@ class _Watcher:
             confidence=tuple(self._confidence),
         )  # fmt: skip
 
+    def leave(self) -> None:
+        """Give the episode up; the arm stops."""
+        self._judge = None
+        self._person.instruct("")
+
     def _note_delta(self, msg: Any) -> None:
         if msg.instruction_id == self._id:
+            self._frame = msg.header.frame_id
             self._latency_ms.append(max(msg.inference, 0.0) * 1000)
             self._confidence.append(min(max(msg.confidence, 0.0), 1.0))
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
@@ -29,7 +29,7 @@ FAILURES = (
     "crashed",
 )  # fmt: skip
 Key = tuple[str, str, int]  # suite, cell, seed
-_PLAIN = re.compile(r"[\w. -]*")  # no more than a file name may have
+PLAIN = re.compile(r"[\w. -]*")  # what suites and cells may be called: files are named by them
 # What a field may be, by its annotation, and as what it is kept; NumPy's numbers are welcome.
 _KINDS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "str": (str, str),
@@ -88,7 +88,7 @@ class EpisodeRecord:
         for name in named:
             self._expect(name, bool(getattr(self, name)), "a name")
         for name in ("suite", "cell"):
-            self._expect(name, _PLAIN.fullmatch(getattr(self, name)) is not None, "a plain name")
+            self._expect(name, PLAIN.fullmatch(getattr(self, name)) is not None, "a plain name")
         if self.success:
             self._expect("failure", self.failure == "", "'' for a success")
         else:
@@ -104,6 +104,20 @@ class EpisodeRecord:
         possible = all(math.isfinite(ms) and ms >= 0 for ms in self.latency_ms)
         self._expect("latency_ms", possible, "each finite and >= 0")
         self._expect("confidence", all(0.0 <= c <= 1.0 for c in self.confidence), "each in 0..1")
+
+    @classmethod
+    def crashed(
+        cls, policy: str, key: Key, error: str, *, latency_ms: Sequence[float] = (),
+        confidence: Sequence[float] = (), invalid: int = 0,
+    ) -> EpisodeRecord:  # fmt: skip
+        """One that could not be played to its end; error: why."""
+        suite, cell, seed = key
+        return cls(
+            policy=policy, suite=suite, cell=cell, seed=seed, instruction="", skill="", object="",
+            target="", success=False, failure="crashed", steps=0, path_length=0.0, sim_seconds=0.0,
+            held=0, invalid=invalid, latency_ms=tuple(latency_ms), confidence=tuple(confidence),
+            error=" ".join(error.split())[:300],
+        )  # fmt: skip
 
     def _expect(self, name: str, condition: bool, expected: str) -> None:
         if not condition:

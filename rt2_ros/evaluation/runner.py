@@ -24,6 +24,7 @@ from rt2_ros.evaluation.runs import RunFolder
 from rt2_ros.evaluation.suites import Cell, Suite
 from rt2_ros.evaluation.tables import Act, Begin, Command, Crashed, Ended, Seen, TableProcess
 from rt2_ros.policies import Decision, Observation, Policy, infer_batch
+from rt2_ros.policies.base import MOST_ATTEMPTS
 
 SLOTS = 6  # tables in a process
 MAX_CRASHES = 3  # of table processes, after which something is wrong with the machine
@@ -110,13 +111,20 @@ class _Playing:
 
 
 def episodes(suites: Iterable[Suite], count: int, seed: int) -> list[Episode]:
-    """`count` episodes of each cell, with seeds from `seed` on.
+    """`count` episodes of each cell, with seeds from `seed` on; a cell that is named twice once.
 
     Raises:
-        ValueError: the seeds are not all test seeds.
+        ValueError: the seeds are not all test seeds, or two cells have the same name.
     """
     seeds = split.evaluation_seeds(seed, count)
-    return [Episode(cell, s) for suite in suites for cell in suite.cells for s in seeds]
+    cells: dict[str, Cell] = {}
+    for cell in (cell for suite in suites for cell in suite.cells):
+        if cells.setdefault(cell.title, cell).digest != cell.digest:
+            raise ValueError(
+                f"{cell.source} and {cells[cell.title].source} both have {cell.title}; expected "
+                "another name for one of the files"
+            )
+    return [Episode(cell, s) for cell in cells.values() for s in seeds]
 
 
 def play(
@@ -135,11 +143,17 @@ def play(
 
     Raises:
         PolicyFailed: the policy raised. What was finished is in the run: play again to go on.
+        ValueError: more tables than a policy can keep apart.
     """
     done = run.done()
     left = deque(episode for episode in wanted if episode.key not in done)
     if processes is None:
-        processes = max(2, (os.cpu_count() or 2) - 1)
+        processes = max(2, min(len(os.sched_getaffinity(0)) - 1, MOST_ATTEMPTS // slots))
+    if processes * slots > MOST_ATTEMPTS:
+        raise ValueError(
+            f"processes: {processes} of {slots} tables, expected at most {MOST_ATTEMPTS} tables in "
+            "all: a policy remembers no more attempts at a time"
+        )
     stage = _Stage(left, player, run, films, on_record)
     count = min(processes, -(-len(left) // slots))
     groups = [_Group(stage, slots, player.image_size) for _ in range(count)]
@@ -196,9 +210,7 @@ class _Stage:
     def end(self, playing: _Playing, reply: Ended | Crashed) -> None:
         """Write the record."""
         episode = playing.episode
-        common: dict[str, Any] = {
-            "policy": self._player.name,
-            "suite": episode.cell.suite, "cell": episode.cell.name, "seed": episode.seed,
+        said: dict[str, Any] = {
             "latency_ms": tuple(playing.latency_ms), "confidence": tuple(playing.confidence),
             "invalid": playing.invalid,
         }  # fmt: skip
@@ -206,18 +218,16 @@ class _Stage:
             self._crashed += 1
             if self._crashed >= HOPELESS and not self._ended:
                 raise RuntimeError(f"every episode crashes: {reply.error}")
-            record = EpisodeRecord(
-                **common, instruction="", skill="", object="", target="", success=False,
-                failure="crashed", steps=0, path_length=0.0, sim_seconds=0.0, held=0,
-                error=reply.error,
-            )  # fmt: skip
+            record = EpisodeRecord.crashed(self._player.name, episode.key, reply.error, **said)
         else:
             self._ended += 1
             strip = ""
             if reply.frames:
                 strip = self._run.save_strip(reply.frames, reply.notes, episode.key)
             record = EpisodeRecord(
-                **common, instruction=reply.instruction, skill=reply.skill, object=reply.object,
+                **said, policy=self._player.name, suite=episode.cell.suite,
+                cell=episode.cell.name, seed=episode.seed,
+                instruction=reply.instruction, skill=reply.skill, object=reply.object,
                 target=reply.target, success=reply.success, failure=reply.failure,
                 steps=reply.steps, path_length=reply.path_length, sim_seconds=reply.sim_seconds,
                 held=reply.held, strip=strip,

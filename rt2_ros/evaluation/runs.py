@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an evaluation leaves: a folder with one line for each episode, which can be gone on with.
 
-    info = RunInfo.here("rt2-tiny", {"checkpoint": "models/rt2-tiny"}, ("seen",), 100, 0)
+    info = RunInfo.here("rt2-tiny", {"checkpoint": "models/rt2-tiny"}, cells, 100, 0)
     with RunFolder.create("out/eval/rt2-tiny", info) as run:
         for key in keys:                # (suite, cell, seed)
             if key not in run.done():
                 run.append(EpisodeRecord(...))
 
     out/eval/rt2-tiny/
-      run.json          which policy, suites, seeds; which machine, revision, time
+      run.json          which policy, tables, seeds; which machine, revision, time
       episodes.jsonl    an EpisodeRecord a line, flushed one by one
       strips/ videos/   pictures of some episodes
 
 A kill at any instant loses the episode being played and no other: an unfinished last line is
-dropped, and the episode played again. A folder is of one policy and one set of settings; others
-are refused by name.
+dropped, and the episode played again, as is one that crashed. A folder is of one policy and one set
+of settings; others are refused by name. More cells and more episodes of each may join it.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ MODES = ("in-process", "ros")
 class RunInfo:
     """What was evaluated, how and where.
 
-    config: what makes the policy what it is (checkpoint, its revision or hash, options); JSON.
-    episodes: in each cell; their seeds are `seed` and those that follow.
+    config: what makes the policy what it is (checkpoint and its digest, options); JSON.
+    cells: title -> digest of the tables (suites.Cell).
+    episodes: in each cell, at most; their seeds are `seed` and those that follow.
     revisions: of this code, oldest first; several where a run was gone on with after a change.
     started: ISO 8601, UTC.
     """
 
     policy: str
     config: Mapping[str, Any]
-    suites: tuple[str, ...]
+    cells: Mapping[str, str]
     episodes: int
     seed: int
     mode: str
@@ -59,13 +60,13 @@ class RunInfo:
     started: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "suites", tuple(self.suites))
         object.__setattr__(self, "revisions", tuple(self.revisions))
         # As a file gives it back, so that a run that is read equals the one that was written.
         object.__setattr__(self, "config", json.loads(json.dumps(dict(self.config))))
+        object.__setattr__(self, "cells", dict(self.cells))
         for name, good, expected in (
             ("policy", bool(self.policy), "a name"),
-            ("suites", bool(self.suites), "at least one"),
+            ("cells", bool(self.cells), "at least one"),
             ("episodes", self.episodes >= 1, ">= 1"),
             ("seed", self.seed >= 0, ">= 0"),
             ("mode", self.mode in MODES, f"one of {', '.join(MODES)}"),
@@ -76,28 +77,39 @@ class RunInfo:
 
     @classmethod
     def here(
-        cls, policy: str, config: Mapping[str, Any], suites: Sequence[str], episodes: int,
+        cls, policy: str, config: Mapping[str, Any], cells: Mapping[str, str], episodes: int,
         seed: int, mode: str = "in-process",
     ) -> RunInfo:  # fmt: skip
         """A run that starts now, on this machine, with the code as it is."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return cls(
-            policy, config, tuple(suites), episodes, seed, mode,
+            policy, config, cells, episodes, seed, mode,
             provenance.machine(), (provenance.git_revision(),), now,
         )  # fmt: skip
 
     def difference(self, other: RunInfo) -> str:
-        """The settings in which another run differs, in words; "" for the same settings.
+        """The settings in which another run differs, in words; "" where it may go on with this one.
 
         Code revision and time may differ: going on after a change of the code is noted in
-        run.json, not refused.
+        run.json, not refused. So may which cells are played, and how often.
         """
-        names = ("policy", "config", "suites", "episodes", "seed", "mode", "machine")
-        return "; ".join(
+        names = ("policy", "config", "seed", "mode", "machine")
+        different = [
             f"{name} is {getattr(self, name)!r}, not {getattr(other, name)!r}"
             for name in names
             if getattr(self, name) != getattr(other, name)
-        )
+        ]
+        for title, digest in self.cells.items():
+            if other.cells.get(title, digest) != digest:
+                different.append(f"{title} had other tables: its suite has been changed since")
+        return "; ".join(different)
+
+    def joined(self, other: RunInfo) -> RunInfo:
+        """What this run becomes where another one that does not differ goes on with it."""
+        return replace(
+            self, cells={**self.cells, **other.cells}, episodes=max(self.episodes, other.episodes),
+            revisions=tuple(dict.fromkeys((*self.revisions, *other.revisions))),
+        )  # fmt: skip
 
 
 class RunFolder:
@@ -107,7 +119,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Read run.json and all finished episodes.
+        """Read run.json and all episodes.
 
         Raises:
             ValueError: no run, or a line of it is damaged; names file, line and what is wrong.
@@ -140,10 +152,10 @@ class RunFolder:
         if different:
             raise ValueError(f"{path} holds another run: {different}; choose another --name")
         run._open()
-        new = [revision for revision in info.revisions if revision not in run.info.revisions]
-        if new:
-            run.info = replace(run.info, revisions=(*run.info.revisions, *new))
-            _write_whole(run._run_json, run.info)
+        joined = run.info.joined(info)
+        if joined != run.info:
+            run.info = joined
+            _write_whole(run._run_json, joined)
         return run
 
     def __enter__(self) -> RunFolder:
@@ -154,15 +166,15 @@ class RunFolder:
 
     @property
     def records(self) -> tuple[EpisodeRecord, ...]:
-        """All finished episodes, in the order in which they ended."""
+        """All episodes that have ended, in that order."""
         return tuple(self._records.values())
 
     def done(self) -> set[Key]:
-        """(suite, cell, seed) of all finished episodes."""
-        return set(self._records)
+        """(suite, cell, seed) of all finished episodes; what crashed is to be played again."""
+        return {key for key, record in self._records.items() if not record.error}
 
     def append(self, record: EpisodeRecord) -> None:
-        """Write one episode; it outlives this process from here on.
+        """Write one episode; it outlives this process from here on. It may replace a crashed one.
 
         Raises:
             ValueError: of another policy, or there already.
@@ -173,11 +185,12 @@ class RunFolder:
             raise ValueError(
                 f"EpisodeRecord.policy is {record.policy!r}; this run is of {self.info.policy!r}"
             )
-        if record.key in self._records:
+        if record.key in self.done():
             raise ValueError(f"episode {record.key} is in {self.path} already")
         line = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False)
         self._file.write(line.encode() + b"\n")
         self._file.flush()
+        self._records.pop(record.key, None)
         self._records[record.key] = record
 
     def save_strip(
@@ -255,7 +268,8 @@ def _read_episodes(path: Path, policy: str) -> dict[Key, EpisodeRecord]:
             raise ValueError(f"{where}: {error}") from None
         if record.policy != policy:
             raise ValueError(f"{where}: of policy {record.policy!r}; this run is of {policy!r}")
-        if record.key in records:
+        before = records.pop(record.key, None)
+        if before is not None and not before.error:
             raise ValueError(f"{where}: episode {record.key} is there twice")
         records[record.key] = record
     return records

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Progress of an evaluation in a terminal, with the share of successes so far.
 
-with RunScreen(run, total=100) as screen:
+with RunScreen(run, {episode.key for episode in wanted}) as screen:
     play(wanted, player, run, on_record=screen.show)
 """
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from rich.progress import (
 
 if TYPE_CHECKING:
     from rt2_ros.evaluation.questions import Answers
-    from rt2_ros.evaluation.records import EpisodeRecord
+    from rt2_ros.evaluation.records import EpisodeRecord, Key
     from rt2_ros.evaluation.runs import RunFolder
     from rt2_ros.policies import Policy
 
@@ -53,10 +54,11 @@ def _bar() -> Progress:
 class RunScreen:
     """Progress with a running estimate; a context manager."""
 
-    def __init__(self, run: RunFolder, total: int) -> None:
-        self._progress = _bar()
-        self._done = {record.key: record.success for record in run.records}
-        self._task = self._progress.add_task("", total=total, completed=len(self._done))
+    def __init__(self, run: RunFolder, wanted: Set[Key]) -> None:
+        """wanted: the episodes that are to be there in the end."""
+        self._progress, done = _bar(), run.done() & wanted
+        self._done = {record.key: record.success for record in run.records if record.key in done}
+        self._task = self._progress.add_task("", total=len(wanted), completed=len(self._done))
         self._say("going on" if self._done else "starting")
 
     def __enter__(self) -> RunScreen:

@@ -11,6 +11,7 @@ is loaded, so that an unknown object is an error before the first episode.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zlib
 from collections.abc import Mapping
@@ -19,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from rt2_ros.data import split
 from rt2_ros.data.pictographs import by_name
 from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.looks import LOOKS, draw_look
-from rt2_ros.paths import config_path
+from rt2_ros.evaluation.records import PLAIN
+from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.sim.env import Scenario
 from rt2_ros.sim.expert import has_room
 from rt2_ros.sim.model import MAX_SLOTS
@@ -181,6 +182,11 @@ class Cell:
         """'unseen-objects/easy', or the suite's name where it has one cell."""
         return f"{self.suite}/{self.name}" if self.name else self.suite
 
+    @property
+    def digest(self) -> str:
+        """Of all that its file says of its tables: equal for equal ones."""
+        return hashlib.sha256(repr((self.cases, self.disturb)).encode()).hexdigest()[:12]
+
     def random(self, seed: int, part: int) -> np.random.Generator:
         """Generator for one part of an episode: 0 its scene, 1 its disturbances."""
         return np.random.default_rng([seed, zlib.crc32(self.title.encode()), part])
@@ -225,11 +231,16 @@ def load_suite(name_or_path: str) -> Suite:
         path = config_path("evaluation", f"{name_or_path}.yaml")
     if not path.is_file():
         raise ValueError(f"no suite {name_or_path!r}; there are {', '.join(suite_names())}")
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw = read_yaml(path)
     if not isinstance(raw, Mapping) or not isinstance(raw.get("cells"), list) or not raw["cells"]:
         raise ValueError(f"{path}: expected a mapping with a description and a list `cells`")
     cells = tuple(_cell(path, entry) for entry in raw["cells"])
     names = [cell.name for cell in cells]
+    for name in (path.stem, *names):
+        if not PLAIN.fullmatch(name):
+            raise ValueError(
+                f"{path}: name {name!r}, expected letters, digits, space and '_.-' only"
+            )
     if len(set(names)) < len(names):
         raise ValueError(f"{path}: cells are named {names}, expected each name once")
     return Suite(path.stem, str(raw.get("description", "")), cells)

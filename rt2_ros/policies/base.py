@@ -19,6 +19,8 @@ import numpy as np
 
 from rt2_ros.actions import Action, ActionSpace
 
+MOST_ATTEMPTS = 1024  # that a policy with a memory tells apart at a time; it forgets the oldest
+
 
 @dataclass(frozen=True, eq=False)
 class Observation:

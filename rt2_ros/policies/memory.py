@@ -24,10 +24,9 @@ from rt2_ros.actions import Grammar, PlanForm
 from rt2_ros.models.constrain import Step
 from rt2_ros.models.decode import Prompt
 from rt2_ros.models.forward import Inputs
-from rt2_ros.policies.base import Observation
+from rt2_ros.policies.base import MOST_ATTEMPTS, Observation
 
 GUESSES = 4
-MOST = 256  # attempts that are remembered; the one that was longest ago is forgotten first
 
 
 class _Last(NamedTuple):
@@ -95,7 +94,7 @@ class AnswerMemory:
             answers, self._plan(tokens), self._form.recalled(plan) if self._form else "", decisions,
             held, looked,
         )  # fmt: skip
-        if len(self._attempts) > MOST:
+        if len(self._attempts) > MOST_ATTEMPTS:
             self._attempts.popitem(last=False)
 
     def _lasting(self, steps: Sequence[Step], plan: str) -> dict[Any, Step]:

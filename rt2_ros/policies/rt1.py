@@ -28,10 +28,9 @@ from rt2_ros.models.constrain import Smoothing
 from rt2_ros.models.rt1 import RT1
 from rt2_ros.models.rt1.model import unit_state
 from rt2_ros.paths import find_folder
-from rt2_ros.policies.base import Decision, Observation
+from rt2_ros.policies.base import MOST_ATTEMPTS, Decision, Observation
 
 NEAR = 8  # bins to either side that count as the same answer for the confidence
-MOST_EPISODES = 64  # remembered at a time; that which waited longest is forgotten
 FORGET_S = 2.0  # s without an image after which what was before no longer counts
 EARLY = 0.8  # share of the period from which an image is kept as one of its own
 
@@ -170,7 +169,7 @@ class RT1Policy:
             )
             self._memories[observation.episode] = memory
         self._memories.move_to_end(observation.episode)
-        while len(self._memories) > MOST_EPISODES:
+        while len(self._memories) > MOST_ATTEMPTS:
             self._memories.popitem(last=False)
         return memory
 

@@ -30,6 +30,8 @@ from rt2_ros.sim.world import MAX_OPENING
 GRIPPER_TIME = 0.25  # s that a gripper command is given
 SIDE = 480  # px, of the square in the middle of the scene camera's picture
 MAX_LATENCY = 2.0  # s
+STEP_PERIOD = 0.25  # s of simulated time from one action to the next
+MAX_STEPS = 40  # of an episode
 _JOINT_STATE_PERIOD = 0.01  # s
 # What the controller refuses or changes in any good episode: steps while the fingers move, steps
 # that are long along two axes; and a policy that gets nowhere is no matter of limits.
@@ -68,8 +70,8 @@ class TabletopEnv:
     def __init__(
         self,
         tabletop: Tabletop,
-        step_period: float = 0.25,
-        max_steps: int = 40,
+        step_period: float = STEP_PERIOD,
+        max_steps: int = MAX_STEPS,
         latency: float = 0.0,
         jitter: float = 0.0,
         render: bool = True,

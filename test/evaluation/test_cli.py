@@ -7,6 +7,8 @@ import pytest
 
 from rt2_ros.evaluation.cli import main
 from rt2_ros.evaluation.runs import RunFolder
+from rt2_ros.policies import load_policy
+from rt2_ros.policies.hold import HoldPolicy
 
 
 def test_the_command_writes_figures_that_others_rely_on_and_goes_on(tmp_path, capsys):
@@ -89,6 +91,39 @@ def test_a_run_of_other_settings_is_not_mixed_in(tmp_path, capsys):
     assert "seed is 0, not 7" in capsys.readouterr().err
 
 
+def test_more_is_played_into_the_same_run_and_a_cell_that_is_named_twice_once(tmp_path):
+    arguments = ["--policy", "hold", "--out", str(tmp_path), "--suite", "emergent/symbols"]
+    assert main([*arguments, "--episodes", "1"]) == 0
+    more = ["--episodes", "2", "--suite", "seen", "--suite", "emergent/symbols"]
+    assert main([*arguments, *more]) == 0
+    run = RunFolder(tmp_path / "hold")
+    assert {record.key for record in run.records} == {
+        (suite, cell, seed)
+        for suite, cell in (("seen", ""), ("emergent", "symbols"))
+        for seed in (0, 1)
+    }
+    assert run.info.episodes == 2
+
+
+def test_other_tables_and_other_weights_are_another_run(tmp_path, monkeypatch, capsys):
+    suite, model = tmp_path / "mine.yaml", tmp_path / "model"
+    cell = "cells: [{name: a, objects: [banana], others: [key], blocks: %d, phrases: take it}]"
+    model.mkdir()
+    policy = tmp_path / "mine-policy.yaml"
+    policy.write_text(f"type: hold\nframe: panda_link0\ncheckpoint: {model}\n")
+    hold = load_policy("hold")
+    monkeypatch.setattr(HoldPolicy, "from_config", lambda name, config: hold)
+    arguments = ["--policy", str(policy), "--episodes", "1", "--out", str(tmp_path)]
+    for blocks, weights, message in (
+        (2, b"old", ""), (2, b"old", ""), (1, b"old", "mine/a had other tables"),
+        (2, b"new", "digest"),
+    ):  # fmt: skip
+        suite.write_text(cell % blocks)
+        (model / "model.safetensors").write_bytes(weights)
+        assert main([*arguments, "--suite", str(suite)]) == (2 if message else 0)
+        assert message in capsys.readouterr().err
+
+
 def test_one_cell_of_a_suite(tmp_path):
     arguments = ["--policy", "hold", "--episodes", "1", "--out", str(tmp_path)]
     cells = ["--suite", "emergent/symbols", "--suite", "unseen-objects/hard"]
@@ -97,7 +132,7 @@ def test_one_cell_of_a_suite(tmp_path):
     assert {record.key for record in run.records} == {
         ("emergent", "symbols", 0), ("unseen-objects", "hard", 0),
     }  # fmt: skip
-    assert run.info.suites == ("emergent/symbols", "unseen-objects/hard")
+    assert list(run.info.cells) == ["emergent/symbols", "unseen-objects/hard"]
 
 
 def test_questions_are_asked_before_and_after_and_written_to_the_results(

@@ -24,8 +24,8 @@ from rt2_ros.policies import Decision, load_policy
 SEEN = load_suite("seen")
 
 
-def folder(path, player, suites=("seen",)):
-    return RunFolder.create(path, RunInfo.here(player.name, {}, suites, 4, 0))
+def folder(path, player):
+    return RunFolder.create(path, RunInfo.here(player.name, {}, {"seen": ""}, 4, 0))
 
 
 def played(path, player, wanted, **options):
@@ -116,6 +116,19 @@ def test_where_every_episode_crashes_the_run_ends_and_says_why(tmp_path):
     bad = broken_cell()
     with pytest.raises(RuntimeError, match="every episode crashes: .*banana"):
         played(tmp_path / "run", ExpertPlayer(), [Episode(bad, seed) for seed in range(20)])
+    assert not RunFolder(tmp_path / "run").done()  # all of them are to be played again
+
+
+def test_more_tables_than_a_policy_can_keep_apart_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="processes: 200 of 6 tables, expected at most 1024"):
+        played(tmp_path, ExpertPlayer(), episodes([SEEN], 1, 0), processes=200, slots=6)
+
+
+def test_two_files_of_one_name_are_not_mixed(tmp_path):
+    path = tmp_path / "seen.yaml"
+    path.write_text("cells: [{objects: [banana], blocks: 1, phrases: take it}]")
+    with pytest.raises(ValueError, match=f"{path} and .*seen.yaml both have seen; expected"):
+        episodes([SEEN, load_suite(str(path))], 1, 0)
 
 
 class KillsTables(ExpertPlayer):
@@ -164,9 +177,10 @@ def test_an_invalid_policy_moves_nothing_and_its_failure_leaves_a_strip(tmp_path
 
 def test_a_slow_policy_is_late_and_the_arm_still_arrives_or_holds(tmp_path):
     suite = load_suite("robustness")
-    wanted = [Episode(suite.cell("delay-0.5s"), 0), Episode(suite.cell("delay-1s"), 0)]
+    wanted = [Episode(suite.cell(f"delay-{s}s"), 0) for s in ("0.5", "0.75", "1")]
     records = played(tmp_path / "run", ExpertPlayer(), wanted)
     assert records["robustness", "delay-0.5s", 0].success
+    assert records["robustness", "delay-0.75s", 0].path_length > 0.1
     late = records["robustness", "delay-1s", 0]  # beyond the controller's time-to-live
     assert late.failure == "never moved" and late.held == late.steps and late.path_length < 0.01
 

@@ -14,7 +14,7 @@ from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 
 INFO = RunInfo(
-    "p", {"checkpoint": "a", "sizes": (1, 2)}, ("seen", "unseen-objects"), 2, 0, "in-process",
+    "p", {"checkpoint": "a", "sizes": (1, 2)}, {"seen": "d1", "other": "d2"}, 2, 0, "in-process",
     "a machine", ("r1",), "2026-01-01T00:00:00+00:00",
 )  # fmt: skip
 
@@ -57,8 +57,7 @@ def test_an_unfinished_last_line_is_dropped_and_played_again(tmp_path):
     [
         ({"policy": "q"}, "policy is 'p', not 'q'"),
         ({"config": {"checkpoint": "b"}}, "'checkpoint': 'b'"),
-        ({"suites": ("seen",)}, "suites is"),
-        ({"episodes": 3}, "episodes is 2, not 3"),
+        ({"cells": {"new": "d3", "seen": "d9"}}, "seen had other tables"),
         ({"seed": 7}, "seed is 0, not 7"),
         ({"mode": "ros"}, "mode is 'in-process', not 'ros'"),
         ({"machine": "another"}, "machine is 'a machine', not 'another'"),
@@ -70,6 +69,27 @@ def test_a_folder_of_other_settings_is_refused_by_name(tmp_path, change, words):
         RunFolder.create(tmp_path, replace(INFO, **change))
     assert words in str(error.value)
     assert RunFolder(tmp_path).info == INFO
+
+
+def test_more_cells_and_episodes_join_a_run(tmp_path):
+    RunFolder.create(tmp_path, INFO).close()
+    RunFolder.create(tmp_path, replace(INFO, cells={"seen": "d1", "new": "d3"}, episodes=1)).close()
+    RunFolder.create(tmp_path, replace(INFO, cells={"seen": "d1"}, episodes=5)).close()
+    cells = {"seen": "d1", "other": "d2", "new": "d3"}
+    assert RunFolder(tmp_path).info == replace(INFO, cells=cells, episodes=5)
+
+
+def test_what_crashed_is_played_again_and_what_was_played_then_counts(tmp_path):
+    crashed = EpisodeRecord.crashed("p", ("seen", "", 0), "no\nOpenGL")
+    with RunFolder.create(tmp_path, INFO) as run:
+        run.append(crashed)
+        run.append(record(1))
+    with RunFolder.create(tmp_path, INFO) as run:
+        assert (run.records, run.done()) == ((crashed, record(1)), {("seen", "", 1)})
+        run.append(record(0))
+        with pytest.raises(ValueError, match="is in .* already"):
+            run.append(crashed)
+    assert RunFolder(tmp_path).records == (record(1), record(0))
 
 
 def test_going_on_with_changed_code_is_noted(tmp_path):
@@ -127,7 +147,7 @@ def test_damage_is_named_with_file_and_line(tmp_path):
 
 
 def test_a_run_that_starts_here_knows_machine_and_revision():
-    info = RunInfo.here("p", {}, ["seen"], 1, 0)
+    info = RunInfo.here("p", {}, {"seen": ""}, 1, 0)
     assert info.machine.endswith(" cores") and info.revisions[0]
     assert info.mode == "in-process" and info.started.endswith("+00:00")
 

@@ -243,6 +243,23 @@ def test_a_bad_cell_is_refused_by_name(tmp_path, cell, message):
     assert "mine.yaml" in str(error.value)
 
 
+def test_what_is_no_yaml_or_could_not_name_a_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="mine.yaml: not YAML: .*line 1"):
+        load_suite(write(tmp_path, "cells: [{objects: robot"))
+    with pytest.raises(ValueError, match=r"mine.yaml: name 'a/b', expected letters"):
+        load_suite(write(tmp_path, "cells: [{name: a/b, objects: robot, phrases: robot}]"))
+    kitchen = tmp_path / "kitchen (2).yaml"
+    kitchen.write_text("cells: [{objects: robot, phrases: robot}]")
+    with pytest.raises(ValueError, match=r"name 'kitchen \(2\)', expected letters"):
+        load_suite(str(kitchen))
+
+
+def test_a_cells_digest_is_of_what_lies_on_its_tables():
+    cells = [cell for name in suite_names() for cell in load_suite(name).cells]
+    assert len({cell.digest for cell in cells}) == len(cells)
+    assert [cell.digest for cell in load_suite("seen").cells] == [cells[0].digest]
+
+
 def test_an_unknown_suite_or_cell_names_those_that_exist(tmp_path):
     with pytest.raises(ValueError, match="no suite 'sceen'; there are seen, emergent"):
         load_suite("sceen")

@@ -83,7 +83,7 @@ def test_what_follows_a_kept_plan_is_what_the_model_would_write_after_it():
 
 
 def test_only_so_many_attempts_are_remembered(monkeypatch):
-    monkeypatch.setattr(memory, "MOST", 2)
+    monkeypatch.setattr(memory, "MOST_ATTEMPTS", 2)
     policy = load_policy("rt2-tiny", threads=1, plan_every=10)
     first = policy.infer(look(0, episode="a")).plan
     policy.infer(look(1, episode="b"))

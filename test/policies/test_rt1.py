@@ -11,7 +11,8 @@ from rt2_ros.data.robot import SPACE
 from rt2_ros.models.rt1 import RT1, RT1Config
 from rt2_ros.models.rt1.model import unit_state
 from rt2_ros.policies import Observation, Policy, infer_batch, load_policy
-from rt2_ros.policies.rt1 import MOST_EPISODES, RT1Policy
+from rt2_ros.policies.base import MOST_ATTEMPTS
+from rt2_ros.policies.rt1 import RT1Policy
 
 SIZES = RT1Config(
     image_size=32, history=3, period=0.25, width=0.25, depth=0.3, expand=2,
@@ -115,10 +116,10 @@ def test_a_batch_decides_as_one_by_one(policy, model):
 
 
 def test_memory_is_bounded(policy):
-    for episode in range(MOST_EPISODES + 5):
+    for episode in range(MOST_ATTEMPTS + 5):
         policy.infer(seen(1, episode=str(episode)))
-    assert len(policy._memories) == MOST_EPISODES
-    assert "0" not in policy._memories and str(MOST_EPISODES + 4) in policy._memories
+    assert len(policy._memories) == MOST_ATTEMPTS
+    assert "0" not in policy._memories and str(MOST_ATTEMPTS + 4) in policy._memories
 
 
 def test_other_sizes_are_resized_and_an_empty_instruction_is_no_task(policy):

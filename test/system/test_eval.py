@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rt2 eval --ros`: episodes of a suite through the real graph, on the scenes of the suite."""
 
+import os
+from dataclasses import replace
+
 import pytest
 
-from rt2_ros.evaluation.cli import main
-from rt2_ros.evaluation.runs import RunFolder
+from rt2_ros.bringup import describe
+from rt2_ros.evaluation import graph
+from rt2_ros.evaluation.cli import digests, main
+from rt2_ros.evaluation.graph import play_on_graph
+from rt2_ros.evaluation.runner import PolicyFailed, episodes
+from rt2_ros.evaluation.runs import RunFolder, RunInfo
+from rt2_ros.evaluation.suites import load_suite
 
 pytest.importorskip("rclpy")
 
@@ -39,3 +47,45 @@ def test_an_episode_through_the_graph_is_the_suites_own_and_is_kept(tmp_path):
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     (other,) = RunFolder(tmp_path / "hold").records
     assert (other.instruction, other.failure) == (record.instruction, record.failure)
+
+
+def test_a_policy_for_another_arm_is_refused_on_the_graph_as_well(tmp_path, capsys):
+    policy = tmp_path / "other-arm.yaml"
+    policy.write_text("type: hold\nframe: link_base\n")
+    arguments = ["--policy", str(policy), "--episodes", "1", "--out", str(tmp_path), "--ros"]
+    assert main(arguments) == 2
+    assert "frame 'link_base'; expected 'panda_link0'" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "other-arm-ros").records == ()
+
+
+def test_a_policy_that_raises_ends_the_run_and_no_episode_is_booked(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "from rt2_ros.policies.hold import HoldPolicy\n"
+        "HoldPolicy.infer = lambda self, observation: 1 / 0\n"
+    )
+    whole = describe(policy="hold")
+    path = os.pathsep.join((str(tmp_path), *filter(None, (os.environ.get("PYTHONPATH"),))))
+    broken = tuple(
+        replace(node, environment={**node.environment, "PYTHONPATH": path})
+        if node.name == "policy_node"
+        else node
+        for node in whole.robot
+    )
+    suites = [load_suite("seen")]
+    info = RunInfo.here("hold", {}, digests(suites), 2, 0, mode="ros")
+    with RunFolder.create(tmp_path / "run", info) as run:
+        with pytest.raises(PolicyFailed, match="policy hold: .*ZeroDivisionError"):
+            play_on_graph(
+                episodes(suites, 2, 0), replace(whole, robot=broken), "hold", run,
+                log=tmp_path / "nodes.log",
+            )  # fmt: skip
+        assert run.records == ()
+
+
+def test_an_episode_that_cannot_be_begun_is_recorded_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "SEEN_S", 0.0)
+    arguments = ["--policy", "hold", "--episodes", "2", "--out", str(tmp_path), "--ros"]
+    assert main(arguments) == 0
+    run = RunFolder(tmp_path / "hold-ros")
+    assert [record.failure for record in run.records] == ["crashed"] * 2 and not run.done()
+    assert "waited 0 s for camera and controller to see the new table" in run.records[0].error
