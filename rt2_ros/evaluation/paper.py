@@ -28,18 +28,11 @@ PAPER: dict[Cell, tuple[int, ...]] = {  # in the order of its tables
     ("emergent", "reasoning"): (16, 46, 43),
     ("emergent", "people"): (20, 53, 43),
 }
+# What belongs to its generalisation evaluation (figure 4) and to its emergent one (figure 6).
+UNSEEN = tuple(cell for cell in PAPER if cell[0].startswith("unseen-"))
+EMERGENT = tuple(cell for cell in PAPER if cell[0] == "emergent")
 UNSEEN_AVERAGE = (32, 62, 62)
 EMERGENT_AVERAGE = (17, 60, 40)
-
-
-def is_unseen(suite: str) -> bool:
-    """Whether a suite belongs to the paper's generalisation evaluation (its figure 4)."""
-    return suite.startswith("unseen-")
-
-
-def is_emergent(suite: str) -> bool:
-    """Whether a suite belongs to the paper's emergent evaluation (its figure 6)."""
-    return suite == "emergent"
 
 
 def title(cell: Cell) -> str:

@@ -66,15 +66,14 @@ class Run:
         records = folder.records
         return cls(
             label, folder.path, folder.info, records, summary(records),
-            Rate.of(r for r in records if (r.suite, r.cell) == paper.SEEN),
-            Rate.of(r for r in records if paper.is_unseen(r.suite)),
-            Rate.of(r for r in records if paper.is_emergent(r.suite)),
+            _together(records, (paper.SEEN,)), _together(records, paper.UNSEEN),
+            _together(records, paper.EMERGENT),
             episode_calibration(records),
         )  # fmt: skip
 
     @property
     def gap(self) -> Difference | None:
-        """Seen minus unseen; None where one of them was not measured."""
+        """Seen minus unseen; None where not all of both was measured."""
         return self.seen.minus(self.unseen) if self.seen.episodes and self.unseen.episodes else None
 
 
@@ -172,9 +171,9 @@ def _charts(runs: Sequence[Run], rows: dict[Cell, Row]) -> list[dict[str, Any]]:
     """The paper's figures 4 and 6, ours and its own; where there are groups enough for one."""
     found = []
     for figure, caption, chosen, average, rates, theirs in (
-        (4, "Generalisation", lambda cell: cell == paper.SEEN or paper.is_unseen(cell[0]),
+        (4, "Generalisation", lambda cell: cell in (paper.SEEN, *paper.UNSEEN),
          "unseen, average", [run.unseen for run in runs], paper.UNSEEN_AVERAGE),
-        (6, "Emergent capabilities", lambda cell: paper.is_emergent(cell[0]),
+        (6, "Emergent capabilities", lambda cell: cell in paper.EMERGENT,
          "emergent, average", [run.emergent for run in runs], paper.EMERGENT_AVERAGE),
     ):  # fmt: skip
         groups = [row for cell, row in rows.items() if chosen(cell)]
@@ -183,6 +182,13 @@ def _charts(runs: Sequence[Run], rows: dict[Cell, Row]) -> list[dict[str, Any]]:
             groups.append(Row(average, whole, theirs))
             found.append({"figure": figure, "caption": caption, "groups": groups})
     return found
+
+
+def _together(records: Sequence[EpisodeRecord], cells: Sequence[Cell]) -> Rate:
+    """Of all of these cells together; of no episode where one was not played."""
+    chosen = [record for record in records if (record.suite, record.cell) in cells]
+    complete = {(record.suite, record.cell) for record in chosen} == set(cells)
+    return Rate.of(chosen if complete else ())
 
 
 def _pairs(runs: Sequence[Run]) -> list[tuple[int, int]]:

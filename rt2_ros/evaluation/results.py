@@ -123,8 +123,8 @@ class Results:
 # What an ablation averages over, as the paper's figures do.
 GROUPS: dict[str, Callable[[Cell], bool]] = {
     "seen": lambda cell: cell == paper.SEEN,
-    "unseen": lambda cell: paper.is_unseen(cell[0]),
-    "emergent": lambda cell: paper.is_emergent(cell[0]),
+    "unseen": lambda cell: cell in paper.UNSEEN,
+    "emergent": lambda cell: cell in paper.EMERGENT,
     "reasoning": lambda cell: cell == ("emergent", "reasoning"),  # where plans should help
 }
 

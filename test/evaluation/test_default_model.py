@@ -46,20 +46,24 @@ def test_it_brings_the_action_space_that_it_was_trained_with(policy):
 
 def test_it_does_what_it_is_told_on_most_tables_and_blind_it_does_not(policy, tmp_path):
     """Sixteen tables, four of each kind of task; `rt2 eval` plays a hundred. A guard against a
-    broken line, not a figure.
+    broken line, not a figure. The copy without words is told to pick up something: on sixteen
+    tables where that is the task, it may take the right one of three to six by chance.
     """
-    tables = episodes([load_suite("seen")], 16, 0)
-    done = {}
-    for sense in ("", "language", "image"):
+    suite, done = load_suite("seen"), {}
+    tables = {"": episodes([suite], 16, 0)}
+    tables["image"] = tables[""]
+    tables["language"] = [e for e in episodes([suite], 64, 0) if e.seed % 4 == 0]
+    assert {e.cell.scenario(e.seed).task.kind for e in tables["language"]} == {"pick"}
+    for sense, wanted in tables.items():
         player = PolicyPlayer(BlindPolicy(policy, sense) if sense else policy)
         with RunFolder.create(
-            tmp_path / player.name, RunInfo.here(player.name, {}, ["seen"], 16, 0)
+            tmp_path / player.name, RunInfo.here(player.name, {}, {"seen": ""}, 16, 0)
         ) as run:
-            play(tables, player, run)
+            play(wanted, player, run)
         assert not any(record.invalid for record in run.records)
         done[sense] = sum(record.success for record in run.records)
     assert done[""] >= 9, done
-    assert done["language"] <= 3 and done["image"] <= 3, done
+    assert done["language"] <= 8 and done["image"] <= 3, done
 
 
 def test_another_instruction_on_the_same_table_gives_another_plan(policy, env):

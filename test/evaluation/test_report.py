@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from rt2_ros.evaluation import report
+from rt2_ros.evaluation import paper, report
 from rt2_ros.evaluation.metrics import newcombe, wilson
 from rt2_ros.evaluation.page import points
 from rt2_ros.evaluation.records import EpisodeRecord
@@ -64,7 +64,7 @@ def record(policy, cell, seed, success, **changes):
 
 def folder(path, policy, *records, **changes):
     known = dict(
-        config={"checkpoint": "models/x"}, suites=("seen",), episodes=4, seed=0,
+        config={"checkpoint": "models/x"}, cells={"seen": ""}, episodes=4, seed=0,
         mode="in-process", machine="a machine", revisions=("r1", "r2"), started="2026-01-01",
     )  # fmt: skip
     with RunFolder.create(path, RunInfo(policy=policy, **known | changes)) as run:
@@ -78,6 +78,7 @@ def test_two_policies_side_by_side(tmp_path):
     p += [record("p", EASY, i, i < 2) for i in range(8)]
     q = [record("q", SEEN, i, False, instruction="lift the key") for i in range(8)]
     q += [record("q", EASY, i, i >= 2) for i in range(6)]
+    p += [record("p", cell, 0, False) for cell in paper.UNSEEN if cell != EASY]
     html = write_report(
         [folder(tmp_path / "a", "p", *p), folder(tmp_path / "b", "q", *q).path],
         tmp_path / "pages" / "report.html",
@@ -87,8 +88,8 @@ def test_two_policies_side_by_side(tmp_path):
     # a rate with its interval and its counts, the paper's beside it
     assert "easy 25 % 7–59 · 2/8 67 % 30–90 · 4/6 31 % 70 % 84 %" in page.words
     assert page.words.count("real robots, other tasks: not comparable in absolute terms") == 2
-    gaps = [points(newcombe(6, 8, 2, 8)), points(newcombe(0, 8, 4, 6))]
-    assert " ".join(gaps) in page.words and gaps[0].startswith("50 (")
+    gap = points(newcombe(6, 8, 2, 13))
+    assert f"{gap} –" in page.words and gap.startswith("60 (")  # q lacks unseen cells
     # the same words and table alone are compared: easy 0..5, not seen (other words)
     assert "of 6 episodes 2 only the former, 4 only the latter, p = 0.688" in page.words
     assert "6 0 2 4 0 0.688 no difference shown" in page.words  # both, p, q, neither
@@ -100,13 +101,14 @@ def test_two_policies_side_by_side(tmp_path):
 
 def test_bars_are_as_high_as_their_rates_and_have_whiskers(tmp_path):
     records = [record("p", SEEN, i, True) for i in range(4)]
-    records += [record("p", EASY, i, i < 1) for i in range(4)]
+    records += [record("p", cell, i, i < 1) for cell in paper.UNSEEN for i in range(4)]
     page = Page(write_report([folder(tmp_path / "a", "p", *records)], tmp_path / "a.html"))
     bars = [(r["class"], float(r["height"]), float(r["y"])) for r in page.all("rect")]
     ours = [bar[1:] for bar in bars if bar[0] == "s0"]
-    assert ours == [(175.0, 30.0), (43.8, 161.2), (43.8, 161.2)]  # seen, easy, unseen together
+    assert ours == [(175.0, 30.0), *[(43.8, 161.2)] * 7]  # seen, unseen cells, all of them together
     theirs = [bar[1] for bar in bars if bar[0] in ("p0", "p1", "p2")]
-    percent = (92, 91, 93, 31, 70, 84, 32, 62, 62)
+    rows = [paper.PAPER[cell] for cell in (SEEN, *paper.UNSEEN)]
+    percent = [rate for row in (*rows, paper.UNSEEN_AVERAGE) for rate in row]
     assert theirs == pytest.approx([1.75 * x for x in percent], abs=0.1)
     whiskers = [p["d"] for p in page.all("path") if p["class"] == "error"]
     low, high = wilson(1, 4)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rt2_ros.evaluation.metrics import Difference
+from rt2_ros.evaluation import paper
+from rt2_ros.evaluation.metrics import Difference, newcombe
 from rt2_ros.evaluation.page import p_value, points, render, update_results
 from rt2_ros.evaluation.questions import Answers
 from rt2_ros.evaluation.records import EpisodeRecord
@@ -14,7 +15,7 @@ from rt2_ros.evaluation.results import Ablation, Arm, CellResult, Results
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 
 INFO = RunInfo(
-    "p", {}, ("seen", "unseen-objects"), 8, 0, "in-process", "a machine", ("r1",),
+    "p", {}, {"seen": "", "unseen-objects/easy": ""}, 8, 0, "in-process", "a machine", ("r1",),
     "2026-01-01T10:00:00+00:00",
 )  # fmt: skip
 
@@ -105,17 +106,17 @@ def test_a_crash_counts_as_a_failure_in_a_comparison(tmp_path):
     assert known[1]["episodes"][4:8] == "----" and len(known[1]["episodes"]) == 12
 
 
-def test_the_gap_needs_seen_and_unseen(tmp_path):
+def test_the_gap_needs_seen_and_all_that_is_unseen(tmp_path):
     page = tmp_path / "results.md"
-    hard = ("unseen-objects", "hard")
+    unseen = {cell: "1" if cell == EASY else "00" for cell in paper.UNSEEN}
     runs = [
-        run_of(tmp_path / "p", "p", {SEEN: "1" * 10, EASY: "1" * 5 + "0" * 5, hard: "0" * 10}),
-        run_of(tmp_path / "q", "q", {SEEN: "1"}),
-        run_of(tmp_path / "r", "r", {EASY: "1"}),
+        run_of(tmp_path / "p", "p", {SEEN: "1" * 10, **unseen}),
+        run_of(tmp_path / "q", "q", {SEEN: "1", EASY: "1"}),
+        run_of(tmp_path / "r", "r", unseen),
     ]
     update_results(page, runs)
     gaps = page.read_text().partition("## Generalisation gap")[2].partition("## ")[0]
-    assert gaps.splitlines()[-2] == "| p | 100% | 25% | 75 (40 to 89) |"
+    assert gaps.splitlines()[-2] == f"| p | 100% | 9% | {points(newcombe(10, 10, 1, 11))} |"
     assert "| q |" not in gaps and "| r |" not in gaps
 
 
