@@ -78,7 +78,7 @@ class ArmController:
         self.gripper_closedness: float | None = None  # measured
         self.blocked = self.busy = ""
         self._safety = SafetyFilter(profile, kinematics, collisions)
-        self._execution = Execution(profile, kinematics, self._safety)
+        self._execution = Execution(profile, kinematics, self._safety, clock)
         self._clock_watch, self._mandate = ClockWatch(), Mandate(profile.no_progress_time)
         self._clock = clock
         self._joint_state_time = self._tick_time = self._decision_time = -np.inf
@@ -262,7 +262,7 @@ class ArmController:
         self.state = State.MOVING
         self.reason = "; ".join(change.text for change in self.verdict.changes) or "moving"
         chunk = self._execution.toward(self.verdict, now, self._expiry_time, self.history)
-        return Command(chunk=chunk, reason=self.reason)
+        return None if chunk is None else Command(chunk=chunk, reason=self.reason)
 
     def tick(self, now_ns: int) -> Command | None:
         """Look at clocks, joint states and progress: to be called at the control rate.
@@ -370,5 +370,5 @@ class ArmController:
         """Change state; return the trajectory to rest if one is under way."""
         self.state, self.reason = state, reason
         self._homing = False
-        chunk = self._execution.brake(self._clock, self.history)
+        chunk = self._execution.brake(self.history)
         return None if chunk is None else Command(chunk=chunk, reason=reason, brake=True)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trajectory that the arm is on, and how the next one follows from it without a jump.
 
->>> execution = Execution(profile, kinematics, safety)
+>>> execution = Execution(profile, kinematics, safety, time.monotonic)
 >>> chunk = execution.toward(verdict, now, expiry, history)  # a decision was accepted
 >>> chunk = execution.blend(now, history)  # at the control rate: None, or a better one
->>> chunk = execution.brake(time.monotonic, history)
+>>> chunk = execution.brake(history)
 
 Each trajectory starts with the position and the velocity that the one before has at that moment,
 and ends at rest: decisions may come late, irregularly, or not at all.
@@ -39,17 +39,24 @@ _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not pl
 
 
 class Execution:
-    """Keeps the trajectory under way. Times are s of one steady clock.
+    """Keeps the trajectory under way. Times are s of one steady clock, `clock`.
 
     chunk, start: the trajectory sent last, and when the arm began it, as far as its motion shows;
     None before the first. tracking: whether the arm was near it when it was last seen.
     """
 
-    def __init__(self, profile: RobotProfile, kinematics: Kinematics, safety: SafetyFilter) -> None:
+    def __init__(
+        self,
+        profile: RobotProfile,
+        kinematics: Kinematics,
+        safety: SafetyFilter,
+        clock: Callable[[], float],
+    ) -> None:
         self.chunk: Chunk | None = None
         self.tracking = False
         self.start = self._sent = -np.inf
         self._profile, self._kinematics, self._safety = profile, kinematics, safety
+        self._clock = clock
         self._limits = profile.limits()
         self._tip_accelerations = np.array(
             [profile.max_linear_acceleration, profile.max_angular_acceleration]
@@ -93,26 +100,26 @@ class Execution:
     def toward(
         self, verdict: Verdict, now: float, expiry: float, history: JointHistory
     ) -> Chunk | None:
-        """Follow an accepted verdict, whose target counts until `expiry`."""
+        """Follow an accepted verdict, whose target counts until `expiry`.
+
+        None where planning ended too late after `now`: then a target that is blended is planned to
+        at the control rate.
+        """
         chunk = verdict.chunk
         if self._targets.active and verdict.target is not None:
             self._targets.add(verdict.target, expiry)
             self._goal = None
             blended = self._blended(now, history)
             chunk = blended if blended is not None else chunk
-        self._follow(chunk, now)
-        return chunk
+        return self._in_time(chunk, now)
 
     def blend(self, now: float, history: JointHistory) -> Chunk | None:
         """Return a new trajectory if targets are blended and the goal has moved."""
-        if not self._targets.active or self.chunk is None:
+        if not self._targets.active:
             return None
-        chunk = self._blended(now, history)
-        if chunk is not None:
-            self._follow(chunk, now)
-        return chunk
+        return self._in_time(self._blended(now, history), now)
 
-    def brake(self, clock: Callable[[], float], history: JointHistory) -> Chunk | None:
+    def brake(self, history: JointHistory) -> Chunk | None:
         """Return the trajectory to rest, if one is under way that is not at rest as soon by itself.
 
         As fast as the joints can, straight on; where that would touch something, or leave the
@@ -122,9 +129,9 @@ class Execution:
         """
         self._targets.clear()
         for _ in range(_BRAKE_TRIES):
-            now = clock()
+            now = self._clock()
             chunk = self._to_rest(now, history)
-            if clock() - now < LATE:
+            if self._clock() - now < LATE:
                 break
         if chunk is not None:
             self.chunk, self.start, self._sent = chunk, now, now
@@ -171,10 +178,19 @@ class Execution:
         self._follow(chunk, now)
         return chunk
 
-    def _follow(self, chunk: Chunk | None, now: float) -> None:
-        if chunk is not None:
-            self.chunk, self.start, self._sent = chunk, now, now
-            self.tracking = True  # it begins with the motion that the arm has
+    def _in_time(self, chunk: Chunk | None, now: float) -> Chunk | None:
+        """Follow a trajectory from `now` on, unless the arm has moved on while it was planned."""
+        if chunk is None:
+            return None
+        if self._clock() - now > LATE:
+            self._goal = None  # there is no way to it yet
+            return None
+        self._follow(chunk, now)
+        return chunk
+
+    def _follow(self, chunk: Chunk, now: float) -> None:
+        self.chunk, self.start, self._sent = chunk, now, now
+        self.tracking = True  # it begins with the motion that the arm has
 
     def _blended(self, now: float, history: JointHistory) -> Chunk | None:
         """Plan to where the targets' blend is now; None if it is not new or cannot be done."""

@@ -29,14 +29,25 @@ def moving(rig):
     return rig
 
 
-def stalled(rig, monkeypatch, owner, name):
-    """Stand still for 0.1 s within a call, once."""
+@pytest.fixture
+def smooth(profile, kinematics, collisions, start):
+    """Return an arm with an instruction, 1, whose targets are filtered."""
+    rig = Rig(replace(profile, smoothing_time=0.05), kinematics, collisions, q=start)
+    rig.instruct()
+    return rig
+
+
+def stalled(rig, monkeypatch, owner, name, seconds=0.1):
+    """Stand still within a call, once."""
     real = getattr(owner, name)
 
     def slow(*args):
         monkeypatch.undo()
         result = real(*args)
-        stand_still(rig, 0.1)
+        if rig.chunk is None:
+            rig.time += seconds
+        else:
+            stand_still(rig, seconds)
         return result
 
     monkeypatch.setattr(owner, name, slow)
@@ -70,6 +81,51 @@ def test_braking_begins_where_the_arm_is_by_then(moving, monkeypatch):
     assert starts_off(rig) < 1e-6
     rig.run(0.5)
     assert not rig.moving
+
+
+def test_a_blend_that_took_too_long_to_plan_is_not_sent(smooth, monkeypatch):
+    rig = smooth
+    rig.move(0.1, -0.1, 0.0)
+    rig.run(0.1)
+    sent = len(rig.commands)
+    assert sent > 5 and np.abs(rig.velocity).max() > 0.2
+    stalled(rig, monkeypatch, rig.arm._safety, "reach")
+    rig.run(PERIOD)
+    assert len(rig.commands) == sent
+    for _ in range(100):
+        rig.run(PERIOD)
+        assert starts_off(rig) < 1e-6
+    assert len(rig.commands) > sent and not rig.moving  # it went on from where the arm was by then
+
+
+def test_an_arm_at_rest_is_not_moved_by_what_was_blended_before_a_stall(smooth, monkeypatch):
+    rig = smooth
+    rig.move(0.06, -0.06, 0.0)
+    rig.run(0.1)
+    sent = len(rig.commands)
+    stalled(rig, monkeypatch, rig.arm._safety, "reach", 1.5)
+    rig.run(PERIOD)
+    assert len(rig.commands) == sent and not rig.moving
+    rig.run(1.0)
+    assert (len(rig.commands), rig.arm.state) == (sent, State.HOLDING)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_decision_whose_blend_took_too_long_is_planned_to_from_where_the_arm_is(
+    smooth, monkeypatch, moves
+):
+    rig = smooth
+    if moves:
+        rig.move(0.0, 0.1, 0.0)
+        rig.run(0.15)
+    sent, goal = len(rig.commands), rig.tip.position + [0.05, 0.0, 0.02]
+    stalled(rig, monkeypatch, rig.arm._execution, "_blended")
+    rig.move(*(goal - rig.tip.position))
+    assert rig.arm.verdict.accepted and len(rig.commands) == sent
+    rig.run(PERIOD)
+    assert len(rig.commands) == sent + 1 and starts_off(rig) < 1e-6
+    rig.run(0.6)
+    assert_allclose(rig.tip.position, goal, atol=1e-3)
 
 
 def test_joint_states_that_waited_are_taken_for_what_they_are(moving):
