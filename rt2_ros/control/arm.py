@@ -56,6 +56,7 @@ class ArmController:
     blocked, busy are the bridge's word, set before each event. blocked: why nothing may move
     (controllers are missing, Servo has halted); busy: what it is still carrying out (a planned
     motion, which lasts longer than a delta lives). Either refuses deltas; blocked also brakes.
+    A policy says terminate once: that is heard all the same, and what it carries out goes on.
     """
 
     def __init__(
@@ -255,7 +256,7 @@ class ArmController:
         self._decision_time = now
         self._mandate.take(delta)
         if delta.terminate:
-            return self._end_instruction(State.HOLDING, "done: the policy says terminate")
+            return self._finish("done: the policy says terminate")
         self._expiry_time = now + self.profile.time_to_live - (now_ns - delta.stamp_ns) * 1e-9
         if self.verdict.gripper is not None:
             return self._move_gripper(self.verdict.gripper)
@@ -299,6 +300,8 @@ class ArmController:
         if now > self._expiry_time and now > self._settled_time and not self.busy:
             if self._homing:
                 return self._brake(State.ARMED, "at home")
+            if not self._mandate.live:  # it has ended before this motion
+                return self._brake(State.HOLDING, self.reason)
             return self._brake(
                 State.HOLDING,
                 f"no decision on an image of the last {self.profile.time_to_live:g} s",
@@ -314,6 +317,22 @@ class ArmController:
             return Verdict.refused("instruction", "no instruction to act on")
         if mandate.asking:
             return Verdict.refused("help", self.reason)
+        if np.isinf(self._joint_state_time):
+            return Verdict.refused("joint states", "no joint states")
+        refusal = None if delta.terminate else self._refuse_motion(now, now_ns)
+        if refusal is not None:
+            return refusal
+        gripper = self.gripper_closedness if self._gripper is None else self._gripper
+        situation = Situation(
+            *(now_ns, mandate.number, mandate.step, mandate.stamp_ns),
+            *self._execution.motion(now, self.history),
+            gripper,
+            trusted=mandate.is_trusted(now),
+        )
+        return self._safety.check(delta, situation, self.history)
+
+    def _refuse_motion(self, now: float, now_ns: int) -> Verdict | None:
+        """Say what keeps the arm from moving at this moment."""
         if self.blocked or self.busy:
             return Verdict.refused("bridge", self.blocked or self.busy)
         if now - self._joint_state_time > self.profile.joint_state_timeout:
@@ -327,14 +346,7 @@ class ArmController:
             return Verdict.refused(
                 "rate", f"more than {self.profile.control_rate:g} deltas a second"
             )
-        gripper = self.gripper_closedness if self._gripper is None else self._gripper
-        situation = Situation(
-            *(now_ns, mandate.number, mandate.step, mandate.stamp_ns),
-            *self._execution.motion(now, self.history),
-            gripper,
-            trusted=mandate.is_trusted(now),
-        )
-        return self._safety.check(delta, situation, self.history)
+        return None
 
     def _move_gripper(self, closedness: float) -> Command:
         """Send the gripper and hold the arm still until it has settled."""
@@ -359,6 +371,14 @@ class ArmController:
     def _end(self, state: State, reason: str) -> Command | None:
         self._mandate.end()
         return self._brake(state, reason)
+
+    def _finish(self, reason: str) -> Command | None:
+        """End the instruction, and hold: once the bridge has carried out what it is busy with."""
+        if self.state != State.MOVING or not self.busy:
+            return self._end_instruction(State.HOLDING, reason)
+        self._mandate.end()
+        self.reason, self._expiry_time = reason, self._clock()
+        return None
 
     def _end_instruction(self, state: State, reason: str) -> Command | None:
         self._mandate.end()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from rt2_ros.control.arm import State
+from rt2_ros.control.arm import ArmController, State
+from rt2_ros.control.safety import Delta
 
 from .refusal import held
 
@@ -167,6 +168,76 @@ def test_terminate_holds_until_the_next_instruction(rig):
     rig.move(0.05, 0, 0)
     assert held(rig, "instruction")
     assert (rig.arm.state, rig.arm.reason) == (State.HOLDING, "done: the policy says terminate")
+
+
+DONE = (State.HOLDING, "done: the policy says terminate")
+
+
+@pytest.mark.parametrize("obstacle", ["gripper", "rate", "bridge", "joint states"])
+def test_a_terminate_is_heard_whatever_keeps_the_arm_from_moving(rig, obstacle):
+    """It comes once, and moves nothing; lost, a finished task would end as a call for help."""
+    if obstacle == "gripper":
+        rig.move(0, 0, 0, gripper=1.0)
+        rig.run(0.1)
+    else:
+        rig.move(0.03, 0, 0)
+        rig.run(0.8 if obstacle == "joint states" else 0.0, joint_states=False)
+    rig.arm.blocked = "controllers are missing" if obstacle == "bridge" else ""
+    rig.move(0.03, 0, 0)
+    assert held(rig, obstacle)
+    sent = len(rig.commands)
+    command = rig.move(0.03, 0, 0, terminate=True)
+    assert rig.arm.verdict.accepted and (command is None or command.brake)
+    assert (rig.arm.state, rig.arm.reason) == DONE
+    rig.run(3.0)
+    assert (rig.arm.state, rig.arm.reason) == DONE and len(rig.commands) <= sent + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, "stale"),
+        ({"stamp_ns": 10**15}, "stamp"),
+        ({"frame_id": "camera"}, "frame"),
+        ({"instruction_id": 7}, "instruction"),
+        ({"step": 0}, "step"),
+        ({"translation": (np.nan, 0.0, 0.0)}, "not finite"),
+    ],
+)
+def test_a_terminate_that_is_no_good_ends_nothing(rig, changes, code):
+    rig.move(0.03, 0, 0)
+    rig.arm.busy = "carrying out a plan"
+    delta = rig.delta(**{"terminate": True, **changes})
+    rig.run(0.9 if code == "stale" else 0.0)
+    rig.send(delta)
+    assert held(rig, code)
+    assert rig.arm.state == State.MOVING
+    rig.arm.busy = ""
+    rig.run(0.1)
+    assert rig.move(0.03, 0, 0) is not None
+
+
+def test_a_terminate_before_any_joint_state_is_refused(profile, kinematics):
+    arm = ArmController(profile, kinematics, None, clock=lambda: 100.0, armed=True)
+    arm.on_instruction("pick up the apple")
+    arm.on_policy_status(1, "pick up the apple")
+    frame, still = profile.base_frame, (0.0, 0.0, 0.0)
+    assert arm.on_delta(Delta(10**9, frame, 1, 0, still, still, 0.0, terminate=True), 10**9) is None
+    assert (arm.verdict.accepted, arm.verdict.code) == (False, "joint states")
+
+
+def test_a_terminate_does_not_cut_what_the_bridge_carries_out(rig):
+    rig.move(0.03, 0, 0)
+    rig.arm.busy = "carrying out a plan"
+    assert rig.move(0, 0, 0, terminate=True) is None
+    rig.run(3.0)
+    assert (rig.arm.state, rig.arm.reason) == (State.MOVING, DONE[1])
+    rig.move(0.03, 0, 0)
+    assert held(rig, "instruction")
+    rig.arm.busy = ""
+    rig.run(0.05)
+    assert (rig.arm.state, rig.arm.reason) == DONE
+    assert len(rig.commands) == 1
 
 
 def test_replayed_and_old_steps_are_refused(rig):
