@@ -25,7 +25,8 @@ import numpy as np
 
 from rt2_ros.bench.fault_list import CLOCK_FAULTS, FAULTS, GOES_ON, HOLDS, Fault
 from rt2_ros.bench.fault_report import Outcome, figures, report, show
-from rt2_ros.bench.judge import STILL, Judge, time_to_rest, way
+from rt2_ros.bench.judge import Judge, time_to_rest, way
+from rt2_ros.control.history import STILL
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.paths import config_path
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rt2_ros.control.history import STILL
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.path import PATH_TOLERANCE
 from rt2_ros.control.pose import Array
 from rt2_ros.control.profile import RobotProfile
 
-STILL = 0.02  # rad/s; slower joints are at rest
 ROUNDING = 1.001  # of limits, for numbers that went through messages
 EXTREMES = 1.02  # of tip speed and joint acceleration, between the points at which the plan looked
 SERVO_SPEED = 1.15  # of the URDF's speeds, that a servo catching up may reach

@@ -299,7 +299,11 @@ class ArmController:
             return self._brake(State.HOLDING, self.blocked)
         if now > self._expiry_time and now > self._settled_time and not self.busy:
             if self._homing:
-                return self._brake(State.ARMED, "at home")
+                problem = self._execution.home_problem(now, self.history)
+                if problem is None:
+                    return None
+                state = State.HOLDING if problem else State.ARMED
+                return self._brake(state, problem or "at home")
             if not self._mandate.live:  # it has ended before this motion
                 return self._brake(State.HOLDING, self.reason)
             return self._brake(

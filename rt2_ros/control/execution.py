@@ -34,6 +34,8 @@ _LATEST = 0.2  # s that it may be behind in all on one trajectory
 _STEP = 0.005  # s between the delays that are tried
 _JUMP = 2.0  # times the limits of speed; positions further apart are a jump, not a motion
 _HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
+_HOME_TOLERANCE = 0.05  # rad off home, up to which the arm is there
+_HOME_PATIENCE = 1.0  # s after the way home, before an arm at rest elsewhere is said to be so
 _BRAKE_MARGIN = 1.25  # for what the way itself asks of the tip while it brakes
 _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not planned for anew
 
@@ -161,6 +163,8 @@ class Execution:
         direct: straight in joint space, on a way that is checked like every other.
         """
         q, velocity = self.motion(now, history)
+        if not self.tracking and history.is_still():
+            velocity = np.zeros_like(velocity)
         if np.any(velocity):
             raise ValueError("the arm is moving: stop it first")
         slow = replace(
@@ -177,6 +181,23 @@ class Execution:
         self._targets.clear()
         self._follow(chunk, now)
         return chunk
+
+    def home_problem(self, now: float, history: JointHistory) -> str | None:
+        """Say where an arm that went home is instead; empty if it is there, None while it moves.
+
+        Drives lag behind the plan, and may begin late.
+        """
+        late = -np.inf if self.chunk is None else now - self.start - self.chunk.duration
+        if late < 0 or not history.is_still():
+            return None
+        q, home = history.newest()[1], np.array(self._profile.home)
+        worst = int(np.abs(q - home).argmax())
+        if abs(q[worst] - home[worst]) <= _HOME_TOLERANCE:
+            return ""
+        if late < _HOME_PATIENCE:
+            return None
+        joint = self._profile.arm_joints[worst]
+        return f"not at home: {joint} at {q[worst]:.2f} rad, expected {home[worst]:.2f}"
 
     def _in_time(self, chunk: Chunk | None, now: float) -> Chunk | None:
         """Follow a trajectory from `now` on, unless the arm has moved on while it was planned."""

@@ -18,6 +18,8 @@ import numpy as np
 
 from rt2_ros.control.pose import Array
 
+STILL = 0.02  # rad/s; slower joints are at rest
+_STILL_TIME_NS = 100_000_000  # in which it shows: between two samples, noise is faster
 _LARGEST_GAP_NS = 200_000_000  # samples further apart are not interpolated
 
 
@@ -84,6 +86,13 @@ class JointHistory:
         if after - before > _LARGEST_GAP_NS:
             return np.zeros(len(self.joint_names))
         return (q_after - q_before) / ((after - before) * 1e-9)
+
+    def is_still(self) -> bool:
+        """Whether the joints are at rest, but for the noise of their encoders."""
+        after_ns, after = self.newest()
+        older = (s for s in reversed(self._samples) if after_ns - s[0] >= _STILL_TIME_NS)
+        before_ns, before = next(older, self._samples[0])
+        return bool((np.abs(after - before) <= STILL * (after_ns - before_ns) * 1e-9).all())
 
     def at(self, stamp_ns: int) -> Array:
         """Return the positions (n,) at a time, interpolated; NotInHistory outside the samples."""

@@ -331,33 +331,6 @@ def test_status_figures(rig):
     assert rig.arm.rate() == 0.0
 
 
-def test_home_is_a_slow_way_that_ends_the_instruction(rig, profile):
-    command = rig.apply(rig.arm.home())
-    assert command.joint_goal
-    assert rig.arm.state == State.MOVING
-    assert_allclose(command.chunk.positions[-1], profile.home)
-    assert (np.abs(command.chunk.velocities) <= 0.2 * profile.limits().velocity + 1e-9).all()
-    rig.move(0.05, 0, 0)
-    assert held(rig, "instruction")
-    rig.run(command.chunk.duration + 0.1)
-    assert_allclose(rig.q, profile.home, atol=1e-9)
-    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "at home")
-
-
-def test_home_can_be_stopped_and_is_not_gone_to_by_an_arm_that_may_not_move(rig, new_rig):
-    rig.apply(rig.arm.home())
-    rig.run(0.5)
-    assert rig.moving
-    with pytest.raises(ValueError, match="the arm is moving: stop it first"):
-        rig.arm.home()
-    rig.apply(rig.arm.stop())
-    rig.run(0.3)
-    assert not rig.moving
-    for arm, words in ((rig.arm, "the arm is stopped"), (new_rig(armed=False).arm, "disarmed")):
-        with pytest.raises(ValueError, match=words):
-            arm.home()
-
-
 def test_what_the_bridge_says_is_heeded(rig):
     rig.move(0.08, 0, 0)
     rig.run(0.1)

@@ -43,6 +43,20 @@ def test_a_gap_is_not_bridged(history):
     assert_allclose(history.velocity(), [0.0, 0.0])
 
 
+def test_noise_is_no_motion_and_a_slow_drift_is_one(history):
+    still, drifting = JointHistory(["a"]), JointHistory(["a"])
+    for ms in range(1, 501):
+        still.add(ms * MS, ["a"], [1.0 + 5e-4 * (-1) ** ms])
+        drifting.add(ms * MS, ["a"], [0.03e-3 * ms])
+    assert abs(still.velocity()[0]) > 0.9 and still.is_still()
+    assert not drifting.is_still()
+    assert not history.is_still()  # two joints jump
+    history.add(2000 * MS, ["a", "b"], [0.3, 0.6])
+    assert history.is_still()
+    with pytest.raises(NotInHistory):
+        JointHistory(["a"]).is_still()
+
+
 def test_what_is_older_than_the_horizon_is_forgotten(history):
     for ms in range(1030, 2021, 10):
         history.add(ms * MS, ["a", "b"], [0.3, 0.6])

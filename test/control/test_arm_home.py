@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way home: when it begins, and what is said at its end."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from rt2_ros.control.arm import State
+from rt2_ros.control.trajectory import Chunk
+
+from .refusal import held
+
+
+def test_home_is_a_slow_way_that_ends_the_instruction(rig, profile):
+    command = rig.apply(rig.arm.home())
+    assert command.joint_goal
+    assert rig.arm.state == State.MOVING
+    assert_allclose(command.chunk.positions[-1], profile.home)
+    assert (np.abs(command.chunk.velocities) <= 0.2 * profile.limits().velocity + 1e-9).all()
+    rig.move(0.05, 0, 0)
+    assert held(rig, "instruction")
+    rig.run(command.chunk.duration + 0.15)
+    assert_allclose(rig.q, profile.home, atol=1e-9)
+    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "at home")
+
+
+def put(rig, q):
+    """Have the arm be somewhere else, by nobody's command."""
+    rig.q, rig.velocity, rig.chunk = np.asarray(q), np.zeros(7), None
+
+
+@pytest.mark.parametrize("displaced", [False, True])  # by hand, off the trajectory it was on
+def test_home_begins_at_rest_where_encoders_tremble(rig, displaced):
+    if displaced:
+        rig.move(0.03, 0, 0)
+        rig.run(1.0)
+    still = rig.q + (0.2 if displaced else 0.0)
+    for period in range(20):
+        put(rig, still + 2e-4 * (-1) ** period)
+        rig.run(0.01)
+    assert np.abs(rig.arm.history.velocity()).max() > 0.03
+    command = rig.apply(rig.arm.home())
+    assert not command.chunk.velocities[0].any()
+    rig.run(command.chunk.duration + 0.15)
+    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "at home")
+
+
+def test_an_arm_that_is_led_by_hand_does_not_go_home(rig):
+    for _ in range(20):
+        put(rig, rig.q + 0.001)  # 0.1 rad/s
+        rig.run(0.01)
+    with pytest.raises(ValueError, match="the arm is moving: stop it first"):
+        rig.arm.home()
+    rig.run(0.2)
+    assert rig.arm.home()
+
+
+def test_an_arm_that_did_not_get_home_is_not_said_to_be_there(rig, profile):
+    command = rig.apply(rig.arm.home())
+    rig.run(0.8)
+    put(rig, rig.q)
+    rig.run(command.chunk.duration)
+    assert (rig.arm.state, rig.arm.reason) == (State.MOVING, "moving home")
+    rig.run(1.0)
+    assert rig.arm.state == State.HOLDING
+    worst = int(np.abs(rig.q - profile.home).argmax())
+    assert rig.arm.reason == (
+        f"not at home: {profile.arm_joints[worst]} at {rig.q[worst]:.2f} rad, "
+        f"expected {profile.home[worst]:.2f}"
+    )
+    assert len(rig.commands) == 1
+    rig.instruct(instruction_id=2)
+    assert rig.move(0.03, 0, 0) is not None
+
+
+def test_an_arm_that_lags_on_its_way_home_is_waited_for_and_told_nothing(rig, profile):
+    """It takes twice as long as it was told, as in a simulator on a busy machine."""
+    chunk = rig.apply(rig.arm.home()).chunk
+    rig.chunk = Chunk(2 * chunk.times, chunk.positions, chunk.velocities / 2)
+    rig.run(1.9 * chunk.duration)
+    assert (rig.arm.state, rig.arm.reason) == (State.MOVING, "moving home")
+    rig.run(0.1 * chunk.duration + 0.15)
+    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "at home")
+    assert len(rig.commands) == 1
+    assert_allclose(rig.q, profile.home, atol=1e-9)
+
+
+def test_home_can_be_stopped_and_is_not_gone_to_by_an_arm_that_may_not_move(rig, new_rig):
+    rig.apply(rig.arm.home())
+    rig.run(0.5)
+    assert rig.moving
+    with pytest.raises(ValueError, match="the arm is moving: stop it first"):
+        rig.arm.home()
+    rig.apply(rig.arm.stop())
+    rig.run(0.3)
+    assert not rig.moving
+    for arm, words in ((rig.arm, "the arm is stopped"), (new_rig(armed=False).arm, "disarmed")):
+        with pytest.raises(ValueError, match=words):
+            arm.home()
