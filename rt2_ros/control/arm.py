@@ -290,9 +290,9 @@ class ArmController:
                 return self._ask(f"no decision to act on for {_PAUSE:g} s")
             if mandate.progress.running and not mandate.progress.look(now, self.pose()):
                 return self._ask(f"no progress for {mandate.progress.patience:g} s")
-        return self._tick_moving(now, silence) if self.state == State.MOVING else None
+        return self._tick_moving(now, now_ns, silence) if self.state == State.MOVING else None
 
-    def _tick_moving(self, now: float, silence: float) -> Command | None:
+    def _tick_moving(self, now: float, now_ns: int, silence: float) -> Command | None:
         if silence > self.profile.joint_state_timeout:
             return self._brake(State.HOLDING, f"no joint states for {silence:.2f} s")
         if self.blocked:
@@ -310,8 +310,16 @@ class ArmController:
                 State.HOLDING,
                 f"no decision on an image of the last {self.profile.time_to_live:g} s",
             )
-        chunk = None if self._homing else self._execution.blend(now, self.history)
+        if self._homing or self._lost(now_ns):
+            return None
+        chunk = self._execution.blend(now, self.history)
         return None if chunk is None else Command(chunk=chunk, reason=self.reason)
+
+    def _lost(self, now_ns: int) -> str:
+        """Say so where nobody knows where the arm is: off its trajectory, and not measured lately."""
+        old = (now_ns - self.history.newest()[0]) * 1e-9
+        lost = old > _OLD and not self._execution.tracking
+        return f"the joint states are {old:.2f} s old" if lost else ""
 
     def _judge(self, delta: Delta, now_ns: int) -> Verdict:
         now, mandate = self._clock(), self._mandate
@@ -341,9 +349,8 @@ class ArmController:
             return Verdict.refused("bridge", self.blocked or self.busy)
         if now - self._joint_state_time > self.profile.joint_state_timeout:
             return Verdict.refused("joint states", "no joint states")
-        old = (now_ns - self.history.newest()[0]) * 1e-9
-        if old > _OLD and not self._execution.tracking:
-            return Verdict.refused("joint states", f"the joint states are {old:.2f} s old")
+        if lost := self._lost(now_ns):
+            return Verdict.refused("joint states", lost)
         if now < self._settled_time:
             return Verdict.refused("gripper", "the gripper is moving")
         if self._accept_times and now - self._accept_times[-1] < 0.999 / self.profile.control_rate:

@@ -141,14 +141,18 @@ def test_joint_states_that_waited_are_taken_for_what_they_are(moving):
     assert_allclose(starts_off(rig), 0.0, atol=1e-6)
 
 
-def test_nothing_is_planned_from_where_an_arm_was_that_left_its_trajectory(moving):
-    rig, names = moving, list(moving.profile.arm_joints)
-    elsewhere, stamp = rig.q + 0.3, rig.now_ns + 1
+def test_nothing_is_planned_from_where_an_arm_was_that_left_its_trajectory(smooth):
+    rig, names = smooth, list(smooth.profile.arm_joints)
+    rig.move(0.1, -0.1, 0.0)
+    rig.run(0.15)
+    sent, elsewhere, stamp = len(rig.commands), rig.q + 0.3, rig.now_ns + 1
     rig.time += 0.15
     rig.arm.on_joint_state(stamp, names, elsewhere, rig.now_ns)
     rig.move(-0.05, 0.05, 0.0, stamp_ns=stamp)
     assert rig.arm.verdict.code == "joint states"
     assert rig.arm.verdict.reason == "the joint states are 0.15 s old"
+    rig.apply(rig.arm.tick(rig.now_ns))
+    assert len(rig.commands) == sent
 
 
 @pytest.mark.parametrize("seen", [1, 2])  # joint states of where it is now
