@@ -252,11 +252,11 @@ class ArmController:
             return None
         self.accepted += 1
         self.changes.update(change.code for change in self.verdict.changes)
-        self._accept_times.append(now)
         self._decision_time = now
         self._mandate.take(delta)
         if delta.terminate:
             return self._finish("done: the policy says terminate")
+        self._accept_times.append(now)
         self._expiry_time = now + self.profile.time_to_live - (now_ns - delta.stamp_ns) * 1e-9
         if self.verdict.gripper is not None:
             return self._move_gripper(self.verdict.gripper)

@@ -188,6 +188,7 @@ def test_a_terminate_is_heard_whatever_keeps_the_arm_from_moving(rig, obstacle):
     sent = len(rig.commands)
     command = rig.move(0.03, 0, 0, terminate=True)
     assert rig.arm.verdict.accepted and (command is None or command.brake)
+    assert rig.arm.rate() == 0.0  # as many are too few to tell
     assert (rig.arm.state, rig.arm.reason) == DONE
     rig.run(3.0)
     assert (rig.arm.state, rig.arm.reason) == DONE and len(rig.commands) <= sent + 1
