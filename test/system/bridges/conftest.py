@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,8 +63,9 @@ def interfaces(request):
 def peer_kinds(interfaces):
     sys.path.insert(0, str(Path(__file__).parent))
     import bridge_peers
+    import moveit_peers
 
-    return bridge_peers
+    return SimpleNamespace(**vars(bridge_peers) | vars(moveit_peers))
 
 
 @pytest.fixture(scope="module")
