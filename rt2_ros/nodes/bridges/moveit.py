@@ -9,8 +9,8 @@ process of its own. Execution is move_group's ExecuteTrajectory in the first cas
 
 To stop, three things are sent at once. On Jazzy ExecuteTrajectory takes no cancel while it executes
 (its server's one thread waits for the motion), so the cancel alone would not do:
-`trajectory_execution_event: stop`, the cancel, and first of all a brake of our own straight to the
-arm's controller, where a new trajectory takes the place of the running one.
+`trajectory_execution_event: stop`, the cancel, and a brake of our own straight to the arm's
+controller, where a new trajectory takes the place of the running one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from std_msgs.msg import String
 
 from rt2_ros.control.arm import Command
+from rt2_ros.control.history import NotInHistory
 from rt2_ros.control.trajectory import stop_chunk
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.base import one_line
@@ -85,10 +86,10 @@ class MoveItBridge(Bridge):
             return
         executing, self._doing = self._doing == "MoveIt moves the arm", ""
         self._last = f"given up: {reason}"
-        if executing:
-            self._brake()
-            self._event_out.publish(String(data="stop"))
         self._planner.cancel()
+        if executing:
+            self._event_out.publish(String(data="stop"))
+            self._brake()
 
     def problem(self) -> str:
         """MoveIt is missing, a goal has just failed, or controllers or gripper are not ready."""
@@ -150,11 +151,15 @@ class MoveItBridge(Bridge):
     def _brake(self) -> None:
         """Bring the arm from its measured motion to rest, past MoveIt.
 
-        Not from where it was some time ago: that would be a motion back.
+        Not from where it was some time ago: that would be a motion back. Where nobody knows where
+        it is, MoveIt alone can stop it.
         """
         if self.arm is None:
             return
-        stamp, q = self.arm.history.newest()
+        try:
+            stamp, q = self.arm.history.newest()
+        except NotInHistory:
+            return
         if self.node.now_ns() - stamp > BRAKE_STATE_AGE * 1e9:
             return
         limits = self.profile.limits()

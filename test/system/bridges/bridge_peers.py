@@ -88,6 +88,7 @@ class Arm(Peer):
         self.q, self.velocity = np.array(profile.home), np.zeros(len(profile.home))
         self.gripper = profile.gripper_open
         self.chunk, self.chunk_time = None, NEVER
+        self.behind = 0.0  # s that the clock of its joint states is
         self.tracks, self.received, self.refused = [], [], []
         self.create_subscription(
             *topics.joint_trajectory(profile.arm_controller).to(self._take_trajectory)
@@ -147,7 +148,8 @@ class Arm(Peer):
         self.tracks.append((now, self.q, self.velocity))
         joints = (*self.profile.arm_joints, self.profile.gripper_joint)
         msg = JointState(name=list(joints), position=[*self.q.tolist(), float(self.gripper)])
-        msg.header.stamp = self.get_clock().now().to_msg()
+        stamp = self.now_ns() - round(self.behind * 1e9)
+        msg.header.stamp = Time(nanoseconds=stamp).to_msg()
         self._states.publish(msg)
 
 

@@ -185,4 +185,5 @@ class MoveGroup(Peer):
     def _take_event(self, msg):
         self.events.append(msg.data)
         if msg.data == "stop" and self._done is not None and not self._done.done():
+            self.arm.place(self.arm.q)  # a trajectory controller whose goal is cancelled holds
             self._done.set_result("stopped")

@@ -86,6 +86,19 @@ def test_a_stop_ends_the_execution_short_of_the_goal(bench, moveit):
     bench.assert_still()
 
 
+def test_a_clock_of_joint_states_that_goes_back_ends_the_execution(bench, moveit):
+    moveit.takes = 6.0
+    start = bench.until_taken((0.0, 0.1, 0.0))
+    until_executing(bench, moveit)
+    bench.until_moving()
+    bench.arm.behind = 5.0
+    status = bench.until(lambda msg: "joint states went back" in msg.reason, "the jump to be seen")
+    assert status.state == ControllerStatus.DISARMED
+    assert np.linalg.norm(bench.rest() - start) < 0.09
+    assert "stop" in moveit.events and bench.arm.received == []
+    bench.arm.behind = 0.0
+
+
 def test_a_stop_while_planning_moves_nothing(bench, moveit):
     moveit.thinks = 0.6
     bench.until_taken(STEP)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the bridge to MoveIt stops an arm, with a planner that the test plays."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rt2_ros.control.arm import ArmController, Command
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.trajectory import stop_chunk
+from rt2_ros.nodes.bridges import moveit
+from rt2_ros.nodes.bridges.base import trajectory_msg
+from rt2_ros.nodes.bridges.goals import points_of
+from rt2_ros.paths import config_path
+
+PROFILE = RobotProfile.load(config_path("robots", "panda.yaml"))
+URDF = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
+KINEMATICS = PROFILE.kinematics(URDF)
+HOME = np.array(PROFILE.home)
+ASIDE = np.array([0.1, 0, 0, 0, 0, 0, 0])
+
+
+class Planner:
+    """Does nothing by itself."""
+
+    def __init__(self, node, profile, planned, ended):
+        self.planned, self.ended = planned, ended
+        self.executes, self.cancels = False, 0
+
+    def plan(self, goal):
+        pass
+
+    def execute(self):
+        self.executes = True
+
+    def cancel(self):
+        self.cancels += 1
+
+
+class Rig:
+    """The bridge and what it publishes; an arm that is measured where the test says."""
+
+    def __init__(self):
+        self.now, self.published = 10.0, {}
+        self.arm = ArmController(PROFILE, KINEMATICS, None, clock=lambda: self.now, armed=True)
+        node = SimpleNamespace(
+            value=lambda name: "",
+            get_logger=lambda: SimpleNamespace(info=lambda text: None, warning=lambda text: None),
+            publish=lambda topic: SimpleNamespace(
+                publish=self.published.setdefault(topic.name, []).append
+            ),
+            every=lambda period, callback: None,
+            now_ns=lambda: self.stamp(),
+        )
+        self.bridge = moveit.MoveItBridge(node, PROFILE, None)
+        self.bridge.start()
+        self.planner = self.bridge._planner
+        self.bridge.attach(self.arm)
+        self.measure(HOME)
+
+    @property
+    def events(self):
+        return [msg.data for msg in self.published["trajectory_execution_event"]]
+
+    @property
+    def brakes(self):
+        """The points of each brake, (time, positions, velocities)."""
+        return [points_of(msg) for msg in self.published["panda_arm_controller/joint_trajectory"]]
+
+    def stamp(self):
+        return round(self.now * 1e9)
+
+    def measure(self, q, stamp=None):
+        stamp = self.stamp() if stamp is None else stamp
+        return self.arm.on_joint_state(stamp, PROFILE.arm_joints, q, self.stamp())
+
+    def begin(self):
+        """Have a plan executed."""
+        chunk = stop_chunk(HOME, ASIDE, PROFILE.limits(), least=1.0)
+        self.bridge.send(Command(chunk=chunk))
+        plan = trajectory_msg(PROFILE.arm_joints, chunk.points())
+        first = (0.0, HOME.tolist(), [0.0] * 7)
+        self.planner.planned(plan.joint_names, [first, *points_of(plan)], "")
+        assert self.planner.executes
+
+
+@pytest.fixture
+def rig(monkeypatch):
+    monkeypatch.setattr(moveit, "MoveGroup", Planner)
+    monkeypatch.setattr(moveit, "Controllers", lambda node, profile: None)
+    return Rig()
+
+
+def test_where_nobody_knows_where_the_arm_is_moveit_is_told_to_stop(rig):
+    rig.begin()
+    rig.now += 0.01
+    command = rig.measure(HOME, stamp=rig.stamp() - 5_000_000_000)
+    assert command is None and rig.arm.reason == "the clock of the joint states went back"
+    rig.bridge.hold(rig.arm.reason)
+    assert rig.events == ["stop"] and rig.planner.cancels == 1 and rig.brakes == []
