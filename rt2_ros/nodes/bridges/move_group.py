@@ -5,6 +5,7 @@
     planner.plan(goal)      # MoveGroup action, plan only  -> planned(names, points, error)
     planner.execute()       # ExecuteTrajectory action     -> ended(error)
     planner.cancel()        # either; nothing more is heard of it
+    planner.executing()     # whether the arm may still move, or begin to, although cancelled
 
 What is executed is what was judged: the accelerations of the plan are left out, with which a
 trajectory controller would join its points by quintics instead of cubics.
@@ -54,6 +55,7 @@ class MoveGroup:
         self._names = {name: node.resolve_service_name(name) for name in self._clients}
         self._missing = list(self._names.values())
         self._number = 0  # of the goal whose answers count
+        self._execution = 0  # number of the execution that has not ended, 0: none
         self._handle: Any = None  # of the action under way
         self._plan: Any = None  # moveit_msgs/RobotTrajectory
         node.every(POLL_PERIOD, self._look)
@@ -84,6 +86,7 @@ class MoveGroup:
         """Have the plan executed that `planned` was called with."""
         request = self._execute_kind.Goal(trajectory=self._plan)
         self._begin(EXECUTE, request, lambda result: self._ended(""), self._ended)
+        self._execution = self._number
 
     def cancel(self) -> None:
         """Give up what is under way."""
@@ -92,12 +95,18 @@ class MoveGroup:
             self._handle.cancel_goal_async()
             self._handle = None
 
+    def executing(self) -> bool:
+        """Say whether an execution, given up or not, has not ended: it may be still to begin."""
+        return self._execution != 0
+
     def _look(self) -> None:
         self._missing = [
             self._names[name]
             for name, client in self._clients.items()
             if not client.server_is_ready()
         ]
+        if self._names[EXECUTE] in self._missing:
+            self._execution = 0  # nobody is left to tell of its end
 
     def _take_plan(self, result: Any) -> None:
         self._plan = result.planned_trajectory
@@ -113,20 +122,26 @@ class MoveGroup:
         self._number += 1
         number = self._number
 
+        def over() -> bool:
+            """Note that the goal has ended; say whether it was not given up."""
+            if number == self._execution:
+                self._execution = 0
+            return number == self._number
+
         def answered(future: Any) -> None:
             handle = future.result()
-            if number != self._number:  # given up before it was accepted
-                if handle.accepted:
-                    handle.cancel_goal_async()
-                return
             if not handle.accepted:
-                failed(f"{self._names[name]} refused the goal")
+                if over():
+                    failed(f"{self._names[name]} refused the goal")
                 return
-            self._handle = handle
             handle.get_result_async().add_done_callback(ended)
+            if number == self._number:
+                self._handle = handle
+            else:  # given up before it was accepted
+                handle.cancel_goal_async()
 
         def ended(future: Any) -> None:
-            if number != self._number:
+            if not over():
                 return
             self._handle = None
             result = future.result().result

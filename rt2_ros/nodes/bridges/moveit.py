@@ -10,11 +10,14 @@ process of its own. Execution is move_group's ExecuteTrajectory in the first cas
 To stop, three things are sent at once. On Jazzy ExecuteTrajectory takes no cancel while it executes
 (its server's one thread waits for the motion), so the cancel alone would not do:
 `trajectory_execution_event: stop`, the cancel, and a brake of our own straight to the arm's
-controller, where a new trajectory takes the place of the running one.
+controller, where a new trajectory takes the place of the running one. None of them is heard before
+MoveIt begins to execute, which may be later than the stop; so MoveIt is told again until it has
+ended, and nothing new is begun meanwhile.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,10 +36,16 @@ from rt2_ros.nodes.bridges.move_group import MoveGroup
 from rt2_ros.nodes.bridges.moveit_py import MoveItPy, importable
 
 BRAKE_STATE_AGE = 0.1  # s, the oldest joint state from which a brake is planned
+JUMP = 2.0  # times the limits of speed; positions further apart are a jump, not a motion
+INSIST_PERIOD = 0.1  # s from one word to MoveIt that it is to stop to the next
+BRAKE_PATIENCE = 0.3  # s after a brake's end for drives that lag: what moves then has not heard it
+MOVES = 0.005  # rad in INSIST_PERIOD, more than a sensor's noise
+
+PLANNING, EXECUTING, STOPPING = "MoveIt plans", "MoveIt moves the arm", "MoveIt is told to stop"
 
 
 class MoveItBridge(Bridge):
-    """One goal at a time: idle, planning, executing."""
+    """One goal at a time: idle, planning, executing, and stopping until MoveIt has ended."""
 
     PLANS = True
     # Targets between two decisions would only be goals that nobody reaches.
@@ -54,6 +63,8 @@ class MoveItBridge(Bridge):
         self._trouble = Trouble()
         self._goals = self._reached = self._failed = 0
         self._last = "no goal yet"
+        self._rest_time = -np.inf  # when the arm should have heard the last brake and be at rest
+        self.node.every(INSIST_PERIOD, self._insist)
 
     def _make_planner(self) -> MoveGroup | MoveItPy:
         params, here = self.node.value("moveit_params"), importable()
@@ -77,17 +88,17 @@ class MoveItBridge(Bridge):
         else:
             goal = Goal(pose=self.arm.kinematics.forward(q))
         self._goals += 1
-        self._doing = "MoveIt plans"
+        self._doing = PLANNING
         self._planner.plan(goal)
 
     def hold(self, reason: str) -> None:
-        """Give up the goal; an arm that moves is brought to rest."""
-        if not self._doing:
+        """Give up the goal; an arm that moves, or is about to, is brought to rest."""
+        if self._doing in ("", STOPPING):
             return
-        executing, self._doing = self._doing == "MoveIt moves the arm", ""
+        self._doing = STOPPING if self._doing == EXECUTING else ""
         self._last = f"given up: {reason}"
         self._planner.cancel()
-        if executing:
+        if self._doing == STOPPING:
             self._event_out.publish(String(data="stop"))
             self._brake()
 
@@ -101,7 +112,7 @@ class MoveItBridge(Bridge):
         )
 
     def busy(self) -> str:
-        """Planning or executing."""
+        """Planning, executing or stopping."""
         return f"busy: {self._doing}" if self._doing else ""
 
     def figures(self) -> dict[str, object]:
@@ -113,6 +124,17 @@ class MoveItBridge(Bridge):
             "last goal": self._last,
         }
         return goals | self._controllers.figures() | self._gripper.figures()
+
+    def _insist(self) -> None:
+        """Until MoveIt has ended: tell it to stop, and brake an arm that moves on all the same."""
+        if self._doing != STOPPING:
+            return
+        if not self._planner.executing():
+            self._doing = ""
+            return
+        self._event_out.publish(String(data="stop"))
+        if time.monotonic() > self._rest_time and self._moves():
+            self._brake()
 
     # The planner's word. It comes only for the goal under way: see MoveGroup
 
@@ -129,7 +151,7 @@ class MoveItBridge(Bridge):
         if error:
             self._fail(error)
             return
-        self._doing = "MoveIt moves the arm"
+        self._doing = EXECUTING
         self._planner.execute()
 
     def _ended(self, error: str) -> None:
@@ -148,11 +170,23 @@ class MoveItBridge(Bridge):
         self._trouble.raise_(f"MoveIt: {error}")
         self.node.get_logger().warning(f"MoveIt: {error}")
 
+    def _moves(self) -> bool:
+        """Say whether the arm has moved of late; no where that is not known."""
+        if self.arm is None:
+            return False
+        try:
+            stamp, q = self.arm.history.newest()
+            before = self.arm.history.at(stamp - round(INSIST_PERIOD * 1e9))
+        except NotInHistory:
+            return False
+        return bool(np.abs(q - before).max() > MOVES)
+
     def _brake(self) -> None:
         """Bring the arm from its measured motion to rest, past MoveIt.
 
-        Not from where it was some time ago: that would be a motion back. Where nobody knows where
-        it is, MoveIt alone can stop it.
+        Not from where it was some time ago: that would be a motion back; nor one that was put
+        elsewhere, as when a simulator is reset: that is at rest. Where nobody knows where it is,
+        MoveIt alone can stop it.
         """
         if self.arm is None:
             return
@@ -162,7 +196,10 @@ class MoveItBridge(Bridge):
             return
         if self.node.now_ns() - stamp > BRAKE_STATE_AGE * 1e9:
             return
-        limits = self.profile.limits()
-        velocity = np.clip(self.arm.history.velocity(), -limits.velocity, limits.velocity)
+        limits, velocity = self.profile.limits(), self.arm.history.velocity()
+        if (np.abs(velocity) > JUMP * limits.velocity).any():
+            return
+        velocity = np.clip(velocity, -limits.velocity, limits.velocity)
         chunk = stop_chunk(q, velocity, limits)
+        self._rest_time = time.monotonic() + chunk.duration + BRAKE_PATIENCE
         self._brake_out.publish(trajectory_msg(self.profile.arm_joints, chunk.points()))

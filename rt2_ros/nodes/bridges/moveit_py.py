@@ -66,6 +66,7 @@ class MoveItPy:
         self._ready = False
         self._asked = self._wanted = 0  # requests sent; the one whose answer counts, 0: none
         self._answered = 0
+        self._execution = 0  # number of the request that asked for the last execution
         self._planning = False
         threading.Thread(target=self._read, name="moveit-py", daemon=True).start()
         node.at_teardown(self._close)
@@ -85,10 +86,15 @@ class MoveItPy:
     def execute(self) -> None:
         """Have the plan executed that `planned` was called with."""
         self._ask({"execute": True})
+        self._execution = self._asked
 
     def cancel(self) -> None:
         """Hear nothing more of what is under way."""
         self._wanted = 0
+
+    def executing(self) -> bool:
+        """Say whether an execution, given up or not, has not ended: it may be still to begin."""
+        return self._answered < self._execution and self._process.poll() is None
 
     def _ask(self, request: dict[str, Any]) -> None:
         self._asked += 1

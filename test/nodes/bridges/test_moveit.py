@@ -26,7 +26,7 @@ class Planner:
 
     def __init__(self, node, profile, planned, ended):
         self.planned, self.ended = planned, ended
-        self.executes, self.cancels = False, 0
+        self.executes, self.cancels = False, 0  # executes: it has begun, or will
 
     def plan(self, goal):
         pass
@@ -37,12 +37,15 @@ class Planner:
     def cancel(self):
         self.cancels += 1
 
+    def executing(self):
+        return self.executes
+
 
 class Rig:
     """The bridge and what it publishes; an arm that is measured where the test says."""
 
     def __init__(self):
-        self.now, self.published = 10.0, {}
+        self.now, self.published, self.timers = 10.0, {}, []
         self.arm = ArmController(PROFILE, KINEMATICS, None, clock=lambda: self.now, armed=True)
         node = SimpleNamespace(
             value=lambda name: "",
@@ -50,7 +53,7 @@ class Rig:
             publish=lambda topic: SimpleNamespace(
                 publish=self.published.setdefault(topic.name, []).append
             ),
-            every=lambda period, callback: None,
+            every=lambda period, callback: self.timers.append(callback),
             now_ns=lambda: self.stamp(),
         )
         self.bridge = moveit.MoveItBridge(node, PROFILE, None)
@@ -75,6 +78,16 @@ class Rig:
         stamp = self.stamp() if stamp is None else stamp
         return self.arm.on_joint_state(stamp, PROFILE.arm_joints, q, self.stamp())
 
+    def move(self, velocity, seconds):
+        """Let the time pass, in which the arm moves from where it is (n,) rad/s."""
+        for _ in range(round(seconds / 0.01)):
+            self.now += 0.01
+            self.measure(self.arm.history.newest()[1] + 0.01 * velocity)
+
+    def look(self):
+        for timer in self.timers:
+            timer()
+
     def begin(self):
         """Have a plan executed."""
         chunk = stop_chunk(HOME, ASIDE, PROFILE.limits(), least=1.0)
@@ -89,7 +102,9 @@ class Rig:
 def rig(monkeypatch):
     monkeypatch.setattr(moveit, "MoveGroup", Planner)
     monkeypatch.setattr(moveit, "Controllers", lambda node, profile: None)
-    return Rig()
+    rig = Rig()
+    monkeypatch.setattr(moveit, "time", SimpleNamespace(monotonic=lambda: rig.now))
+    return rig
 
 
 def test_where_nobody_knows_where_the_arm_is_moveit_is_told_to_stop(rig):
@@ -99,3 +114,56 @@ def test_where_nobody_knows_where_the_arm_is_moveit_is_told_to_stop(rig):
     assert command is None and rig.arm.reason == "the clock of the joint states went back"
     rig.bridge.hold(rig.arm.reason)
     assert rig.events == ["stop"] and rig.planner.cancels == 1 and rig.brakes == []
+
+
+def test_moveit_is_told_to_stop_until_it_has_ended(rig):
+    rig.begin()
+    rig.bridge.hold("stopped")
+    assert len(rig.brakes) == 1
+    for _ in range(20):  # the stop came before it begins
+        rig.move(0 * ASIDE, 0.1)
+        rig.look()
+    assert rig.events == ["stop"] * 21 and rig.bridge.busy() == "busy: MoveIt is told to stop"
+    assert len(rig.brakes) == 1  # an arm at rest is left alone
+    rig.planner.executes = False
+    rig.look()
+    rig.look()
+    assert len(rig.events) == 21 and rig.bridge.busy() == ""
+
+
+def test_an_arm_that_moves_on_is_braked_from_its_motion_as_it_is_then(rig):
+    rig.begin()
+    rig.bridge.hold("stopped")
+    rig.move(0 * ASIDE, 0.5)
+    rig.move(2 * ASIDE, 0.2)
+    rig.look()
+    first, second = rig.brakes
+    assert np.allclose(first[-1][1], HOME)
+    time, positions, velocities = second[-1]
+    assert np.allclose(positions, HOME + 0.2 * 2 * ASIDE + 2 * ASIDE * time / 2, atol=1e-6)
+    assert not np.any(velocities)
+    rig.look()
+    assert len(rig.brakes) == 2  # it has been told just now
+
+
+@pytest.mark.parametrize("state", ["executing", "stopping"])
+def test_an_arm_that_was_put_elsewhere_is_not_braked_as_if_it_had_moved_there(rig, state):
+    rig.begin()
+    if state == "stopping":
+        rig.bridge.hold("stopped")
+        rig.move(0 * ASIDE, 0.5)
+    brakes = len(rig.brakes)
+    rig.now += 0.01
+    rig.measure(HOME + 5 * ASIDE)
+    if state == "executing":
+        rig.bridge.hold("stopped")
+    else:
+        rig.look()
+    assert rig.events and len(rig.brakes) == brakes
+
+
+def test_a_stop_while_planning_leaves_nothing_to_wait_for(rig):
+    rig.bridge.send(Command(chunk=stop_chunk(HOME, ASIDE, PROFILE.limits())))
+    assert rig.bridge.busy() == "busy: MoveIt plans"
+    rig.bridge.hold("stopped")
+    assert rig.bridge.busy() == "" and rig.events == rig.brakes == []

@@ -6,7 +6,8 @@ import time
 import numpy as np
 from bridge_peers import NEVER, PERIOD, Peer
 from geometry_msgs.msg import PoseStamped, TwistStamped
-from rclpy.action import ActionServer, CancelResponse
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.duration import Duration
 from rclpy.task import Future
 from rclpy.time import Time
@@ -86,7 +87,11 @@ class Servo(Peer):
 
 
 class MoveGroup(Peer):
-    """move_group's two actions; executing, it hears of no cancel, only of the event `stop`."""
+    """move_group's two actions; executing, it hears of no cancel, only of the event `stop`.
+
+    accepts_after, begins_after: s from the goal to execute until it is accepted, and from then on
+    until the motion begins, before which the event is for nothing.
+    """
 
     DURATION = 2.0  # s that a plan takes
 
@@ -99,7 +104,8 @@ class MoveGroup(Peer):
         self.arm, self.kinematics = arm, arm.profile.kinematics(arm.urdf)
         self.codes, self.Plan, self.Execute = MoveItErrorCodes, Plan, ExecuteTrajectory
         self.fails, self.takes, self.thinks = None, self.DURATION, 0.0
-        self.requests, self.executed, self.events = [], 0, []
+        self.accepts_after = self.begins_after = 0.0
+        self.requests, self.asked, self.executed, self.events = [], 0, 0, []
         self._done, self._finish_time = None, NEVER
         self._waiting = []  # (steady time, future)
         never = lambda handle: CancelResponse.REJECT  # noqa: E731
@@ -107,7 +113,10 @@ class MoveGroup(Peer):
         self.actions = [
             ActionServer(self, Plan, "move_action", self._plan, cancel_callback=yes),
             ActionServer(
-                self, ExecuteTrajectory, "execute_trajectory", self._execute, cancel_callback=never
+                *(self, ExecuteTrajectory, "execute_trajectory", self._execute),
+                callback_group=ReentrantCallbackGroup(),  # others go on while it waits
+                goal_callback=self._accept,
+                cancel_callback=never,
             ),
         ]
         self.create_subscription(String, "trajectory_execution_event", self._take_event, 10)
@@ -165,7 +174,13 @@ class MoveGroup(Peer):
             msg.points.append(point)
         return msg
 
+    async def _accept(self, goal):
+        self.asked += 1
+        await self._after(self.accepts_after)
+        return GoalResponse.ACCEPT
+
     async def _execute(self, handle):
+        await self._after(self.begins_after)
         trajectory = handle.request.trajectory.joint_trajectory
         assert not any(len(point.accelerations) for point in trajectory.points)
         trajectory.points = trajectory.points[1:]  # the first is where the arm is

@@ -24,13 +24,14 @@ def moveit(graph):
     """A move_group without a worry, the arm at home, armed and with a new instruction."""
     moveit = graph.moveit
     moveit.fails, moveit.takes, moveit.thinks = None, moveit.DURATION, 0.0
+    moveit.accepts_after = moveit.begins_after = 0.0
     graph.until_free()
     graph.rest()
     graph.arm.place(graph.arm.profile.home)
     graph.instruct()
     moveit.requests.clear()
     moveit.events.clear()
-    moveit.executed = 0
+    moveit.asked = moveit.executed = 0
     return moveit
 
 
@@ -80,10 +81,28 @@ def test_a_stop_ends_the_execution_short_of_the_goal(bench, moveit):
     stopped = bench.arm.tip()
     end = bench.rest()
     assert np.linalg.norm(end - stopped) < 0.01 and np.linalg.norm(end - start) < 0.09
-    bench.probe.until(lambda: moveit.events == ["stop"], "the event")
-    (brake,) = bench.arm.received
-    assert not np.any(brake.points[-1].velocities)
+    bench.probe.until(lambda: moveit.events, "the event")
+    assert set(moveit.events) == {"stop"} and bench.arm.received
+    assert not any(np.any(brake.points[-1].velocities) for brake in bench.arm.received)
     bench.assert_still()
+
+
+@pytest.mark.parametrize("late", ["accepts_after", "begins_after"])
+def test_a_stop_before_moveit_begins_is_not_lost(bench, moveit, late):
+    moveit.takes = 6.0
+    setattr(moveit, late, 3.0)
+    start = bench.until_taken((0.0, 0.1, 0.0))
+    bench.probe.until(lambda: moveit.asked, "the goal to execute")
+    assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
+    assert moveit.executed == 0
+    bench.instruct()
+    status = bench.until_refused(STEP)  # armed again, it waits for MoveIt to end
+    assert "MoveIt is told to stop" in status.reason
+    until_executing(bench, moveit)
+    assert np.linalg.norm(bench.rest() - start) < 0.02
+    moveit.takes = moveit.DURATION
+    setattr(moveit, late, 0.0)
+    bench.until_taken(STEP)
 
 
 def test_a_clock_of_joint_states_that_goes_back_ends_the_execution(bench, moveit):

@@ -13,13 +13,14 @@ from rt2_ros.msg import ControllerStatus
 
 LOOK_ALIKE = Path(__file__).parents[2] / "interfaces" / "moveit_py"
 STEP = np.array([0.0, 0.05, -0.04])
+QUICK, LATE = "{takes: 2.0, waits: 0.0}", "{takes: 6.0, waits: 3.0}"  # s
 
 
 @pytest.fixture(scope="module")
 def process(bench, tmp_path_factory):
     """The process in which moveit_py lives; it goes when the controller does."""
-    params = tmp_path_factory.mktemp("moveit_py") / "moveit_py.yaml"
-    params.write_text("takes: 2.0\n")
+    bench.params = params = tmp_path_factory.mktemp("moveit_py") / "moveit_py.yaml"
+    params.write_text(QUICK)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(LOOK_ALIKE))
         bench.begin("moveit", parameters={"moveit_params": params})
@@ -39,6 +40,11 @@ def moveit(bench, process):
     return process
 
 
+def said(bench, text):
+    """Count how often the look-alike has said so."""
+    return bench.controller.text.count(text)
+
+
 def test_a_delta_is_planned_and_executed_in_the_other_process(bench, moveit):
     start = bench.until_taken(STEP)
     bench.until(lambda msg: msg.state == ControllerStatus.MOVING, "the goal")
@@ -56,6 +62,22 @@ def test_a_stop_ends_the_motion(bench, moveit):
     assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
     assert np.linalg.norm(bench.rest() - start) < 0.09
     bench.assert_still()
+
+
+def test_a_stop_before_the_motion_begins_is_not_lost(bench, moveit):
+    bench.params.write_text(LATE)
+    asked = said(bench, "asked to execute")
+    start = bench.until_taken((0.0, 0.1, 0.0))
+    ended = said(bench, "ended the execution")
+    bench.probe.until(lambda: said(bench, "asked to execute") > asked, "the plan to be executed")
+    assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
+    bench.params.write_text(QUICK)
+    bench.instruct()
+    status = bench.until_refused(STEP)  # armed again, it waits for MoveIt to end
+    assert "MoveIt is told to stop" in status.reason
+    bench.probe.until(lambda: said(bench, "ended the execution") > ended, "MoveIt to end")
+    assert np.linalg.norm(bench.rest() - start) < 0.02
+    bench.until_taken(STEP)
 
 
 def test_a_process_that_dies_blocks_and_the_arm_rests(bench, moveit):

@@ -3,7 +3,8 @@
 
 It has the calls of moveit_py (Jazzy) that moveit_py_process makes, with their names and types, and
 two of its habits: planning holds the interpreter, and `execute` blocks until the arm is there or
-`trajectory_execution_event` says stop. The parameter file's one key is how long a plan takes, in s.
+`trajectory_execution_event` says stop, which is for nothing before the motion has begun. Its
+parameter file, read anew each time, says in s how long a plan `takes` and what it `waits` before.
 """
 
 import threading
@@ -60,8 +61,7 @@ class MoveItPy:
     def __init__(
         self, node_name, name_space, launch_params_filepaths, provide_planning_service=True
     ):
-        (path,) = launch_params_filepaths
-        self.takes = float(yaml.safe_load(Path(path).read_text())["takes"])
+        (self.path,) = launch_params_filepaths
         rclpy.init(args=[])
         self.node = rclpy.create_node(node_name, namespace=name_space)
         urdf = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
@@ -87,13 +87,26 @@ class MoveItPy:
         assert group == PROFILE.move_group
         return PlanningComponent(self)
 
+    def seconds(self, what):
+        return float(yaml.safe_load(Path(self.path).read_text())[what])
+
     def execute(self, trajectory, controllers):
         assert controllers == []
+        waits = self.seconds("waits")
+        print("asked to execute", flush=True)
+        time.sleep(waits)
         self.stopped.clear()
         msg = trajectory.msg.joint_trajectory
         msg.points = msg.points[1:]
         self.out.publish(msg)
-        stopped = self.stopped.wait(self.takes)
+        last = msg.points[-1].time_from_start
+        stopped = self.stopped.wait(Duration.from_msg(last).nanoseconds * 1e-9)
+        print("ended the execution", flush=True)
+        if stopped:  # a trajectory controller whose goal is cancelled holds
+            hold = JointTrajectoryPoint(positions=self.q.tolist(), velocities=[0.0] * len(self.q))
+            hold.time_from_start = Duration(seconds=0.02).to_msg()
+            msg.points = [hold]
+            self.out.publish(msg)
         return Status(status="PREEMPTED" if stopped else "SUCCEEDED")
 
 
@@ -128,14 +141,15 @@ class PlanningComponent:
                 return Plan(trajectory=None, error_code=SimpleNamespace(val=-1))
             pose = Pose.from_quaternion([p.x, p.y, p.z], [o.x, o.y, o.z, o.w])
             target = moveit.kinematics.inverse(pose, start)
-        way, msg = target - start, JointTrajectory(joint_names=list(PROFILE.arm_joints))
+        takes, way = moveit.seconds("takes"), target - start
+        msg = JointTrajectory(joint_names=list(PROFILE.arm_joints))
         for s in np.linspace(0.0, 1.0, 16):
             msg.points.append(
                 JointTrajectoryPoint(
                     positions=(start + way * s * s * (3 - 2 * s)).tolist(),
-                    velocities=(way * 6 * s * (1 - s) / moveit.takes).tolist(),
-                    accelerations=(way * (6 - 12 * s) / moveit.takes**2).tolist(),
-                    time_from_start=Duration(nanoseconds=round(s * moveit.takes * 1e9)).to_msg(),
+                    velocities=(way * 6 * s * (1 - s) / takes).tolist(),
+                    accelerations=(way * (6 - 12 * s) / takes**2).tolist(),
+                    time_from_start=Duration(nanoseconds=round(s * takes * 1e9)).to_msg(),
                 )
             )
         return Plan(trajectory=Trajectory(RobotTrajectory(joint_trajectory=msg)))
