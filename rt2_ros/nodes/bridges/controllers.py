@@ -6,20 +6,26 @@
 
 The first answer after the node is configured activates what is inactive (strictly: all or nothing),
 while nothing may move yet; after that, controllers are a person's to switch, and one that has gone
-is named. A robot without controller_manager (a driver of its own) is taken as it is.
+is named. An answer can be lost, above all while two nodes are discovering each other: where none
+comes, nothing may move, and it is asked for again. A robot without controller_manager (a driver of
+its own) is taken as it is.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.duration import Duration
+from rclpy.task import Future
 
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.base import BaseNode, one_line
 from rt2_ros.nodes.bridges.base import interfaces
 
 LOOK_PERIOD = 1.0  # s
+PATIENCE = 2.0  # s for an answer, beyond the time that what is asked for takes
 SWITCH_TIMEOUT = 5.0  # s that controller_manager is given to activate
 LIST, SWITCH = "controller_manager/list_controllers", "controller_manager/switch_controller"
 
@@ -34,7 +40,9 @@ class Controllers:
         self._wanted = {profile.arm_controller: profile.arm_joints}
         if profile.gripper_command == "trajectory":
             self._wanted[profile.gripper_controller] = (profile.gripper_joint,)
-        self._problem, self._seen, self._answered = "", "no controller_manager", True
+        self._problem, self._seen = "", "no controller_manager"
+        self._asked: tuple[Any, Future] | None = None  # the client, and the answer that is awaited
+        self._due = 0.0  # when it is awaited no longer, on the steady clock
         self._may_switch, self._refusal = True, ""
         self._srv: Any = None
         self._list: Any = None
@@ -53,13 +61,37 @@ class Controllers:
         if self._list is None and not self._connect():
             return
         if not self._list.service_is_ready():
-            self._problem = f"{self._node.resolve_service_name(LIST)} is gone"
-            self._answered = True
-        elif self._answered:
-            self._answered = False
-            self._list.call_async(self._srv.ListControllers.Request()).add_done_callback(
-                lambda future: self._take(future.result().controller)
-            )
+            self._problem = f"{self._list.service_name} is gone"
+            self._give_up()
+            return
+        if self._asked is not None:
+            if time.monotonic() <= self._due:
+                return
+            self._problem = f"{self._asked[0].service_name} does not answer"
+            self._give_up()
+        self._ask(self._list, self._srv.ListControllers.Request(), PATIENCE, self._take)
+
+    def _ask(self, client: Any, request: Any, seconds: float, take: Callable[[Any], None]) -> None:
+        """Call a service; `take` is called with its answer if that comes within some seconds."""
+
+        def answered(future: Future) -> None:
+            if self._asked is not None and future is self._asked[1]:
+                self._asked = None
+                take(future.result())
+
+        future = client.call_async(request)
+        self._asked, self._due = (client, future), time.monotonic() + seconds
+        future.add_done_callback(answered)
+
+    def _give_up(self) -> None:
+        """Wait no longer. What is answered all the same was so then, and may not be so now."""
+        if self._asked is None:
+            return
+        client, future = self._asked
+        self._asked = None
+        client.remove_pending_request(future)
+        if client is self._switch:
+            self._may_switch = True  # as far as we know it was never asked to
 
     def _connect(self) -> bool:
         """Make the clients once there is a controller_manager; until it has answered, nothing
@@ -81,8 +113,8 @@ class Controllers:
             node.at_teardown(node.destroy_client, client)
         return self._list.service_is_ready()
 
-    def _take(self, states: list[Any]) -> None:
-        self._answered = True
+    def _take(self, answer: Any) -> None:
+        states = answer.controller
         found = {state.name: state for state in states}
         self._seen = ", ".join(f"{s.name} {s.state}" for s in states) or "none loaded"
         problems, inactive = [], []
@@ -103,6 +135,8 @@ class Controllers:
                 if state.state == "inactive":
                     inactive.append(name)
         self._problem = "; ".join(problems)
+        if not problems:
+            self._refusal = ""
         if self._may_switch and len(inactive) == len(problems):
             self._may_switch = False
             if inactive:
@@ -113,13 +147,10 @@ class Controllers:
         request = kind(activate_controllers=names, strictness=kind.STRICT, activate_asap=True)
         request.timeout = Duration(seconds=SWITCH_TIMEOUT).to_msg()
         self._node.get_logger().info(f"activating {', '.join(names)}")
-        self._answered = False
 
-        def switched(future: Any) -> None:
-            self._answered = True
-            answer = future.result()
+        def switched(answer: Any) -> None:
             if not answer.ok:
                 self._refusal = f" and cannot be activated: {answer.message}"
                 self._node.get_logger().error(f"{', '.join(names)}: {self._refusal.strip()}")
 
-        self._switch.call_async(request).add_done_callback(switched)
+        self._ask(self._switch, request, SWITCH_TIMEOUT + PATIENCE, switched)

@@ -8,6 +8,7 @@ joints did is what happened.
 
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import rclpy
@@ -180,16 +181,30 @@ class Gripper(Peer):
 
 
 class ControllerManager(Peer):
-    """controller_manager: `states` by name are (state, joints)."""
+    """controller_manager: `states` by name are (state, joints).
 
-    def __init__(self, peers, states):
+    While it is `silent`, its answers go to `held`; called, they are sent.
+    """
+
+    def __init__(self, peers, states, silent=False):
         from controller_manager_msgs.msg import ControllerState
         from controller_manager_msgs.srv import ListControllers, SwitchController
 
         super().__init__(peers, "controller_manager")
         self.states, self.State, self.refuses, self.switches = states, ControllerState, "", []
-        self.create_service(ListControllers, "~/list_controllers", self._list)
-        self.create_service(SwitchController, "~/switch_controller", self._switch)
+        self.silent, self.held = silent, []
+        for kind, name, callback in (
+            (ListControllers, "~/list_controllers", self._list),
+            (SwitchController, "~/switch_controller", self._switch),
+        ):
+            service = self.create_service(kind, name, callback)
+            service.send_response = partial(self._send, service.send_response)
+
+    def _send(self, send, *answer):
+        if self.silent:
+            self.held.append(partial(send, *answer))
+        else:
+            send(*answer)
 
     def _list(self, request, response):
         response.controller = [

@@ -28,8 +28,8 @@ def controllers(arm=("active", ARM_JOINTS), gripper=("active", FINGER), **others
     return {"panda_arm_controller": arm, "panda_gripper_controller": gripper} | others
 
 
-def with_manager(bench, states):
-    return [(lambda peers, arm: bench.kinds.ControllerManager(peers, states),)]
+def with_manager(bench, states, **options):
+    return [(lambda peers, arm: bench.kinds.ControllerManager(peers, states, **options),)]
 
 
 def test_what_is_inactive_is_activated_once_and_strictly(bench, begin):
@@ -71,6 +71,30 @@ def test_controllers_that_do_not_fit_are_named_and_nothing_moves(bench, begin, s
     assert not reply.success and reason in reply.message
     bench.instruct()
     bench.until_refused(STEP)
+    bench.assert_still()
+    assert bench.arm.received == [] and manager.switches == []
+
+
+def test_answers_that_are_lost_are_asked_for_again_and_nothing_moves_meanwhile(bench, begin):
+    manager = begin(peers=with_manager(bench, controllers(), silent=True))
+    silence = "/controller_manager/list_controllers does not answer"
+    bench.until_reason(silence)
+    bench.instruct()
+    assert silence in bench.until_refused(STEP).reason
+    manager.silent = False
+    bench.until_free()
+    bench.instruct()
+    bench.until_taken(STEP)
+    bench.rest()
+    manager.silent = True
+    bench.until_reason(silence)
+    assert len(manager.held) > 1
+    manager.held[0]()  # too late: what it says may be so no longer
+    manager.states["panda_arm_controller"] = ("inactive", ARM_JOINTS)
+    bench.arm.received.clear()
+    bench.until_refused(STEP)
+    manager.silent = False
+    bench.until_reason("controller panda_arm_controller is inactive")
     bench.assert_still()
     assert bench.arm.received == [] and manager.switches == []
 
