@@ -5,9 +5,9 @@
     ros2 launch rt2_ros moveit.launch.py use_sim_time:=true     # from another terminal
 
 Their parameters are in config/moveit and rt2_ros/moveit_config.py. A graph that is to use them
-has `bridge: moveit_servo` or `bridge: moveit` in its robot profile, or as controller_node's
-parameter. The arm must be one of ros2_control: move_group carries out plans by the actions of its
-controllers, which our own simulator has not (Servo needs only their topic).
+has `bridge: moveit_servo` or `bridge: moveit` in its robot profile, as its argument (`bridge:=`),
+or as controller_node's parameter. The arm must be one of ros2_control: move_group carries out plans
+by the actions of its controllers, which our own simulator has not (Servo needs only their topic).
 """
 
 from typing import Any

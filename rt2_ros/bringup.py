@@ -14,9 +14,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from rt2_ros.paths import config_path
 from rt2_ros.policies.registry import policy_config
@@ -41,7 +44,7 @@ ARGUMENTS = (
     Argument("policy", "rt2-tiny", "Name in config/policies, such a file, or a checkpoint folder."),
     Argument("sim", "mujoco", "Where the arm is: simulated, or none for a real one.", SIMULATORS),
     Argument(
-        "bridge", "", "How commands reach the arm, e.g. dry_run; as the robot's profile says."
+        "bridge", "", "How commands reach the arm, e.g. dry_run; else as params_file or robot says."
     ),
     Argument("namespace", "", "Namespace of all nodes and topics, for several robots."),
     Argument("params_file", "", "YAML parameters that go over config/bringup.yaml."),
@@ -151,6 +154,8 @@ def describe(
     sim_time = str(use_sim_time).lower() == "true" or sim == "gazebo"
 
     files = (config_path("bringup.yaml"), *([Path(params_file).absolute()] if params_file else ()))
+    # Left out where nothing is asked for: an empty one would win over a params_file's.
+    asked = {"bridge": bridge} if bridge else {}
 
     def node(executable: str, **parameters: object) -> NodeSpec:
         return NodeSpec(
@@ -162,7 +167,7 @@ def describe(
             environment=environment(),
         )
 
-    return Graph(
+    graph = Graph(
         simulation=(node("simulator_node", robot=robot, publish_clock=sim_time),)
         if sim == "mujoco"
         else (),
@@ -173,9 +178,42 @@ def describe(
             node(
                 "controller_node",
                 robot=robot,
-                bridge=bridge,
                 start_armed=sim != "none",
                 use_sim_time=sim_time,
+                **asked,
             ),
         ),
     )
+    if params_file:
+        _refuse_overridden(graph, Path(params_file))
+    return graph
+
+
+def _refuse_overridden(graph: Graph, params_file: Path) -> None:
+    """ValueError if a person's file sets what the arguments decide: it would be lost unsaid.
+
+    bridge is no such parameter: who gives the argument means it to win.
+    """
+    try:
+        tree = yaml.safe_load(params_file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{params_file}: not YAML: {' '.join(str(error).split())}") from None
+    for pattern, given in _sections(tree):
+        for node in graph.nodes:
+            if not re.fullmatch(pattern, node.full_name):
+                continue
+            for key in sorted((given.keys() & node.parameters.keys()) - {"bridge"}):
+                if given[key] != node.parameters[key]:
+                    raise ValueError(
+                        f"{params_file}: {key} of {node.full_name} is {given[key]!r}, but the "
+                        f"arguments decide it, {node.parameters[key]!r}: give it as an argument"
+                    )
+
+
+def _sections(tree: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each `ros__parameters` of a parameter file, with a pattern of the full names it is for."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if key == "ros__parameters" and isinstance(value, dict):
+            yield path.replace("/**", r"(/\w+)*").replace("/*", r"/\w+"), value
+        else:
+            yield from _sections(value, f"{path}/{str(key).strip('/')}")

@@ -52,6 +52,53 @@ def test_arguments_become_ros_arguments(tmp_path):
     ]
 
 
+def test_a_bridge_of_a_params_file_stays_unless_the_argument_is_given(tmp_path):
+    """An empty argument, given after the file, once made a dry run move a real arm."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("/**/controller_node:\n  ros__parameters:\n    bridge: dry_run\n")
+    given = {"policy": "hold", "sim": "none", "params_file": str(mine)}
+    node = by_name(describe(**given))["controller_node"]
+    assert not [word for word in node.ros_args() if word.startswith("bridge:=")]
+    node = by_name(describe(**given, bridge="moveit"))["controller_node"]
+    assert 'bridge:="moveit"' in node.ros_args()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("/**/camera_node: {ros__parameters: {robot: fr3}}", "robot of /left/camera_node is 'fr3'"),
+        ("/**: {ros__parameters: {use_sim_time: true}}", "use_sim_time of /left/camera_node is T"),
+        ("left: {policy_node: {ros__parameters: {policy: sweep}}}", "policy of /left/policy_node"),
+        (
+            "/*/controller_node: {ros__parameters: {start_armed: true}}",
+            "start_armed of .* False",
+        ),
+        ("a: [1", "not YAML"),
+    ],
+)
+def test_a_params_file_that_would_be_overridden_is_refused(tmp_path, text, message):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text)
+    given = {"policy": "hold", "sim": "none", "params_file": str(mine)}
+    with pytest.raises(ValueError, match=f"mine.yaml: {message}"):
+        describe(**given, namespace="left")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/**: {ros__parameters: {use_sim_time: false}}",
+        "/other/camera_node: {ros__parameters: {robot: fr3}}",
+        "/**/camera_node: {ros__parameters: {cameras: [wrist]}}",
+        "",
+    ],
+)
+def test_other_params_files_are_taken(tmp_path, text):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text)
+    describe(policy="hold", sim="none", namespace="left", params_file=str(mine))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
