@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rt2_ros.control.pose import Array
 
 STILL = 0.02  # rad/s; slower joints are at rest
 _STILL_TIME_NS = 100_000_000  # in which it shows: between two samples, noise is faster
 _LARGEST_GAP_NS = 200_000_000  # samples further apart are not interpolated
+_LARGEST_JUMP = np.pi  # rad, nor are those: a joint without end was reported a turn further on
 
 
 class NotInHistory(LookupError):
@@ -83,7 +85,7 @@ class JointHistory:
         if len(self._samples) < 2:
             return np.zeros(len(self.joint_names))
         (before, q_before), (after, q_after) = self._samples[-2], self._samples[-1]
-        if after - before > _LARGEST_GAP_NS:
+        if after - before > _LARGEST_GAP_NS or _jumped(q_before, q_after).any():
             return np.zeros(len(self.joint_names))
         return (q_after - q_before) / ((after - before) * 1e-9)
 
@@ -112,4 +114,11 @@ class JointHistory:
         gap = after_ns - before_ns
         if gap > _LARGEST_GAP_NS and stamp_ns != before_ns:
             raise NotInHistory(f"no joint states for {gap / 1e9:.3f} s at that time")
+        if stamp_ns != before_ns and (jumped := _jumped(before, after)).any():
+            names = [name for name, is_so in zip(self.joint_names, jumped, strict=True) if is_so]
+            raise NotInHistory(f"the reading of {', '.join(names)} jumped at that time")
         return before if gap <= 0 else before + (after - before) * ((stamp_ns - before_ns) / gap)
+
+
+def _jumped(before: Array, after: Array) -> NDArray[np.bool_]:
+    return np.abs(after - before) > _LARGEST_JUMP

@@ -24,7 +24,7 @@ _GAIN, _IDLE = 0.98, 8  # the squared error must shrink to that share once in so
 _STEP = 0.5  # rad, the most that one joint moves in one iteration
 _POSTURE_GAIN = 0.05  # share of the way to the posture taken in the null space per iteration
 _POSTURE_STEP = 0.05  # rad, cap of the same
-_UNBOUNDED = 1e6  # rad, stands for the limit of a continuous joint
+UNBOUNDED = 1e6  # rad, stands for the limit of a continuous joint
 
 
 class Unreachable(ValueError):
@@ -219,8 +219,8 @@ def read_urdf(urdf: str) -> tuple[pin.Model, str]:
             limit = joint.find("limit")
             limit = ET.SubElement(joint, "limit", effort="1000") if limit is None else limit
             joint.set("type", "revolute")
-            limit.set("lower", str(-_UNBOUNDED))
-            limit.set("upper", str(_UNBOUNDED))
+            limit.set("lower", str(-UNBOUNDED))
+            limit.set("upper", str(UNBOUNDED))
             limit.attrib.setdefault("velocity", "3.14")
     xml = ET.tostring(root, encoding="unicode")
     return pin.buildModelFromXML(xml), xml

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from rt2_ros.control.collision import Collisions
-from rt2_ros.control.kinematics import Kinematics
+from rt2_ros.control.kinematics import UNBOUNDED, Kinematics
 from rt2_ros.control.trajectory import JointLimits
 
 Numbers = tuple[float, ...]
@@ -222,6 +222,17 @@ class RobotProfile:
                 mine,
                 f"at most {theirs:g} rad/s, the URDF's",
             )
+        for key in ("joint_lower", "joint_upper"):
+            for joint, mine, theirs in zip(
+                self.arm_joints, getattr(self, key), arm.upper, strict=True
+            ):
+                # Drivers report such a joint as -pi..pi: beyond, a reading jumps by a turn.
+                _require(
+                    theirs < UNBOUNDED or abs(mine) <= math.pi,
+                    f"{key} of {joint}",
+                    mine,
+                    "in -pi .. pi, as the URDF lets it turn without end",
+                )
         arm.narrow(self.joint_lower, self.joint_upper)
         if not self.gripper_joint:
             return arm

@@ -57,6 +57,18 @@ def test_noise_is_no_motion_and_a_slow_drift_is_one(history):
         JointHistory(["a"]).is_still()
 
 
+def test_a_joint_that_is_reported_a_turn_further_on_was_nowhere_between():
+    """Half-way from 3.1 to -3.1 is not 0: the arm is where it was, on the other side."""
+    history = JointHistory(["a", "b"])
+    history.add(1000 * MS, ["a", "b"], [0.5, 3.1])
+    history.add(1010 * MS, ["a", "b"], [0.5, -3.1])
+    with pytest.raises(NotInHistory, match="the reading of b jumped"):
+        history.at(1005 * MS)
+    assert_allclose(history.velocity(), [0.0, 0.0])
+    assert_allclose(history.at(1000 * MS), [0.5, 3.1])
+    assert_allclose(history.at(1010 * MS), [0.5, -3.1])
+
+
 def test_what_is_older_than_the_horizon_is_forgotten(history):
     for ms in range(1030, 2021, 10):
         history.add(ms * MS, ["a", "b"], [0.3, 0.6])

@@ -101,6 +101,24 @@ def test_what_the_urdf_does_not_allow_is_refused_by_name(profile, urdf, changes,
         dataclasses.replace(profile, **changes).kinematics(urdf)
 
 
+def test_a_joint_without_end_keeps_away_from_where_its_reading_jumps(profile, urdf):
+    endless = urdf.replace('"panda_joint3" type="revolute"', '"panda_joint3" type="continuous"')
+    profile.kinematics(endless)
+    home, lower, upper = (
+        list(getattr(profile, key)) for key in ("home", "joint_lower", "joint_upper")
+    )
+    home[2], lower[2], upper[2] = np.pi, 0.1, 6.2
+    over = dataclasses.replace(profile, home=home, joint_lower=lower, joint_upper=upper)
+    with pytest.raises(ValueError, match="joint_upper of panda_joint3: 6.2, expected in -pi .. pi"):
+        over.kinematics(endless)
+
+
+def test_no_home_lies_where_the_reading_of_a_joint_jumps():
+    for robot in ROBOTS:
+        profile = RobotProfile.load(config_path("robots", f"{robot}.yaml"))
+        assert np.abs(profile.home).max() < np.pi - 0.5, robot
+
+
 def test_a_joint_of_the_arm_that_the_urdf_lacks_is_named(profile, urdf):
     names = ("panda_joint1x", *profile.arm_joints[1:])
     with pytest.raises(ValueError, match="joint 'panda_joint1x': not in the URDF"):
