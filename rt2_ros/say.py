@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rt2_ros.nodes.operator import Operator
 
 
 def main(argv: list[str]) -> int:
@@ -19,8 +23,24 @@ def main(argv: list[str]) -> int:
     from rt2_ros.nodes.operator import Operator
 
     with Operator(arguments.namespace) as person:
+        if not arguments.instruction.strip():
+            return _stop(person)
         number = person.instruct(arguments.instruction)
         status = person.policy
     accepted = status.instruction == arguments.instruction.strip()
     print(f"instruction {number}: {'accepted' if accepted else status.reason}")
     return 0 if accepted else 1
+
+
+def _stop(person: Operator) -> int:
+    """Say "stop", and who has confirmed it; exit status 0 if the policy has."""
+    if person.stop(print):
+        print(f"instruction {person.policy.instruction_id}: accepted")
+        return 0
+    from rt2_ros.msg import ControllerStatus
+
+    status = person.controller
+    arm = "still moves" if status.state == ControllerStatus.MOVING else "does not move"
+    said = f"the controller says that the arm {arm}: {status.reason}" if status.reason else ""
+    print(f"no policy has confirmed the stop; {said or 'nor does the controller say anything'}")
+    return 1

@@ -24,6 +24,7 @@ from typing import Any
 
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -40,6 +41,7 @@ DISCOVERY_S = 1.0  # within which a graph that runs already is seen
 LATE_S = 10.0  # within which it is seen on a machine that is very busy
 READY_S = 90.0  # for all nodes to be ready; the policy loads its checkpoint
 REPLY_S = 10.0  # for a service of a node that is there
+ACKNOWLEDGE_S = 1.0  # for those who were told to stop to have got it
 
 
 class Operator:
@@ -183,6 +185,10 @@ class Operator:
 
     def instruct(self, text: str) -> int:
         """Publish an instruction, "" to stop, and return its id once the policy has taken it."""
+        if not text.strip():
+            if not self.stop():
+                raise TimeoutError(f"waited {REPLY_S:g} s for the policy to take the stop")
+            return self.policy.instruction_id
         self._await_listener(self._instruction)
         before = self.policy.instruction_id
         self._instruction.publish(String(data=text))
@@ -192,6 +198,36 @@ class Operator:
             "the policy to take the instruction",
         )
         return self.policy.instruction_id
+
+    def stop(self, tell: Callable[[str], None] = lambda words: None) -> bool:
+        """Publish an empty instruction at once, and return whether the policy has taken it.
+
+        The controller listens for it itself, so nobody is waited for before: it goes to whoever
+        listens already, and again when others are met. `tell` is called with how many each
+        time. TimeoutError if there is nobody.
+        """
+        topic, told = self._instruction.topic_name, 0
+        end = time.monotonic() + REPLY_S
+        before = self.policy.instruction_id if "policy" in self._heard else None
+        self._heard.discard("policy")  # only what is said from now on confirms anything
+        while time.monotonic() < end:
+            met = self._instruction.get_subscription_count()
+            readers = len(self.node.get_subscriptions_info_by_topic(topic))
+            if met > told:
+                self._instruction.publish(String(data=""))
+                tell(f"stop: sent, {met} listen to {topic}")
+            told = met
+            status = self.policy
+            taken = not status.instruction and status.instruction_id != before
+            if taken and "policy" in self._heard and told >= max(1, readers):
+                self._instruction.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
+                return True
+            self._executor.spin_once(0.05)
+        if not told:
+            raise TimeoutError(
+                f"waited {REPLY_S:g} s for somebody who listens to {topic} (is it up? try rt2 up)"
+            )
+        return False
 
     def ask(self, question: str, timeout: float = 60.0) -> str:
         """Publish a question about what the camera sees now and return the model's answer."""

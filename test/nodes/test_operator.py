@@ -2,6 +2,7 @@
 """What a person at a terminal may do, and when, on a graph of one stub."""
 
 import threading
+import time
 
 import pytest
 
@@ -12,8 +13,14 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
-from rt2_ros.msg import ControllerStatus, SceneObject, SceneState  # noqa: E402
-from rt2_ros.nodes import topics  # noqa: E402
+from rt2_ros import say  # noqa: E402
+from rt2_ros.msg import (  # noqa: E402
+    ControllerStatus,
+    PolicyStatus,
+    SceneObject,
+    SceneState,
+)
+from rt2_ros.nodes import operator, topics  # noqa: E402
 from rt2_ros.nodes.operator import Operator  # noqa: E402
 
 NAMESPACE = "test_operator"
@@ -73,3 +80,53 @@ def test_a_table_is_laid_anew_only_when_nothing_moves_the_arm_any_more(stub):
         stub.create_timer(0.2, lambda: say(*next(says, (ControllerStatus.ARMED, 0))))
         person.reset_table(7, ["banana"])
     assert at_reset == [(ControllerStatus.ARMED, 0)]
+
+
+STOP = ["", "--namespace", NAMESPACE]
+
+
+def test_a_stop_reaches_the_controller_though_no_policy_answers(stub, monkeypatch, capsys):
+    """On its way home, or on a plan of MoveIt, an arm needs no policy; nor may its stop."""
+    monkeypatch.setattr(operator, "REPLY_S", 3.0)
+    status = stub.create_publisher(*topics.CONTROLLER_STATUS)
+    status.publish(ControllerStatus(state=ControllerStatus.MOVING, reason="moving home"))
+    heard = []
+
+    def take(msg):
+        heard.append((msg.data, time.monotonic()))
+        status.publish(ControllerStatus(state=ControllerStatus.ARMED, reason="empty instruction"))
+
+    stub.create_subscription(*topics.INSTRUCTION.to(take))
+    assert say.main(STOP) == 1
+    ended = time.monotonic()
+    assert [text for text, _ in heard] == [""]
+    assert ended - heard[0][1] > 2.0  # at once, not when the wait for a policy was over
+    assert capsys.readouterr().out.splitlines() == [
+        f"stop: sent, 1 listen to /{NAMESPACE}/instruction",
+        "no policy has confirmed the stop; the controller says that the arm does not move: "
+        "empty instruction",
+    ]
+
+
+def test_a_stop_is_told_again_to_who_is_met_later_and_the_policy_confirms_it(stub, capsys):
+    heard = []
+    stub.create_subscription(*topics.INSTRUCTION.to(lambda msg: heard.append(msg.data)))
+    status = stub.create_publisher(*topics.POLICY_STATUS)
+    status.publish(PolicyStatus(instruction="pick up the apple", instruction_id=3))
+
+    def appear():
+        timer.cancel()
+        stub.create_subscription(
+            *topics.INSTRUCTION.to(lambda msg: status.publish(PolicyStatus(instruction_id=4)))
+        )
+
+    timer = stub.create_timer(2.0, appear)
+    assert say.main(STOP) == 0
+    assert set(heard) == {""}
+    assert capsys.readouterr().out.splitlines()[-1] == "instruction 4: accepted"
+
+
+def test_a_stop_that_nobody_hears_says_so(monkeypatch):
+    monkeypatch.setattr(operator, "REPLY_S", 0.5)
+    with pytest.raises(TimeoutError, match="somebody who listens to /nobody/instruction"):
+        say.main(["", "--namespace", "nobody"])
