@@ -120,9 +120,14 @@ class Graph:
         return self.simulation + self.robot
 
 
-def environment() -> dict[str, str]:
-    """The transport of every process of the graph; a person's own profile stays in force."""
-    return {} if PROFILES in os.environ else {PROFILES: str(config_path("fastdds.xml"))}
+def environment(network: bool = False) -> dict[str, str]:
+    """The transport of a process of the graph; a person's own profile stays in force.
+
+    network: it also talks to other machines, as a real arm's graph must; a simulated one's does not
+    leave this one. Both find each other on one machine.
+    """
+    name = "fastdds-network.xml" if network else "fastdds.xml"
+    return {} if PROFILES in os.environ else {PROFILES: str(config_path(name))}
 
 
 def describe(
@@ -164,7 +169,7 @@ def describe(
             namespace=namespace,
             params_files=files,
             parameters=parameters,
-            environment=environment(),
+            environment=environment(network=sim == "none"),
         )
 
     graph = Graph(

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 
     from rt2_ros.up import use_transport
 
-    use_transport()
+    use_transport(network=True)
     from rt2_ros.nodes.inspector import inspect
     from rt2_ros.nodes.robot import load_robot
 

@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
 
     from rt2_ros.up import use_transport
 
-    use_transport()
+    use_transport(network=True)
     from rt2_ros.nodes.operator import Operator
 
     with Operator(arguments.namespace) as person:

@@ -199,13 +199,16 @@ def graph_from(arguments: argparse.Namespace) -> Graph:
             "Gazebo is started by `ros2 launch rt2_ros bringup.launch.py sim:=gazebo`, from a ROS "
             "distribution that has it"
         )
-    use_transport()
+    use_transport(network=getattr(arguments, "sim", "") == "none")
     return describe(**{a.name: getattr(arguments, a.name, a.default) for a in ARGUMENTS})
 
 
-def use_transport() -> None:
-    """Let this process, too, talk by the transport of the graph; call it before ROS is used."""
-    os.environ.update(environment())
+def use_transport(network: bool = False) -> None:
+    """Let this process, too, talk by the transport of the graph; call it before ROS is used.
+
+    network: for one that does not start the graph, which may be a real arm's on another machine.
+    """
+    os.environ.update(environment(network))
 
 
 def main(argv: list[str]) -> int:

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
+import argparse
 import importlib
+import os
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 import yaml
 
+from rt2_ros import up
 from rt2_ros.bringup import ARGUMENTS, PROFILES, Graph, NodeSpec, describe, environment
 from rt2_ros.paths import config_path
 
+NETWORK = "fastdds-network.xml"
 LAUNCH = Path(__file__).parents[1] / "launch"
 
 
@@ -113,6 +118,36 @@ def test_other_params_files_are_taken(tmp_path, text):
 def test_a_bad_argument_is_refused_in_one_line(arguments, message):
     with pytest.raises(ValueError, match=message):
         describe(**{"policy": "hold", **arguments})
+
+
+def test_only_a_real_arms_graph_reaches_over_the_network(monkeypatch):
+    """Its driver may run on another machine, and a person at one must be able to stop it."""
+    monkeypatch.delenv(PROFILES, raising=False)
+    for node in describe(policy="hold", sim="none").nodes:
+        assert node.environment == {PROFILES: str(config_path(NETWORK))}
+    parser = argparse.ArgumentParser()
+    up.add_graph_arguments(parser)
+    for sim, name in (("none", NETWORK), ("mujoco", "fastdds.xml")):
+        monkeypatch.delenv(PROFILES, raising=False)
+        up.graph_from(parser.parse_args(["--policy", "hold", "--sim", sim]))
+        assert os.environ[PROFILES] == str(config_path(name))
+    monkeypatch.setenv(PROFILES, "/mine.xml")
+    assert describe(policy="hold", sim="none").nodes[0].environment == {}
+
+
+def test_the_two_transports_differ_in_the_network_alone():
+    roots = [ET.parse(config_path(name)).getroot() for name in ("fastdds.xml", NETWORK)]
+    for root in roots:
+        for element in root.iter():
+            element.tail = None
+            element.text = (element.text or "").strip().replace("loopback", "network")
+    transport = next(
+        t
+        for t in roots[0].iter()
+        if t.tag.endswith("}transport_descriptor") and t.find("./{*}interfaceWhiteList") is not None
+    )
+    transport.remove(transport.find("./{*}interfaceWhiteList"))
+    assert ET.tostring(roots[0]) == ET.tostring(roots[1])
 
 
 def test_the_transport_profile_is_set_unless_a_person_has_one(monkeypatch):

@@ -184,12 +184,22 @@ class Operator:
             raise TimeoutError(f"waited {READY_S:g} s for {missing()}") from None
 
     def instruct(self, text: str) -> int:
-        """Publish an instruction, "" to stop, and return its id once the policy has taken it."""
+        """Publish an instruction, "" to stop, and return its id once the policy has taken it.
+
+        RuntimeError if several policies would take it, perhaps another machine's as well.
+        """
         if not text.strip():
             if not self.stop():
                 raise TimeoutError(f"waited {REPLY_S:g} s for the policy to take the stop")
             return self.policy.instruction_id
         self._await_listener(self._instruction)
+        count = self.node.count_publishers(topics.POLICY_STATUS.name)
+        if count > 1:
+            raise RuntimeError(
+                f"{count} policies listen to {self._instruction.topic_name}: end all but one (one "
+                "that was killed is seen for 20 s more), or take another --namespace or "
+                "ROS_DOMAIN_ID"
+            )
         before = self.policy.instruction_id
         self._instruction.publish(String(data=text))
         self.until(

@@ -82,6 +82,22 @@ def test_a_table_is_laid_anew_only_when_nothing_moves_the_arm_any_more(stub):
     assert at_reset == [(ControllerStatus.ARMED, 0)]
 
 
+def test_an_instruction_goes_to_one_policy_only(stub):
+    """Two may be on two machines; the arm of the other one might move as well."""
+    heard = []
+    stub.create_subscription(*topics.INSTRUCTION.to(heard.append))
+    statuses = [stub.create_publisher(*topics.POLICY_STATUS) for _ in range(2)]
+    for status in statuses:
+        status.publish(PolicyStatus(instruction_id=3))
+    with Operator(NAMESPACE) as person:
+        person.until(
+            lambda: person.node.count_publishers(topics.POLICY_STATUS.name) == 2, 10.0, "both"
+        )
+        with pytest.raises(RuntimeError, match="2 policies listen to /test_operator/instruction"):
+            person.instruct("pick up the apple")
+    assert heard == []
+
+
 STOP = ["", "--namespace", NAMESPACE]
 
 
