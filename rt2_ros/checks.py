@@ -50,7 +50,7 @@ def checks(facts: Facts, profile: RobotProfile) -> list[Check]:
         _joint_states(facts, profile),
         *(_camera(facts, name, stream) for name, stream in facts.cameras.items()),
         _observation(facts),
-        _policy(facts),
+        _policy(facts, profile),
         _controller(facts, profile),
         _deltas(facts),
         *_commands(facts, profile),
@@ -215,7 +215,7 @@ def _observation(facts: Facts) -> Check:
     return Check(name, found, _stamps(stream, oldest))
 
 
-def _policy(facts: Facts) -> Check:
+def _policy(facts: Facts, profile: RobotProfile) -> Check:
     todo = _stream(facts.policy, "policy_node")
     if todo:
         return Check("policy", "not heard", todo)
@@ -224,6 +224,15 @@ def _policy(facts: Facts) -> Check:
         return Check("policy", "fault", msg.reason)
     if msg.state == UNCONFIGURED:
         return Check("policy", "not loaded", msg.reason or "wait until it is loaded; see its log")
+    _, _, figures = facts.diagnostics.get("policy_node", (0, "", {}))
+    frame = figures.get("frame") or profile.base_frame
+    if frame != profile.base_frame:
+        return Check(
+            "policy",
+            f"{msg.policy} gives deltas in {frame}, the robot's base_frame is {profile.base_frame}",
+            f"start a copy of its file with `frame: {profile.base_frame}`; a model must have been "
+            "trained in that frame",
+        )
     return Check("policy", f"{msg.policy} is loaded")
 
 

@@ -213,6 +213,11 @@ def silent(facts, name):
         ),
         (lambda f: setattr(f.policy, "newest", policy(0)), "policy", "wait until it is loaded"),
         (
+            lambda f: f.diagnostics.update(policy_node=(0, "", {"frame": "base_link"})),
+            "policy",
+            "a copy of its file with `frame: panda_link0`",
+        ),
+        (
             lambda f: setattr(f.controller, "newest", controller(frame="base")),
             "controller",
             "expected panda_link0",

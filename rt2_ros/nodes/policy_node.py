@@ -88,7 +88,7 @@ class PolicyNode(BaseNode):
         super().__init__(name, **kwargs)
         # Not managed, and not torn down: a failed configure must still be able to say so.
         self._status_out = self.create_publisher(*POLICY_STATUS)
-        self._policy_name = ""
+        self._policy_name = self._frame = ""
         self._stages: dict[str, float] = {}  # s, of the newest decision, as in PolicyStatus
         self._publish_status(Status())
 
@@ -191,6 +191,7 @@ class PolicyNode(BaseNode):
         status = self._runner.status
         figures = {
             "policy": self._policy_name,
+            "frame": self._frame,
             "state": status.state.name,
             "rate": f"{status.rate:.1f} Hz",
             "decisions": status.decisions,

@@ -15,7 +15,7 @@ from rt2_ros.policies.base import Decision, Observation
 
 
 class HoldPolicy:
-    """The zero action at every step; the gripper stays as it was measured, open if unknown."""
+    """The zero action at every step; the gripper stays as it was measured."""
 
     def __init__(self, name: str, action_space: ActionSpace, image_size: int = 192) -> None:
         self.name = name
@@ -28,13 +28,17 @@ class HoldPolicy:
         return cls(name, *default_space(name, config))
 
     def infer(self, observation: Observation) -> Decision:
-        """Zero translation and rotation, never terminate."""
-        gripper = 0.0 if observation.state is None else float(observation.state[3])
+        """Zero translation and rotation, never terminate; invalid where the gripper is not known.
+
+        An arm that is to stay must not open its hand.
+        """
+        if observation.state is None:
+            return Decision.invalid("the hand's place is not known")
         action = Action(
             terminate=False,
             translation=np.zeros(3),
             rotation=np.zeros(3),
-            gripper=min(max(gripper, 0.0), 1.0),
+            gripper=min(max(float(observation.state[3]), 0.0), 1.0),
         )
         bins = self.action_space.to_bins(action)
         text = " ".join(str(int(b)) for b in bins)

@@ -27,8 +27,10 @@ def test_the_hand_goes_to_and_fro_within_its_reach():
     assert -0.165 < min(seen) < -0.119
 
 
-def test_the_gripper_stays_and_an_unknown_place_is_no_decision():
-    policy = load_policy("sweep")
+@pytest.mark.parametrize("name", ["sweep", "hold"])
+def test_the_gripper_stays_and_an_unknown_place_is_no_decision(name):
+    """With the hand's state goes the gripper's: what it holds would fall."""
+    policy = load_policy(name)
     assert step(policy, 0.0, closed=1.0).gripper == 1.0
     assert policy.infer(Observation({"scene": IMAGE}, "")).action is None
 
