@@ -8,13 +8,13 @@ No ROS: `rt2_ros.nodes.inspector` gathers the facts, `rt2 check-robot` shows wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rt2_ros.control.history import by_name
+from rt2_ros.control.history import GRIPPER_AGE, by_name
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.facts import Facts, Stream
@@ -142,17 +142,21 @@ def _joint_states(facts: Facts, profile: RobotProfile) -> Check:
     todo = _stream(stream, "the arm's driver and its joint_state_broadcaster")
     if todo:
         return Check(name, "not received", todo)
-    found = f"{stream.rate:.0f} Hz, {_age(stream)}"
-    msg = stream.newest
+    arm, hand = _part(stream, profile.arm_joints), _part(stream, [profile.gripper_joint])
+    found = f"{arm.rate:.0f} Hz, {_age(arm)}"
     try:
-        q = by_name(msg.name, msg.position, (*profile.arm_joints, profile.gripper_joint))[:-1]
+        q = by_name(arm.newest.name, arm.newest.position, profile.arm_joints)
+        if profile.gripper_joint:
+            by_name(hand.newest.name, hand.newest.position, [profile.gripper_joint])
     except ValueError as error:
         return Check(name, str(error), "correct the joint names of the profile or of the driver")
-    if stream.rate < JOINT_RATE:
+    if arm.rate < JOINT_RATE:
         return Check(name, found, f"too seldom: at least {JOINT_RATE:g} Hz are needed")
-    todo = _stamps(stream, profile.joint_state_timeout)
+    todo = _stamps(arm, profile.joint_state_timeout)
     if todo:
         return Check(name, found, todo)
+    if profile.gripper_joint and hand is not arm and (todo := _stamps(hand, GRIPPER_AGE)):
+        return Check(name, f"{profile.gripper_joint}: {_age(hand)}", todo)
     for joint, value, low, high in zip(
         profile.arm_joints, q, profile.joint_lower, profile.joint_upper, strict=True
     ):
@@ -173,6 +177,11 @@ def _joint_states(facts: Facts, profile: RobotProfile) -> Check:
             "move the arm into it by its own means: from outside only ways inward are taken",
         )
     return Check(name, found)
+
+
+def _part(stream: Stream, joints: Sequence[str]) -> Stream:
+    """Return the messages that name these joints, where a robot sends several; else all."""
+    return next((part for names, part in stream.parts.items() if {*joints} <= {*names}), stream)
 
 
 def _tip(facts: Facts, profile: RobotProfile, q: Any) -> Any:
@@ -208,7 +217,8 @@ def _observation(facts: Facts) -> Check:
         return Check(
             name,
             "without the hand's pose",
-            "joint states around the picture's stamp are missing: see joint states and their clock",
+            "joint states around the picture's stamp, of arm or gripper, are missing: see joint "
+            "states and their clock",
         )
     oldest = facts.parameters.get("policy_node", {}).get("max_observation_age", 0.5)
     found = f"{stream.rate:.1f} Hz with the hand's pose, {_age(stream)}"

@@ -26,7 +26,8 @@ class Stream:
     """What came on one topic: `arrivals` on a steady clock and `ages` from stamp to arrival, in s.
 
     latched: we read it transient local, so that a volatile publisher is never heard. problem: the
-    newest reason why a message was no use.
+    newest reason why a message was no use. parts: of joint states, the same by the joints that a
+    message names, as arm and gripper may tell theirs apart.
     """
 
     topic: str
@@ -37,6 +38,7 @@ class Stream:
     ages: list[float] = field(default_factory=list)
     problem: str = ""
     newest: Any = None
+    parts: dict[tuple[str, ...], Stream] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:

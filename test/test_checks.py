@@ -277,3 +277,37 @@ def test_the_table_shows_every_check_and_its_remedy(capsys, monkeypatch):
     assert len(rows) == 2
     assert "one" in rows[0] and "OK" in rows[0] and "missing" not in rows[0]
     assert "two" in rows[1] and "missing" in rows[1] and "bring it back" in rows[1]
+
+
+def joint_states(profile, *parts):
+    """The joint states check for messages that name these joints with these positions, at a rate.
+
+    The URDF is another robot's: it is told by its own check.
+    """
+    facts = live()
+    told = facts.joint_states
+    for positions, rate in parts:
+        msg = SimpleNamespace(name=list(positions), position=list(positions.values()))
+        part = stream(told.topic, told.type, msg, rate=rate)
+        told.parts[tuple(sorted(positions))], told.newest = part, msg
+    return next(check for check in checks(facts, profile) if check.name == "joint states")
+
+
+def at_home(profile):
+    return dict(zip(profile.arm_joints, profile.home, strict=True))
+
+
+def test_an_arm_without_a_gripper_lacks_none():
+    iiwa = RobotProfile.load(config_path("robots", "iiwa14.yaml"))
+    assert joint_states(iiwa, (at_home(iiwa), 100)) == Check("joint states", "100 Hz, 10 ms old")
+
+
+def test_a_gripper_may_tell_its_joint_apart():
+    arm, finger = (at_home(PROFILE), 100), ({PROFILE.gripper_joint: 0.04}, 5)
+    for parts in ((arm, finger), (finger, arm)):
+        assert joint_states(PROFILE, *parts) == Check("joint states", "100 Hz, 10 ms old")
+    for parts in ((arm,), (arm, ({"wheel": 0.0}, 5))):
+        check = joint_states(PROFILE, *parts)
+        assert check.found == "joint state: lacks panda_finger_joint1" and not check.ok
+    check = joint_states(PROFILE, finger, ({**at_home(PROFILE), "panda_joint1": float("nan")}, 100))
+    assert check.found == "joint state: panda_joint1 is nan"

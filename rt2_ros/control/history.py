@@ -24,6 +24,8 @@ _STILL_TIME_NS = 100_000_000  # in which it shows: between two samples, noise is
 _LARGEST_GAP_NS = 200_000_000  # samples further apart are not interpolated
 _LARGEST_JUMP = np.pi  # rad, nor are those: a joint without end was reported a turn further on
 
+GRIPPER_AGE = 1.0  # s; a gripper that was heard of longer ago may be anywhere
+
 
 class NotInHistory(LookupError):
     """The history says nothing about the time asked for."""
@@ -118,6 +120,16 @@ class JointHistory:
             names = [name for name, is_so in zip(self.joint_names, jumped, strict=True) if is_so]
             raise NotInHistory(f"the reading of {', '.join(names)} jumped at that time")
         return before if gap <= 0 else before + (after - before) * ((stamp_ns - before_ns) / gap)
+
+    def near(self, stamp_ns: int, within: float) -> Array:
+        """Return the same, or the newest within some s of that time, of joints told seldom."""
+        try:
+            return self.at(stamp_ns)
+        except NotInHistory:
+            newest_ns, newest = self.newest()
+            if abs(newest_ns - stamp_ns) > within * 1e9:
+                raise
+            return newest
 
 
 def _jumped(before: Array, after: Array) -> NDArray[np.bool_]:

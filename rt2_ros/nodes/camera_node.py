@@ -24,7 +24,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
-from rt2_ros.control.history import JointHistory, NotInHistory
+from rt2_ros.control.history import GRIPPER_AGE, JointHistory, NotInHistory
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.data.images import square
 from rt2_ros.msg import Observation
@@ -142,11 +142,14 @@ class CameraNode(BaseNode):
         self._joint_wait = self.value("joint_wait")
         self._timeout = self.value("camera_timeout")
         profile = self._profile
-        self._joints = JointHistory((*profile.arm_joints, profile.gripper_joint))
+        # Apart, as a gripper may speak in messages of its own, more seldom, or not exist.
+        self._joints = JointHistory(profile.arm_joints)
+        self._gripper = JointHistory((profile.gripper_joint,)) if profile.gripper_joint else None
         self._joints_changed = threading.Condition()
         self._kinematics: Kinematics | None = None
         self._model_problem = f"no message on {self._resolved(ROBOT_DESCRIPTION.name)} yet"
         self._joint_problem = f"no message on {self._resolved(JOINT_STATES_IN.name)} yet"
+        self._gripper_problem = ""
         self._observations = 0
         self._reported: dict[str, int] = {}  # refusals per camera at the last diagnostics
         self._since = dict.fromkeys(cameras, time.monotonic())  # last sign of life
@@ -186,20 +189,28 @@ class CameraNode(BaseNode):
         return receive
 
     def _take_joints(self, msg: JointState) -> None:
-        stamp = Time.from_msg(msg.header.stamp).nanoseconds
         with self._joints_changed:
-            try:
-                newest, _ = self._joints.newest()
-                if stamp < newest - 1_000_000_000:  # the clock was set back
-                    self._joints.clear()
-            except NotInHistory:
-                pass
-            try:
-                self._joints.add(stamp, msg.name, msg.position)
-                self._joint_problem = ""
-            except ValueError as error:
-                self._joint_problem = one_line(error)
+            self._joint_problem = self._note(self._joints, msg, self._joint_problem)
+            if self._gripper is not None:
+                self._gripper_problem = self._note(self._gripper, msg, self._gripper_problem)
             self._joints_changed.notify()
+
+    def _note(self, history: JointHistory, msg: JointState, problem: str) -> str:
+        """Add a joint state to a history that it is about; return what is wrong with it by now."""
+        stamp = Time.from_msg(msg.header.stamp).nanoseconds
+        try:
+            newest, _ = history.newest()
+            if set(history.joint_names).isdisjoint(msg.name):
+                return problem  # of another part of the robot
+            if stamp < newest - 1_000_000_000:  # the clock was set back
+                history.clear()
+        except NotInHistory:
+            pass
+        try:
+            history.add(stamp, msg.name, msg.position)
+        except ValueError as error:
+            return one_line(error)
+        return ""
 
     def _take_model(self, msg: String) -> None:
         try:
@@ -236,15 +247,19 @@ class CameraNode(BaseNode):
             msg.joint_state.header.stamp = stamp
             msg.joint_state.name = list(self._joints.joint_names)
             msg.joint_state.position = q.tolist()
-            if self._kinematics is not None:
+            finger = self._gripper_at(stamp_ns)
+            if finger is not None:
+                msg.joint_state.name.append(self._profile.gripper_joint)
+                msg.joint_state.position.append(finger)
+                msg.gripper_closedness = self._profile.gripper_closedness(finger)
+            if self._kinematics is not None and (self._gripper is None or finger is not None):
                 msg.has_end_effector = True
-                msg.end_effector_pose = pose_msg(self._kinematics.forward(q[:-1]))
-                msg.gripper_closedness = self._profile.gripper_closedness(float(q[-1]))
+                msg.end_effector_pose = pose_msg(self._kinematics.forward(q))
         self._out.publish(msg)
         self._observations += 1
 
     def _joints_at(self, stamp_ns: int) -> NDArray[np.float64] | None:
-        """Return arm and gripper positions (n + 1,) at a time, waiting a little for the newest."""
+        """Return the arm's positions (n,) at a time, waiting a little for the newest."""
         deadline = time.monotonic() + self._joint_wait
         with self._joints_changed:
             while True:
@@ -260,6 +275,17 @@ class CameraNode(BaseNode):
                         self._joint_problem = self._joint_problem or one_line(error)
                         return None
                 self._joints_changed.wait(left)
+
+    def _gripper_at(self, stamp_ns: int) -> float | None:
+        """Return the position of gripper_joint at a time; None without one, or if not known."""
+        if self._gripper is None:
+            return None
+        with self._joints_changed:
+            try:
+                return float(self._gripper.near(stamp_ns, GRIPPER_AGE)[0])
+            except NotInHistory as error:
+                self._gripper_problem = self._gripper_problem or f"gripper: {one_line(error)}"
+                return None
 
     # Health
 
@@ -303,7 +329,7 @@ class CameraNode(BaseNode):
             for text in refused:
                 self.complain(text)
             return Health.warn("; ".join(refused), **figures)
-        for problem in (self._model_problem, self._joint_problem):
+        for problem in (self._model_problem, self._joint_problem, self._gripper_problem):
             if problem:
                 return Health.warn(f"no end effector pose: {problem}", **figures)
         return Health(message="observing", values=figures)

@@ -109,7 +109,10 @@ class Inspector:
             name: self._listen(topic, problem_of=picture_problem)
             for name, topic in pictures.items()
         }
-        joints = self._listen(self._remapped("controller_node", topics.JOINT_STATES_IN))
+        joints = self._listen(
+            self._remapped("controller_node", topics.JOINT_STATES_IN),
+            part_of=lambda msg: tuple(sorted(msg.name)),
+        )
         description = self._listen(topics.ROBOT_DESCRIPTION, stamped=False)
         observation = self._listen(topics.OBSERVATION)
         policy = self._listen(topics.POLICY_STATUS)
@@ -244,20 +247,26 @@ class Inspector:
         topic: Topic,
         stamped: bool = True,
         problem_of: Callable[[Any], str] = lambda msg: "",
+        part_of: Callable[[Any], tuple[str, ...]] = lambda msg: (),
     ) -> Stream:
         name = self.node.resolve_topic_name(topic.name)
         package, kind = topic.type.__module__.split(".")[0], topic.type.__name__
         latched = topic.qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
-        stream = Stream(name, f"{package}/msg/{kind}", latched)
+        new = partial(Stream, name, f"{package}/msg/{kind}", latched)
+        stream = new()
 
         def take(msg: Any) -> None:
             now = self.node.get_clock().now().nanoseconds
-            stream.arrivals.append(time.monotonic())
-            if stamped:
-                stamp = Time.from_msg(msg.header.stamp).nanoseconds
-                stream.ages.append((now - stamp) * 1e-9 if stamp else float("inf"))
-            stream.problem = problem_of(msg) or stream.problem
-            stream.newest = msg
+            found = [stream]
+            if part := part_of(msg):
+                found.append(stream.parts.setdefault(part, new()))
+            for each in found:
+                each.arrivals.append(time.monotonic())
+                if stamped:
+                    stamp = Time.from_msg(msg.header.stamp).nanoseconds
+                    each.ages.append((now - stamp) * 1e-9 if stamp else float("inf"))
+                each.problem = problem_of(msg) or each.problem
+                each.newest = msg
 
         self.node.create_subscription(*topic.to(take))
         return stream

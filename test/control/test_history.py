@@ -69,6 +69,16 @@ def test_a_joint_that_is_reported_a_turn_further_on_was_nowhere_between():
     assert_allclose(history.at(1010 * MS), [0.5, -3.1])
 
 
+def test_joints_that_are_told_seldom_are_where_they_were_last(history):
+    assert_allclose(history.near(1005 * MS, 1.0), [0.2, 0.2])
+    assert_allclose(history.near(1900 * MS, 1.0), [0.3, 0.6])
+    assert_allclose(history.near(900 * MS, 1.0), [0.3, 0.6])
+    with pytest.raises(NotInHistory, match="1.080 s newer"):
+        history.near(2100 * MS, 1.0)
+    with pytest.raises(NotInHistory, match="no joint state yet"):
+        JointHistory(["a"]).near(0, 1.0)
+
+
 def test_what_is_older_than_the_horizon_is_forgotten(history):
     for ms in range(1030, 2021, 10):
         history.add(ms * MS, ["a", "b"], [0.3, 0.6])
