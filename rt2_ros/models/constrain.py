@@ -27,7 +27,7 @@ from rt2_ros.actions.tokens import TokenIds, frozen_ids
 @dataclass(frozen=True)
 class Step:
     """One token: its id, the ids that were allowed (sorted), their probabilities among each
-    other.
+    other. One that was chosen before may stand alone, with the probability that it was given then.
     """
 
     token: int
@@ -36,11 +36,20 @@ class Step:
 
 
 class Held:
-    """A grammar in some of whose states the token stands already, as it was chosen before."""
+    """A grammar in some of whose states the token stands already, as it was chosen before.
 
-    def __init__(self, grammar: TokenGrammar, steps: Mapping[Any, Step]) -> None:
-        self._grammar, self._held = grammar, steps
+    steps: by state; begin: from the start on.
+    """
+
+    def __init__(
+        self, grammar: TokenGrammar, steps: Mapping[Any, Step], begin: Sequence[Step] = ()
+    ) -> None:
+        self._grammar, self._held = grammar, dict(steps)
         self.start, self.advance, self.done = grammar.start, grammar.advance, grammar.done
+        state = self.start()
+        for step in begin:
+            self._held[state] = step
+            state = self.advance(state, step.token)
 
     def allowed(self, state: Any) -> TokenIds:
         """As the grammar's; that token alone where one stands."""

@@ -29,13 +29,13 @@ from rt2_ros.models.head import Head
 class Prompt:
     """What is to be answered.
 
-    inputs: a processor's, one sequence. begin: tokens that the answer begins with, such as a plan
-    that is kept. held: by the grammar's state, what stands there as it was chosen before. guesses:
-    whole answers that this one may be like, the likeliest first.
+    inputs: a processor's, one sequence. begin: what the answer begins with as it was chosen before,
+    such as a plan that is kept. held: by the grammar's state, what stands there as it was chosen
+    before. guesses: whole answers that this one may be like, the likeliest first.
     """
 
     inputs: Inputs
-    begin: Sequence[int] = ()
+    begin: Sequence[Step] = ()
     held: Mapping[Any, Step] = field(default_factory=dict)
     guesses: Sequence[Sequence[int]] = ()
 
@@ -53,8 +53,8 @@ class Row:
         self._read = 0  # of the tokens in `steps`
         self._path: list[int] = []  # read beyond them, on trial
         self._asked: list[tuple[int, np.ndarray]] = []  # place in `_path`, what is allowed there
-        for token in prompt.begin:
-            self._write(head.certain(int(token)))
+        for step in prompt.begin:
+            self._write(step)
         self._write_forced()
 
     @property

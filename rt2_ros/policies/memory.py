@@ -11,7 +11,7 @@ nothing. A plan that is kept begins the next answers as if the model had written
 it is `plan_every` decisions old; then the model writes a new one. What lasts in a plan, such as
 which thing is meant and where it is to be put (`rt2_ros.actions.PlanForm`), stays as the first plan
 of an attempt says, which was made before an arm hid anything, until that is `look_every` decisions
-old; then the model looks for it anew.
+old; then the model looks for it anew, and keeps no plan.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GUESSES = 4
 
 class _Last(NamedTuple):
     answers: tuple[Sequence[int], ...]  # the newest first
-    plan: Sequence[int]  # the newest's tokens up to the end of "Action:"
+    plan: Sequence[Step]  # the newest's up to the end of "Action:"
     recalled: str  # of its text
     decisions: int  # that were made on this plan
     held: Mapping[Any, Step]  # what lasts, by the grammar's state
@@ -74,24 +74,25 @@ class AnswerMemory:
         last = self._attempts.get(_attempt(observation))
         if last is None:
             return Prompt(inputs)
+        if 1 < self._look_every <= last.looked:  # a plan that is kept would say where it was before
+            return Prompt(inputs, guesses=last.answers)
         kept = last.plan if last.decisions < self._plan_every else ()
-        held = last.held if last.looked < self._look_every else {}
-        return Prompt(inputs, begin=kept, held=held, guesses=last.answers)
+        return Prompt(inputs, begin=kept, held=last.held, guesses=last.answers)
 
     def note(
         self, observation: Observation, prompt: Prompt, steps: Sequence[Step], plan: str
     ) -> None:
         """Remember an answer, the text of its plan, and what of that was `prompt`'s."""
-        attempt, tokens = _attempt(observation), [step.token for step in steps]
+        attempt = _attempt(observation)
         before = self._attempts.pop(attempt, None)
         decisions = before.decisions + 1 if before and prompt.begin else 1
         held, looked = prompt.held, before.looked + 1 if before else 1
         if not held:
             held, looked = self._lasting(steps, plan), 1
         older = before.answers if before else ()
-        answers = (tokens, *older)[:GUESSES]
+        answers = ([step.token for step in steps], *older)[:GUESSES]
         self._attempts[attempt] = _Last(
-            answers, self._plan(tokens), self._form.recalled(plan) if self._form else "", decisions,
+            answers, self._plan(steps), self._form.recalled(plan) if self._form else "", decisions,
             held, looked,
         )  # fmt: skip
         if len(self._attempts) > MOST_ATTEMPTS:
@@ -103,13 +104,13 @@ class AnswerMemory:
         places = self._grammar.lasting([step.token for step in steps], plan)
         return {state: steps[place] for state, place in places.items()}
 
-    def _plan(self, tokens: Sequence[int]) -> Sequence[int]:
+    def _plan(self, steps: Sequence[Step]) -> Sequence[Step]:
         state, end = self._grammar.start(), 0
-        for place, token in enumerate(tokens):
+        for place, step in enumerate(steps):
             if self._grammar.in_plan(state):
                 end = place + 1
-            state = self._grammar.advance(state, token)
-        return tokens[:end]
+            state = self._grammar.advance(state, step.token)
+        return steps[:end]
 
 
 def _attempt(observation: Observation) -> tuple[str, str]:

@@ -185,8 +185,7 @@ class VlmPolicy:
         prepare = time.perf_counter() - begun
         answers = self._decode(list(prompts.values()), self._grammar, smoothing=self._smoothing)
         for (index, prompt), answer in zip(prompts.items(), answers, strict=True):
-            decision = decisions[index] = self._decision(answer, prepare)
-            self._memory.note(observations[index], prompt, answer.steps, decision.plan)
+            decisions[index] = self._decision(observations[index], prompt, answer, prepare)
         return [decisions[index] for index in range(len(observations))]
 
     @property
@@ -201,13 +200,11 @@ class VlmPolicy:
             by_processor(self._processor, observation.image, self._prompt(observation))
         )
         prepared = time.perf_counter()
-        held = self._memory.prompt(observation, inputs).held
-        grammar = Held(self._grammar, held)
+        prompt = self._memory.prompt(observation, inputs)
+        grammar = Held(self._grammar, prompt.held, prompt.begin)
         steps = grammar.steps(generate(self.model, inputs, grammar, smoothing=self._smoothing))
         answer = Answer(steps, {"generate": time.perf_counter() - prepared})
-        decision = self._decision(answer, prepared - begun)
-        self._memory.note(observation, Prompt(inputs, held=held), answer.steps, decision.plan)
-        return decision
+        return self._decision(observation, prompt, answer, prepared - begun)
 
     def prompt_length(self, observation: Observation) -> int:
         """Tokens that the model reads before it answers, those of the image included."""
@@ -222,18 +219,22 @@ class VlmPolicy:
             bins = self.action_space.state_bins(observation.state)
         return action_prompt(observation.instruction, bins, self._memory.recalled(observation))
 
-    def _decision(self, answer: Answer, prepare: float) -> Decision:
-        parsed = self._grammar.read(answer.tokens)
+    def _decision(
+        self, observation: Observation, prompt: Prompt, answer: Answer, prepare: float
+    ) -> Decision:
+        """What an answer to `prompt` means; it is remembered."""
+        steps, parsed = [self._sure(each) for each in answer.steps], self._grammar.read(answer.tokens)
+        self._memory.note(observation, prompt, steps, parsed.plan if parsed.valid else "")
         details: dict[str, Any] = {
             "text": self._words.text(answer.tokens),
             "latency": {"prepare": prepare, **answer.latency},
         }
         if parsed.action is None:
             return Decision.invalid(parsed.reason, **details)
-        confidence = self._confidence(answer.steps)
         return Decision(
-            parsed.action, bins=parsed.bins, plan=parsed.plan, confidence=confidence, **details
-        )
+            parsed.action, bins=parsed.bins, plan=parsed.plan, confidence=_confidence(steps),
+            **details,
+        )  # fmt: skip
 
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
         """Free text about an RGB picture (H, W, 3)."""
@@ -252,28 +253,30 @@ class VlmPolicy:
             for key, value in inputs.items()
         }
 
-    def _confidence(self, steps: list[Step]) -> float:
-        """Geometric mean over tokens of the probability of what was written.
+    def _sure(self, step: Step) -> Step:
+        """A token alone, with the probability that it was written with.
 
         Neighbouring integers mean nearly the same step, so where all may come one counts with those
         within `NEAR` bins.
         """
-        logs = []
-        for step in steps:
-            if len(step.allowed) == 1:  # nothing was chosen
-                logs.append(0.0)
-                continue
-            ids, probabilities = step.allowed.cpu().numpy(), step.probabilities.cpu().numpy()
-            value = self._integers.get(step.token)
-            if value is None or len(ids) != len(self._integers):
-                same = [step.token]
-            else:
-                near = self._words.spellings[max(0, value - NEAR) : value + NEAR + 1]
-                same = sorted(spelling[0] for spelling in near)
-            places = np.searchsorted(ids, same).clip(max=len(ids) - 1)
-            total = probabilities[places[ids[places] == same]].sum()
-            logs.append(np.log(np.clip(total, 1e-9, 1.0)))
-        return float(np.exp(np.mean(logs))) if logs else 0.0
+        if len(step.allowed) == 1:  # nothing was chosen, or before
+            return step
+        ids, probabilities = step.allowed.cpu().numpy(), step.probabilities.cpu().numpy()
+        value = self._integers.get(step.token)
+        if value is None or len(ids) != len(self._integers):
+            same = [step.token]
+        else:
+            near = self._words.spellings[max(0, value - NEAR) : value + NEAR + 1]
+            same = sorted(spelling[0] for spelling in near)
+        places = np.searchsorted(ids, same).clip(max=len(ids) - 1)
+        total = float(probabilities[places[ids[places] == same]].sum())
+        return Step(step.token, torch.tensor([step.token]), torch.tensor([total]))
+
+
+def _confidence(steps: Sequence[Step]) -> float:
+    """Geometric mean over tokens of the probability of what was written."""
+    shares = [step.probabilities.item() for step in steps]
+    return float(np.exp(np.log(np.clip(shares, 1e-9, 1.0)).mean())) if shares else 0.0
 
 
 def _missing(device: str) -> str:

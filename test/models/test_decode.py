@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fast decoder writes what `generate` writes, and nothing but valid actions."""
 
+import operator
+
 import numpy as np
 import pytest
 import torch
 
 from rt2_ros.actions import AnswerGrammar, Grammar, action_prompt, choose_vocabulary
 from rt2_ros.data.robot import SPACE
-from rt2_ros.models.constrain import Smoothing, Step, generate
+from rt2_ros.models.constrain import Held, Smoothing, Step, generate
 from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.head import Head
 from rt2_ros.models.lean import LeanForward, LeanWeights
@@ -172,10 +174,21 @@ def test_an_answer_goes_on_from_where_it_is_told_to_begin(parts, numbers):
     model, processor, words = parts
     given, grammar = inputs(processor, 0), language(words, numbers)
     decode = Decoder(model)
-    whole = decode([Prompt(given)], grammar)[0].tokens
-    assert decode([Prompt(given, begin=whole[:20])], grammar)[0].tokens == whole
+    whole = decode([Prompt(given)], grammar)[0]
+    again = decode([Prompt(given, begin=whole.steps[:20])], grammar)[0]
+    assert again.tokens == whole.tokens
+    assert all(map(operator.is_, again.steps[:20], whole.steps))  # as sure as it was then
+    other, state = [], grammar.start()
+    for _ in range(20):
+        token = int(grammar.allowed(state)[-1])
+        other.append(Step(token, torch.tensor([token]), torch.ones(1)))
+        state = grammar.advance(state, token)
+    assert tokens(other) != whole.tokens[:20]
+    expected = tokens(generate(model, given, Held(grammar, {}, begin=other)))
+    assert decode([Prompt(given, begin=other)], grammar)[0].tokens == expected
+    assert expected[:20] == tokens(other)
     with pytest.raises(ValueError):
-        decode([Prompt(given, begin=[int(grammar.end[0])])], grammar)
+        decode([Prompt(given, begin=whole.steps[-1:])], grammar)
 
 
 def test_no_sequences_make_no_answers(parts):

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is remembered of an attempt: guesses that change nothing, and a plan that is kept."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -72,14 +70,24 @@ def test_a_kept_plan_is_of_its_own_episode_and_instruction():
 
 
 def test_what_follows_a_kept_plan_is_what_the_model_would_write_after_it():
-    policy = load_policy("rt2-tiny", threads=1, plan_every=2)
-    policy.infer(look(0))
-    kept = policy.infer(look(1))
-    assert kept.action is not None
-    # The same again without any guess to go by.
-    other = load_policy("rt2-tiny", threads=1, plan_every=2)
-    other.infer(replace(look(0)))
-    assert other.infer(look(1)).text == kept.text
+    policy, slow, reference = (load_policy("rt2-tiny", threads=1, plan_every=3) for _ in range(3))
+    plans = []
+    for seed in (0, 4, 5, 6, 7):
+        seen = look(seed)
+        found, expected = policy.infer(seen), reference.infer_by_generate(seen)
+        assert found.text == expected.text == slow.infer_without_guesses(seen).text
+        assert found.confidence == pytest.approx(expected.confidence, abs=1e-4)
+        plans.append(found.plan)
+    assert plans[0] == plans[1] == plans[2] != plans[3] == plans[4]
+
+
+def test_a_plan_that_is_kept_is_as_sure_as_when_it_was_made(monkeypatch):
+    monkeypatch.setattr(memory.AnswerMemory, "recalled", lambda *_: "")  # the very same question
+    policy = load_policy("rt2-tiny", threads=1, plan_every=3)
+    first, second, third = (policy.infer(look(2)) for _ in range(3))
+    assert first.text == second.text == third.text and first.confidence < 0.95
+    assert second.confidence == pytest.approx(first.confidence, abs=1e-4)
+    assert third.confidence == pytest.approx(first.confidence, abs=1e-4)
 
 
 def test_only_so_many_attempts_are_remembered(monkeypatch):
@@ -114,6 +122,21 @@ def test_what_lasts_stays_as_it_was_first_seen_until_it_is_looked_for_anew():
         pytest.approx(decisions[0].confidence, abs=1e-4)
     )
     assert all(decision.confidence < 0.99 for decision in decisions)
+
+
+def test_what_lasts_is_looked_for_anew_although_a_plan_is_still_good():
+    policy, reference = (
+        load_policy("rt2-tiny", threads=1, plan_every=2, look_every=3) for _ in range(2)
+    )
+    plans = []
+    for seed in range(7):
+        seen = look(seed, instruction="move the banana near the pear")
+        plans.append(policy.infer(seen).plan)
+        assert reference.infer_by_generate(seen).plan == plans[-1]
+    lasting = [[text for text, lasts in plan_form().leaves(plan) if lasts] for plan in plans]
+    assert lasting[0] == lasting[1] == lasting[2] != lasting[3] == lasting[4] == lasting[5]
+    assert lasting[5] != lasting[6]
+    assert plans[0] == plans[1] != plans[2] != plans[3] == plans[4] != plans[5]
 
 
 @pytest.mark.parametrize("name", ["plan_every", "look_every"])
