@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
 from rt2_ros.actions import MOST_TOKENS, TokenGrammar
 from rt2_ros.actions.tokens import TokenIds, frozen_ids
@@ -153,7 +153,15 @@ def generate(
     """The grammar's answer by the model's own `generate`."""
     length = inputs["input_ids"].shape[1]
     processor = GrammarProcessor(grammar, length, smoothing)
-    ids = model.generate(
-        **inputs, logits_processor=[processor], do_sample=False, max_new_tokens=max_tokens
+    # What a checkpoint asks for besides, such as a penalty on repetition, would change the scores.
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
     )
+    try:
+        ids = model.generate(
+            **inputs, logits_processor=[processor], do_sample=False, max_new_tokens=max_tokens
+        )
+    finally:
+        model.generation_config = own
     return processor.steps(ids[0, length:].tolist())

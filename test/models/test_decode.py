@@ -191,6 +191,17 @@ def test_an_answer_goes_on_from_where_it_is_told_to_begin(parts, numbers):
         decode([Prompt(given, begin=whole.steps[-1:])], grammar)
 
 
+def test_generate_is_asked_without_a_checkpoints_own_ways_to_choose(parts, numbers, monkeypatch):
+    model, processor, words = parts
+    given, grammar = inputs(processor, 0), language(words, numbers)
+    expected = tokens(generate(model, given, grammar))
+    config = model.generation_config
+    monkeypatch.setattr(config, "repetition_penalty", 1.3)
+    monkeypatch.setattr(config, "suppress_tokens", expected[:5])
+    assert tokens(generate(model, given, grammar)) == expected
+    assert model.generation_config is config
+
+
 def test_no_sequences_make_no_answers(parts):
     model, _, words = parts
     assert Decoder(model)([], Grammar(words, SPACE)) == []
