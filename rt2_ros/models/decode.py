@@ -39,6 +39,7 @@ from rt2_ros.actions import MOST_TOKENS, TokenGrammar
 from rt2_ros.models.ahead import Lookahead
 from rt2_ros.models.constrain import NO_SMOOTHING, Smoothing, Step
 from rt2_ros.models.forward import FIRST_POSITION, CachedForward, Inputs, Prefix, Stages
+from rt2_ros.models.graphs import current
 from rt2_ros.models.head import Head
 from rt2_ros.models.lean import LeanForward, lean_weights
 from rt2_ros.models.row import Prompt, Row
@@ -124,7 +125,8 @@ class Decoder:
             most = self._most if self._model.config.model_type in kinds else 1
             batch = prompts[len(answers) : len(answers) + most]
             try:
-                answers += self._batch(batch, grammar, max_tokens, smoothing)
+                with current(self._model.device):
+                    answers += self._batch(batch, grammar, max_tokens, smoothing)
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise RuntimeError(

@@ -5,10 +5,11 @@
     graphs.run(kept, ("prompt", 304), compute)     # computes, records, and compares the two
     graphs.run(kept, ("prompt", 304), compute)     # one launch instead of some hundreds
 
-`compute` takes nothing, and may be run again with the same outcome: it reads buffers that its
-caller has filled, and writes to buffers or returns tensors. A recording is used only if its first
-replay gives what was computed without it. Where recording fails, that kind of computation (the
-first part of its key) goes on without, with one warning. Without a GPU nothing is recorded.
+The device must be the current one (`current`). `compute` takes nothing, and may be run again with
+the same outcome: it reads buffers that its caller has filled, and writes to buffers or returns
+tensors. A recording is used only if its first replay gives what was computed without it. Where
+recording fails, that kind of computation (the first part of its key) goes on without, with one
+warning. Without a GPU nothing is recorded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +36,11 @@ class Recording(NamedTuple):
 
 
 Kept = OrderedDict[Key, Recording]
+
+
+def current(device: torch.device) -> AbstractContextManager[Any]:
+    """Of several GPUs this one: streams and recordings are the current one's."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 class Graphs:
@@ -59,6 +66,8 @@ class Graphs:
         reason = ""
         try:
             recording = self.capture(compute)
+            for output in filter(torch.is_floating_point, recording.outputs):
+                output.fill_(torch.nan)  # which a replay that computes nothing leaves
             recording.replay()
             if not all(map(_near, recording.outputs, expected)):
                 reason = "its replay differs from what was recorded"

@@ -223,7 +223,8 @@ class VlmPolicy:
         self, observation: Observation, prompt: Prompt, answer: Answer, prepare: float
     ) -> Decision:
         """What an answer to `prompt` means; it is remembered."""
-        steps, parsed = [self._sure(each) for each in answer.steps], self._grammar.read(answer.tokens)
+        parsed = self._grammar.read(answer.tokens)
+        steps = [self._sure(each) for each in answer.steps]
         self._memory.note(observation, prompt, steps, parsed.plan if parsed.valid else "")
         details: dict[str, Any] = {
             "text": self._words.text(answer.tokens),

@@ -14,7 +14,7 @@ from rt2_ros.models.ahead import Lookahead, ahead
 from rt2_ros.models.constrain import NO_SMOOTHING, Held, Smoothing, generate
 from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.forward import Stages
-from rt2_ros.models.graphs import Recording
+from rt2_ros.models.graphs import Recording, current
 from rt2_ros.models.static import StaticForward, StaticSteps
 from rt2_ros.models.text import FusedText, HubText, text_model
 
@@ -221,19 +221,31 @@ def test_what_does_not_record_is_computed_without_and_said_once(given, kind):
     assert len(said) == len(kinds)
 
 
-def test_a_replay_that_differs_is_not_used(given, kind):
+@pytest.mark.parametrize(
+    "replay", [lambda outputs: [o.mul_(2) for o in outputs], lambda _: None], ids=["twice", "empty"]
+)
+def test_a_replay_that_differs_is_not_used(given, kind, replay):
     decode, grammar = static(kind.model), Bins()
 
     class Wrong(Played):
         def capture(self, compute):
             recording = super().capture(compute)
-            return recording._replace(replay=lambda: [o.mul_(2) for o in recording.outputs])
+            return recording._replace(replay=lambda: replay(recording.outputs))
 
     Wrong(decode._static)
-    expected = [s.token for s in generate(kind.model, given[0], grammar)]
+    expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given[:2]]
+    assert expected[0] != expected[1]
     with pytest.warns(UserWarning, match="its replay differs"):
-        for _ in range(2):
-            assert decode([Prompt(given[0])], grammar)[0].tokens == expected
+        for each, answer in zip(given[:2] * 2, expected * 2, strict=True):
+            assert decode([Prompt(each)], grammar)[0].tokens == answer
+
+
+def test_a_model_on_another_gpu_than_the_current_one_is_decoded_on_its_own(monkeypatch):
+    entered = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or "its own")
+    assert current(torch.device("cuda", 1)) == "its own" and entered == [torch.device("cuda", 1)]
+    with current(torch.device("cpu")):
+        assert len(entered) == 1
 
 
 def test_what_fails_at_all_goes_the_slower_way_with_one_warning(given, kind, monkeypatch):
