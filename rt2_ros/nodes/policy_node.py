@@ -8,6 +8,7 @@ What it does when is in `rt2_ros.policies.runner`; here are the wires.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Mapping
@@ -122,7 +123,11 @@ class PolicyNode(BaseNode):
         self.every(1.0, lambda: self._publish_status(self._runner.status))
 
     def _forget(self) -> None:
-        self._runner.stop()
+        if not self._runner.stop():
+            self.get_logger().warning(
+                f"policy {self._policy_name} still computes; its model stays in memory until then"
+            )
+        gc.collect()  # recordings of a model refer to it, and the next one may be loaded at once
         self._policy_name, self._stages = "", {}
         self._publish_status(Status())
 

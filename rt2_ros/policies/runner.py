@@ -134,7 +134,10 @@ class PolicyRunner:
             self._on_status(self.status)
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """End the worker; what it computes now is dropped. False if it did not end in time."""
+        """End the worker; what it computes now is dropped. False if it did not end in time.
+
+        The policy is let go as the worker ends.
+        """
         with self._lock:
             self._stopped = True
             self._wake.notify_all()
@@ -213,6 +216,7 @@ class PolicyRunner:
             with self._lock:
                 self._wake.wait_for(lambda: self._stopped or self._questions or self._ready())
                 if self._stopped:
+                    del self._policy  # its model; whoever stops it may keep the runner
                     return
                 question = self._questions.popleft() if self._questions else None
                 observation, asked = self._newest, self._status

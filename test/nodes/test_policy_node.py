@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -20,11 +21,11 @@ from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from rt2_ros.msg import Observation, PolicyStatus  # noqa: E402
-from rt2_ros.nodes import topics  # noqa: E402
+from rt2_ros.nodes import policy_node, topics  # noqa: E402
 from rt2_ros.nodes.base import FAILURE, SUCCESS  # noqa: E402
 from rt2_ros.nodes.policy_node import PolicyNode, to_observation  # noqa: E402
 from rt2_ros.policies import load_policy  # noqa: E402
-from rt2_ros.policies.runner import Step  # noqa: E402
+from rt2_ros.policies.runner import PolicyRunner, Step  # noqa: E402
 
 WAIT = 30.0  # s
 
@@ -176,6 +177,47 @@ def test_a_broken_observation_is_named(change, message):
         setattr(msg.images[0], name, value)
     with pytest.raises(ValueError, match=message):
         to_observation(msg)
+
+
+def test_cleanup_lets_the_policy_go_so_that_two_are_never_held(person, monkeypatch):
+    loaded = []
+
+    def load(name):
+        assert not any(policy() for policy in loaded)
+        policy = load_policy(name)
+        policy.itself = policy  # as recordings of a model refer to it
+        loaded.append(weakref.ref(policy))
+        return policy
+
+    monkeypatch.setattr(policy_node, "load_policy", load)
+    for _ in range(2):
+        assert person.node.trigger_configure() == SUCCESS
+        assert loaded[-1]() is not None
+        assert person.node.trigger_cleanup() == SUCCESS
+        assert loaded[-1]() is None
+    assert len(loaded) == 2
+
+
+def test_a_policy_that_computes_on_is_told_and_let_go_when_it_is_done(person, monkeypatch):
+    begun, go_on, loaded, said = threading.Event(), threading.Event(), [], []
+    monkeypatch.setattr(PolicyRunner.stop, "__defaults__", (0.05,))
+
+    def load(name):
+        policy = load_policy(name)
+        loaded.append(weakref.ref(policy))
+        policy.answer = lambda *_: begun.set() or str(go_on.wait(WAIT))
+        return policy
+
+    monkeypatch.setattr(policy_node, "load_policy", load)
+    monkeypatch.setattr(person.node.get_logger(), "warning", said.append)
+    person.start()
+    person.ask_out.publish(String(data="what is this?"))
+    person.until(begun.is_set, look=True)
+    assert person.node.trigger_deactivate() == person.node.trigger_cleanup() == SUCCESS
+    assert said == ["policy hold still computes; its model stays in memory until then"]
+    assert loaded[0]() is not None
+    go_on.set()
+    person.until(lambda: loaded[0]() is None)
 
 
 def test_the_status_tells_where_the_time_of_a_decision_goes(person):
