@@ -30,6 +30,7 @@ MANY_ROWS = 64  # from here on a packed product is the faster one
 def misfit(model: PreTrainedModel) -> str:
     """Why a model is not one of those that are computed here, "" if it is."""
     text, vision = model.config.get_text_config(), getattr(model.config, "vision_config", None)
+    quantized = getattr(model.config, "quantization_config", None)
     wanted = {
         "model_type": (model.config.model_type, "paligemma"),
         "text model_type": (text.model_type, "gemma"),
@@ -40,7 +41,7 @@ def misfit(model: PreTrainedModel) -> str:
         "rope_type": ((getattr(text, "rope_parameters", None) or {}).get("rope_type"), "default"),
         "device": (model.device.type, "cpu"),
         "dtype": (model.dtype, torch.float32),
-        "quantization": (getattr(model.config, "quantization_config", None), None),
+        "quantization": (quantized and type(quantized).__name__, None),
     }
     for name, (found, expected) in wanted.items():
         if found != expected:
@@ -55,8 +56,15 @@ def lean_weights(model: PreTrainedModel) -> LeanWeights | None:
     """A model's weights for `LeanForward`, None where it does not fit or computes something else.
 
     The latter is found out by computing both: another version of the model's own code may differ.
+    Why a small PaliGemma on a CPU does not is told.
     """
-    if misfit(model):
+    if reason := misfit(model):
+        kind, where = model.config.model_type, model.device.type
+        if (kind, where) == ("paligemma", "cpu") and model.num_parameters() <= MAX_PARAMETERS:
+            warnings.warn(
+                f"no lean forward for this PaliGemma, decisions take the slower way: {reason}",
+                stacklevel=2,
+            )
         return None
     weights, config = LeanWeights(model), model.config
     side = config.vision_config.image_size

@@ -29,12 +29,13 @@ from rt2_ros.models.rt1 import RT1
 from rt2_ros.models.rt1.model import unit_state
 from rt2_ros.paths import find_folder
 from rt2_ros.policies.base import MOST_ATTEMPTS, Decision, Observation
+from rt2_ros.policies.settings import COUNT, NUMBER, TEXT, check, chosen_device
 
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 FORGET_S = 2.0  # s without an image after which what was before no longer counts
 EARLY = 0.8  # share of the period from which an image is kept as one of its own
 
-KEYS = ("checkpoint", "device", "smoothing", "threads")
+KEYS = {"checkpoint": TEXT, "device": TEXT, "smoothing": NUMBER, "threads": COUNT}
 
 
 @dataclass(frozen=True)
@@ -89,21 +90,18 @@ class RT1Policy:
     @classmethod
     def from_config(cls, name: str, config: dict[str, Any]) -> RT1Policy:
         """Load a checkpoint; every error names the key or the file."""
-        if unknown := sorted(set(config) - set(KEYS)):
-            raise ValueError(
-                f"policy {name}: unknown key {unknown[0]!r}; expected {', '.join(KEYS)}"
-            )
-        folder = find_folder(str(config.get("checkpoint", "")))
+        settings = check(name, config, KEYS)
+        device = chosen_device(name, settings.get("device"))
+        folder = find_folder(str(settings.get("checkpoint", "")))
         if folder is None:
             raise OSError(
                 f"policy {name}: checkpoint {config.get('checkpoint')!r} is no folder; "
                 "`rt2 train --config rt1-small` makes one"
             )
-        if config.get("threads"):
-            torch.set_num_threads(int(config["threads"]))
-        device = config.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+        if "threads" in settings:
+            torch.set_num_threads(settings["threads"])
         model, space = RT1.from_pretrained(folder).to(device), ActionSpace.load(Path(folder))
-        return cls(name, model, space, smoothing=float(config.get("smoothing", 0.0)))
+        return cls(name, model, space, smoothing=settings.get("smoothing", 0.0))
 
     def infer(self, observation: Observation) -> Decision:
         """One action for what is seen now and what was seen before in its episode."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -40,15 +39,18 @@ from rt2_ros.models.prepare import Preparation, by_processor
 from rt2_ros.paths import find_folder
 from rt2_ros.policies.base import Decision, Observation
 from rt2_ros.policies.memory import AnswerMemory
+from rt2_ros.policies.settings import COUNT, LIST, NUMBER, TEXT, check, chosen_device, chosen_dtype
 
 SPACE_FILE = "action_space.json"
-DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("full", "int8")  # as dtype says; or int8 with a scale for each row, in less memory
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 
-KEYS = ("checkpoint", "device", "dtype", "weights", "plan", "max_plan_tokens", "vocabulary",
-        "vocabulary_ids", "prefix_attention", "smoothing", "image_size", "threads",
-        "plan_every", "look_every")  # fmt: skip
+KEYS = {
+    "checkpoint": TEXT, "device": TEXT, "dtype": TEXT, "weights": TEXT, "plan": TEXT,
+    "max_plan_tokens": COUNT, "vocabulary": TEXT, "vocabulary_ids": LIST, "prefix_attention": TEXT,
+    "smoothing": NUMBER, "image_size": COUNT, "threads": COUNT, "plan_every": COUNT,
+    "look_every": COUNT,
+}  # fmt: skip
 
 
 class VlmPolicy:
@@ -100,28 +102,13 @@ class VlmPolicy:
     @classmethod
     def from_config(cls, name: str, config: dict[str, Any]) -> VlmPolicy:
         """Load a checkpoint; every error names the key or the file."""
-        unknown = sorted(set(config) - set(KEYS))
-        if unknown:
-            raise ValueError(
-                f"policy {name}: unknown key {unknown[0]!r}; expected {', '.join(KEYS)}"
-            )
-        if "checkpoint" not in config:
+        settings = check(name, config, KEYS)
+        if "checkpoint" not in settings:
             raise ValueError(f"policy {name}: no checkpoint; expected a folder or a hub id")
-        settings = dict(config)
         path = _resolve(str(settings.pop("checkpoint")))
-        device = settings.pop("device", None) or ("cuda" if torch.cuda.is_available() else "cpu")
-        if reason := _missing(device):
-            raise ValueError(f"policy {name}: device is {device!r}; {reason}")
-        dtype = settings.pop("dtype", None) or ("bfloat16" if device != "cpu" else "float32")
-        if dtype not in DTYPES:
-            raise ValueError(f"policy {name}: dtype is {dtype!r}; expected {', '.join(DTYPES)}")
-        if dtype == "bfloat16" and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
-            warnings.warn(
-                f"policy {name}: this GPU has no bfloat16; float16 instead, which has less range",
-                stacklevel=2,
-            )
-            dtype = "float16"
-        weights = settings.pop("weights", None) or "full"
+        device = chosen_device(name, settings.pop("device", None))
+        dtype = chosen_dtype(name, settings.pop("dtype", None), device)
+        weights = settings.pop("weights", "full")
         if weights not in WEIGHTS:
             raise ValueError(
                 f"policy {name}: weights is {weights!r}; expected {', '.join(WEIGHTS)}"
@@ -131,9 +118,8 @@ class VlmPolicy:
                 f"policy {name}: weights is 'int8' and torchao is not installed; expected "
                 "pip install 'rt2_ros[int8]'"
             )
-        threads = settings.pop("threads", None)
-        if threads:
-            torch.set_num_threads(int(threads))
+        if threads := settings.pop("threads", None):
+            torch.set_num_threads(threads)
         space = ActionSpace.load(_space_file(name, path))
         from transformers import AutoModelForImageTextToText, AutoProcessor
         from transformers.utils import logging as hub_logging
@@ -278,19 +264,6 @@ def _confidence(steps: Sequence[Step]) -> float:
     """Geometric mean over tokens of the probability of what was written."""
     shares = [step.probabilities.item() for step in steps]
     return float(np.exp(np.log(np.clip(shares, 1e-9, 1.0)).mean())) if shares else 0.0
-
-
-def _missing(device: str) -> str:
-    """Why this machine has no such device, "" if it has."""
-    kind, _, index = device.partition(":")
-    if kind == "cpu":
-        return ""
-    if kind != "cuda" or (index and not index.isdigit()):
-        return "expected cpu, cuda or cuda:N"
-    if not torch.cuda.is_available():
-        return "this machine has no GPU that torch can use; expected cpu"
-    count = torch.cuda.device_count()
-    return "" if int(index or 0) < count else f"this machine has {count}, counted from 0"
 
 
 def _int8() -> Any:

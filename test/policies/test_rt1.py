@@ -138,5 +138,12 @@ def test_a_checkpoint_folder_is_known_as_rt1(model, tmp_path):
     assert policy.infer(seen(1)).action is not None
     with pytest.raises(ValueError, match="unknown key 'speed'; expected checkpoint, "):
         load_policy(str(tmp_path), speed=2)
+    for wrong, message in (
+        ({"threads": "two"}, "threads is 'two'; expected a whole number, 1 or more"),
+        ({"smoothing": "4"}, "smoothing is '4'; expected a number, 0 or more"),
+        ({"device": "cuda:99"}, "device is 'cuda:99'; this machine has"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_policy(str(tmp_path), **wrong)
     with pytest.raises(OSError, match="checkpoint 'nowhere' is no folder; `rt2 train --config rt1"):
         load_policy("rt1-small", checkpoint="nowhere")

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """RT-2 on Hugging Face models of several kinds, of random weights: always one valid action."""
 
+import re
+import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -20,8 +23,10 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from rt2_ros.bench.policy import episode
 from rt2_ros.data.robot import SPACE
+from rt2_ros.models import bfloat16
 from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.policies import Observation, load_policy
+from rt2_ros.policies.settings import chosen_dtype
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
 SEEN = Observation({"scene": IMAGE}, "pick up the apple", np.array([0.5, 0.0, 0.2, 0.0]))
@@ -148,12 +153,58 @@ def test_an_empty_instruction_is_an_invalid_decision(tiny):
         ({"device": "cuda:x"}, "device is 'cuda:x'; expected cpu, cuda or cuda:N"),
         ({"device": "cuda:99"}, "device is 'cuda:99'; this machine has"),
         ({"prefix_attention": "none"}, "prefix_attention is 'none'"),
+        ({"threads": "two"}, "policy .*: threads is 'two'; expected a whole number, 1 or more"),
+        ({"threads": -1}, "threads is -1; expected a whole number, 1 or more"),
+        ({"threads": True}, "threads is True"),
+        ({"smoothing": "6"}, "smoothing is '6'; expected a number, 0 or more"),
+        ({"smoothing": float("nan")}, "smoothing is nan"),
+        ({"image_size": "192"}, "image_size is '192'; expected a whole number, 1 or more"),
+        ({"plan_every": "3"}, "plan_every is '3'; expected a whole number, 1 or more"),
+        ({"look_every": 2.5}, "look_every is 2.5; expected a whole number, 1 or more"),
+        ({"device": 0}, "device is 0; expected text"),
+        ({"plan": False}, "plan is False; expected text"),
+        ({"vocabulary_ids": 7}, "vocabulary_ids is 7; expected a list"),
         ({"vocabulary": "words"}, "'words'"),
     ],
 )
 def test_bad_settings_are_refused_by_name(tiny, settings, message):
     with pytest.raises(ValueError, match=message):
         load_policy(str(tiny), **settings)
+
+
+def test_settings_that_are_left_empty_are_as_if_they_were_not_there(tiny):
+    empty = dict.fromkeys(("device", "dtype", "smoothing", "threads", "plan_every", "image_size"))
+    assert load_policy(str(tiny), **empty).infer(SEEN).action is not None
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_cpu_without_bfloat16_is_told_once_and_so_is_what_a_small_model_loses(
+    tiny, monkeypatch, has
+):
+    monkeypatch.setattr(bfloat16, "cpu_has_bfloat16", lambda: has)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        policy = load_policy(str(tiny), dtype="bfloat16")
+        policy.infer(SEEN)
+        policy.infer(SEEN)
+    said = [str(each.message) for each in caught if each.category is UserWarning]
+    slow = [text for text in said if "this CPU has no bfloat16; decisions take several" in text]
+    assert len(slow) == (not has)
+    lost = "no lean forward for this PaliGemma, .*: dtype is torch.bfloat16, expected torch.float32"
+    assert re.fullmatch(lost, said[-1]) and len(said) == len(slow) + 1
+    assert policy.model.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_gpu_without_bfloat16_of_its_own_takes_float16(monkeypatch, has):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: asked.append(device) or nullcontext())
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or has
+    )
+    with nullcontext() if has else pytest.warns(UserWarning, match="no bfloat16; float16 instead"):
+        assert chosen_dtype("mine", None, "cuda:1") == ("bfloat16" if has else "float16")
+    assert asked == [torch.device("cuda", 1)]  # that one, and not the current one
 
 
 @pytest.mark.skipif(not find_spec("torchao"), reason="no torchao")
