@@ -15,7 +15,9 @@ Plain Python, so that every rule below is tested without a graph:
 - a decision for an instruction that has since been replaced is dropped;
 - an invalid decision, or an observation older than the limit, publishes nothing: HOLDING;
 - terminate is published once, then nothing more until the next instruction: DONE;
-- a policy that raises is FAULT until the next instruction.
+- a policy that raises is FAULT until the next instruction;
+- a question is answered between two decisions: one at a time while they are due, so that however
+  many are asked, the arm goes on.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from threading import Condition, RLock, Thread
 from rt2_ros.policies.base import Decision, Observation, Policy
 
 MAX_INSTRUCTION = 1000  # characters
+MOST_QUESTIONS = 8  # that wait for their answer
 RATE_WINDOW_S = 2.0
 # Share of a period by which a decision may come early, made up for by the next: a camera that runs
 # at just the allowed rate would else lose every second picture to its jitter.
@@ -116,7 +119,8 @@ class PolicyRunner:
         self._fresh = False  # whether `_newest` arrived while the worker was free and due
         self._busy = False
         self._due = 0.0  # monotonic time at which max_rate allows the next decision
-        self._questions: deque[str] = deque(maxlen=8)
+        self._questions: deque[str] = deque()
+        self._answered = False  # whether the worker's last turn was a question
         self._times: deque[float] = deque(maxlen=50)
         self._stopped = False
         self._thread = Thread(target=self._work, name="policy", daemon=True)
@@ -166,7 +170,7 @@ class PolicyRunner:
         """Store the newest observation; the worker is woken if it is free for it."""
         with self._lock:
             self._newest, self._arrived = observation, time.monotonic()
-            self._fresh = not self._busy and time.monotonic() >= self._due - EARLY * self._period
+            self._fresh = not self._busy and self._is_due()
             self._wake.notify_all()
 
     def ask(self, question: str) -> None:
@@ -174,6 +178,8 @@ class PolicyRunner:
         question = question.strip()
         reason = refusal(question) or ("" if question else "the question is empty")
         with self._lock:
+            if not reason and len(self._questions) >= MOST_QUESTIONS:
+                reason = f"{MOST_QUESTIONS} questions wait already"
             if reason:
                 self._on_answer(f"no answer: {reason}")
             else:
@@ -183,8 +189,9 @@ class PolicyRunner:
     def tick(self) -> None:
         """Look whether observations still come; call it a few times per second."""
         with self._lock:
-            if self._status.state in (State.RUNNING, State.HOLDING) and (stale := self._stale()):
+            if self._active() and (stale := self._stale()):
                 self._become(State.HOLDING, stale)
+                self._wake.notify_all()  # a question need not wait for a decision any longer
 
     def _stale(self) -> str:
         """Why the newest observation cannot be used, "" if it can."""
@@ -214,11 +221,12 @@ class PolicyRunner:
     def _work(self) -> None:
         while True:
             with self._lock:
-                self._wake.wait_for(lambda: self._stopped or self._questions or self._ready())
-                if self._stopped:
+                turn = self._wake.wait_for(self._turn)
+                if turn == "stop":
                     del self._policy  # its model; whoever stops it may keep the runner
                     return
-                question = self._questions.popleft() if self._questions else None
+                self._answered = turn == "answer"
+                question = self._questions.popleft() if self._answered else None
                 observation, asked = self._newest, self._status
                 self._busy, self._fresh = True, False
                 if question is None:
@@ -231,9 +239,21 @@ class PolicyRunner:
                 about = replace(observation, instruction=asked.instruction, episode=episode)
                 self._infer(about, asked)
 
-    def _ready(self) -> bool:
-        active = self._status.state in (State.RUNNING, State.HOLDING)
-        return active and self._fresh and not self._stale()
+    def _turn(self) -> str:
+        """What the worker does next, "" for nothing; after a question a decision if one can be."""
+        if self._stopped:
+            return "stop"
+        deciding = self._active() and not self._stale()
+        if self._questions and not (self._answered and deciding and self._is_due()):
+            return "answer"
+        return "decide" if deciding and self._fresh else ""
+
+    def _active(self) -> bool:
+        return self._status.state in (State.RUNNING, State.HOLDING)
+
+    def _is_due(self) -> bool:
+        """Whether max_rate allows a decision."""
+        return time.monotonic() >= self._due - EARLY * self._period
 
     def _infer(self, observation: Observation, asked: Status) -> None:
         started = time.perf_counter()

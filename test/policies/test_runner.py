@@ -18,7 +18,7 @@ class Scripted:
     def __init__(self):
         hold = load_policy("hold")
         self.name, self.image_size, self.action_space = "scripted", 8, hold.action_space
-        self.seen = []
+        self.seen, self.turns = [], []
         self.entered = threading.Semaphore(0)
         self.gate = threading.Semaphore(1000)
         self.reply = self.move
@@ -29,11 +29,13 @@ class Scripted:
 
     def infer(self, observation):
         self.seen.append(observation)
+        self.turns.append("decide")
         self.entered.release()
         assert self.gate.acquire(timeout=WAIT)
         return self.reply(observation)
 
     def answer(self, image, question):
+        self.turns.append(question)
         return f"{question} {image.shape[0]}"
 
 
@@ -271,6 +273,61 @@ def test_a_question_without_a_fresh_image_or_with_bad_words_gets_a_reason(graph)
         "no answer: control character U+001B at position 4",
         "no answer: the question is empty",
     ]
+
+
+def test_questions_that_wait_do_not_keep_the_arm_waiting(graph):
+    graph.policy.gate = threading.Semaphore(0)
+    graph.runner.instruct("pick up the apple")
+    graph.look()
+    assert graph.policy.entered.acquire(timeout=WAIT)
+    for question in ("one?", "two?", "three?"):
+        graph.runner.ask(question)
+    graph.policy.gate.release(1000)
+    while len(graph.answers) < 3:  # the worker frees itself on its own time
+        graph.look()
+        time.sleep(0.01)
+    assert graph.answers == ["one? 8", "two? 8", "three? 8"]
+    assert graph.policy.turns[:6] == ["decide", "one?", "decide", "two?", "decide", "three?"]
+
+
+def test_a_question_does_not_wait_for_an_observation_that_does_not_come():
+    graph = Graph(max_observation_age=0.2)
+    graph.runner.instruct("pick up the apple")
+    graph.look()
+    graph.runner.ask("one?")
+    graph.runner.ask("two?")
+    started = time.monotonic()
+    while len(graph.answers) < 2:
+        assert time.monotonic() - started < WAIT
+        graph.runner.tick()
+        time.sleep(0.01)
+    assert "limit 0.2 s" in graph.answers[1]
+    assert graph.runner.stop()
+
+
+def test_questions_are_answered_while_no_decision_is_due():
+    graph = Graph(max_rate=0.01)
+    graph.runner.instruct("pick up the apple")
+    graph.look()
+    graph.until(lambda: graph.steps)
+    for question in ("one?", "two?", "three?"):
+        graph.runner.ask(question)
+    graph.until(lambda: len(graph.answers) == 3)
+    assert graph.runner.stop()
+
+
+def test_a_question_too_many_is_told(graph):
+    graph.policy.gate = threading.Semaphore(0)
+    graph.runner.instruct("pick up the apple")
+    graph.look()
+    assert graph.policy.entered.acquire(timeout=WAIT)
+    for number in range(9):
+        graph.runner.ask(f"{number}?")
+    assert graph.answers == ["no answer: 8 questions wait already"]
+    graph.policy.gate.release(1000)
+    graph.runner.instruct("")
+    graph.until(lambda: len(graph.answers) == 9)
+    assert graph.answers[1:] == [f"{number}? 8" for number in range(8)]
 
 
 def test_the_rate_is_capped():
