@@ -120,6 +120,7 @@ class Decoder:
         if not self._guesses:
             prompts = [replace(prompt, guesses=()) for prompt in prompts]
         answers: list[Answer] = []
+        cleared = False  # whether this batch has all the memory that there is
         while len(answers) < len(prompts):
             kinds = KINDS if self._static else FIRST_POSITION
             most = self._most if self._model.config.model_type in kinds else 1
@@ -127,19 +128,22 @@ class Decoder:
             try:
                 with current(self._model.device):
                     answers += self._batch(batch, grammar, max_tokens, smoothing)
+                cleared = False
             except torch.OutOfMemoryError as error:
-                if len(batch) == 1:
+                if len(batch) == 1 and (cleared or self._static is None):
                     raise RuntimeError(
                         f"{self._model.device} has too little memory for one sequence"
                     ) from error
-                self._most = (len(batch) + 1) // 2
-                warnings.warn(
-                    f"{self._model.device} has too little memory for {len(batch)} sequences at "
-                    f"once: {self._most} from now on, which takes longer",
-                    stacklevel=2,
-                )
+                if len(batch) > 1:
+                    self._most = (len(batch) + 1) // 2
+                    warnings.warn(
+                        f"{self._model.device} has too little memory for {len(batch)} sequences at "
+                        f"once: {self._most} from now on, which takes longer",
+                        stacklevel=2,
+                    )
                 if self._static is not None:
                     self._static.clear()
+                    cleared = True
             except RuntimeError as error:
                 if self._static is None:
                     raise

@@ -297,6 +297,24 @@ def test_too_little_memory_halves_the_batch(given, kind, monkeypatch):
     assert len(said) == 2 and decode._most == 2
 
 
+def test_one_sequence_may_have_the_memory_of_rooms_that_lie_idle(given, kind, monkeypatch):
+    decode, grammar = static(kind.model), Bins()
+    expected = [s.token for s in generate(kind.model, given[3], grammar)]
+    assert len(decode([Prompt(each) for each in given[:3]], grammar)) == 3
+    read, room = decode._static.text.read, [1]
+
+    def small(*given):
+        if len(decode._static._rooms) > room[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return read(*given)
+
+    monkeypatch.setattr(decode._static.text, "read", small)
+    assert decode([Prompt(given[3])], grammar)[0].tokens == expected
+    room[0] = 0
+    with pytest.raises(RuntimeError, match="cpu has too little memory for one sequence"):
+        decode([Prompt(given[3])], grammar)
+
+
 def test_a_picture_of_another_size_than_its_tokens_is_refused(kind, given):
     decode = static(kind.model)
     wrong = dict(given[0])
