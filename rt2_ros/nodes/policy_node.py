@@ -90,6 +90,7 @@ class PolicyNode(BaseNode):
         # Not managed, and not torn down: a failed configure must still be able to say so.
         self._status_out = self.create_publisher(*POLICY_STATUS)
         self._policy_name = self._frame = ""
+        self._cameras: list[str] = []  # of the newest observation
         self._stages: dict[str, float] = {}  # s, of the newest decision, as in PolicyStatus
         self._publish_status(Status())
 
@@ -140,9 +141,17 @@ class PolicyNode(BaseNode):
 
     def _observe(self, msg: ObservationMsg) -> None:
         try:
-            self._runner.observe(to_observation(msg))
+            observation = to_observation(msg)
         except ValueError as error:
             self.get_logger().warning(one_line(error), throttle_duration_sec=5.0)
+            return
+        self._runner.observe(observation)
+        if (cameras := [*observation.images]) != self._cameras:
+            self._cameras = cameras
+            if others := ", ".join(map(repr, cameras[1:])):
+                self.get_logger().warning(
+                    f"policies look at one camera, {cameras[0]!r}: {others} will not be looked at"
+                )
 
     def _publish_step(self, step: Step) -> None:
         begun = time.perf_counter()

@@ -220,6 +220,19 @@ def test_a_policy_that_computes_on_is_told_and_let_go_when_it_is_done(person, mo
     person.until(lambda: loaded[0]() is None)
 
 
+def test_cameras_that_no_policy_looks_at_are_told_once(person, monkeypatch):
+    said = []
+    monkeypatch.setattr(person.node.get_logger(), "warning", said.append)
+    assert person.node.trigger_configure() == SUCCESS
+    msg = observation(Time(sec=1))
+    person.node._observe(msg)
+    assert said == []
+    msg.camera_names, msg.images = ["scene", "wrist", "side"], [msg.images[0]] * 3
+    for _ in range(3):
+        person.node._observe(msg)
+    assert said == ["policies look at one camera, 'scene': 'wrist', 'side' will not be looked at"]
+
+
 def test_the_status_tells_where_the_time_of_a_decision_goes(person):
     person.start()
     first = person.status
