@@ -28,8 +28,8 @@ def decision_rows(result: dict[str, Any]) -> Rows:
         figure = result[key]
         rows.append((name, f"{figure['p50']:.1f} ms", f"{figure['p99']:.1f} ms", count,
                      f"{speedup:.2f}"))  # fmt: skip
-    floor = sum(result["floor"].values())
-    rows.append(("floor of this machine", f"{floor:.1f} ms", "", "", ""))
+    if floor := sum(result["floor"].values()):
+        rows.append(("floor of this machine", f"{floor:.1f} ms", "", "", ""))
     return rows
 
 
@@ -144,18 +144,19 @@ def plot(result: dict[str, Any], file: Path) -> None:
     panels = 3 if "gpu" in result else 2
     figure, axes = pyplot.subplots(1, panels, figsize=(4.5 * panels, 3.4), layout="constrained")
     stages, batch = axes[:2]
-    names = [name for name in result["stages"] if name in result["floor"]]
+    names = [n for n in result["stages"] if n in result["floor"] or not result["floor"]]
     places = range(len(names))
     stages.bar([p - 0.2 for p in places], [result["stages"][n] for n in names], 0.4, label="taken")
-    stages.bar([p + 0.2 for p in places], [result["floor"][n] for n in names], 0.4, label="floor")
+    floors = [result["floor"].get(n, 0.0) for n in names]
+    stages.bar([p + 0.2 for p in places], floors, 0.4, label="floor")
     stages.set_xticks(list(places), names)
     stages.set_ylabel("ms")
     stages.set_title("One decision and the roofline")
     stages.legend()
     sizes = [int(size) for size in result["batch"]]
     batch.plot(sizes, [1e3 / ms for ms in result["batch"].values()], "o-", label="measured")
-    floor = sum(result["floor"].values())
-    batch.axhline(1e3 / floor, linestyle="--", label="floor, one robot")
+    if floor := sum(result["floor"].values()):
+        batch.axhline(1e3 / floor, linestyle="--", label="floor, one robot")
     batch.set_xscale("log", base=2)
     batch.set_xticks(sizes, [str(size) for size in sizes])
     batch.set_ylim(bottom=0)

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from rt2_ros.bench import performance, shapes
-from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured
+from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured, patches
 from rt2_ros.policies import Decision, Observation, load_policy
 
 if TYPE_CHECKING:
@@ -61,14 +61,19 @@ def main(argv: list[str]) -> int:
             raise ValueError("--bandwidth and --tflops go together")
         machines = {"given": Machine("given", args.bandwidth * 1e9, args.tflops * 1e12)}
     policy: Any = load_policy(args.policy)
-    torch.set_num_threads(args.threads or os.cpu_count() or 1)  # whatever it asks for in a graph
+    threads = args.threads or os.cpu_count() or 1  # whatever a policy asks for in a graph
+    torch.set_num_threads(threads)
     if not hasattr(policy, "infer_by_generate"):
         raise ValueError(f"policy {policy.name}: type vlm is measured; this one has no generate")
     result = measure(policy, args.repeats, args.seed)
     if policy.model.device.type == "cpu":
-        others: dict[str, Any] = {OTHER_NUMBERS: load_policy(args.policy, dtype=OTHER_NUMBERS)}
+        kinds = {OTHER_NUMBERS: {"dtype": OTHER_NUMBERS}}
         if find_spec("torchao"):
-            others["int8"] = load_policy(args.policy, weights="int8")
+            kinds["int8"] = {"weights": "int8"}
+        others: dict[str, Any] = {
+            kind: load_policy(args.policy, threads=threads, **settings)
+            for kind, settings in kinds.items()
+        }
         result["numbers"] = numbers({"float32": policy, **others}, args.repeats, args.seed)
     result["accelerators"] = floors(machines)
     if gpu := gpu_figures(args.gpu, args.docs):
@@ -164,9 +169,11 @@ def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
         "speedup_vs_generate": _round(np.median(taken["generate"] / taken["ours"])),
         "speedup_no_guesses": _round(np.median(taken["generate"] / taken["no_guesses"])),
         "forwards": {name: _round(value) for name, value in mean.items()},
-        "stages": {n: _ms(np.median([s[n] for s in stages[WARM_UP:]])) for n in names},
+        "stages": {
+            n: _ms(np.median([s[n] for s in stages[WARM_UP:]])) for n in names if n in stages[0]
+        },
         "floor": {name: _ms(value) for name, value in floor.items()},
-        "floor_ratio": _round(ours / sum(floor.values())),
+        "floor_ratio": _round(ours / sum(floor.values())) if floor else None,
         "machine": {"gb_per_s": machine.bandwidth / 1e9, "gflop_per_s": machine.rate / 1e9},
         "batch": batches(policy, seen, max(4, repeats // 4)),
         "costs": costs(max(4, repeats // 4), seed) if policy.model.device.type == "cpu" else {},
@@ -226,12 +233,12 @@ def episode(policy: VlmPolicy, length: int, seed: int) -> list[Observation]:
 def _floor(
     policy: VlmPolicy, observation: Observation, forwards: float
 ) -> tuple[dict[str, float], Machine]:
-    model = policy.model
-    vision = model.config.vision_config
-    patches = (vision.image_size // vision.patch_size) ** 2
-    work = Work.of(model, patches=patches, tokens=policy.prompt_length(observation))
+    """The least time by stage, none where the model's patches are not known, and this machine."""
+    model, inputs = policy.model, policy.inputs(observation)
+    seen = patches(model, inputs)
+    work = Work.of(model, patches=seen, tokens=inputs["input_ids"].shape[1])
     machine = measured(work.item * work.text, model.device, model.dtype)
-    return work.floor(machine, forwards, LATER_READ), machine
+    return work.floor(machine, forwards, LATER_READ) if seen else {}, machine
 
 
 def batches(policy: VlmPolicy, seen: Sequence[Observation], repeats: int) -> dict[str, float]:

@@ -14,12 +14,16 @@ prompt; each one after it reads all weights of the language model again, for a f
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
+
+from rt2_ros.models.text import language_model
 
 
 @dataclass(frozen=True)
@@ -108,14 +112,14 @@ class Work:
     kept: int = 0
 
     @classmethod
-    def of(cls, model: nn.Module, *, patches: int, tokens: int, rows: int = 256) -> Work:
+    def of(cls, model: PreTrainedModel, *, patches: int, tokens: int, rows: int = 256) -> Work:
         """Count a model, which may lie on the meta device.
 
         patches: of one picture, as its tower sees it; tokens: of the image and the prompt, as the
         language model reads them; rows: tokens that a grammar allows where integers come.
         """
         text = model.config.get_text_config()
-        language = _matrices(model.base_model.language_model)
+        language = _matrices(language_model(model))
         embedding = model.get_input_embeddings().weight.numel()
         whole = sum(p.numel() for p in model.base_model.parameters() if p.ndim > 1)
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -161,6 +165,16 @@ class Work:
 
     def _time(self, machine: Machine, numbers: float, operations: float) -> float:
         return self.item * numbers / machine.bandwidth + operations / machine.rate
+
+
+def patches(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> int:
+    """How many its tower sees of the pictures in its inputs; 0 where that is not known."""
+    pixels = inputs.get("pixel_values")
+    side = getattr(getattr(model.config, "vision_config", None), "patch_size", None)
+    if pixels is None or not isinstance(side, int):
+        return 0
+    # Qwen's come cut into them, (patches, values); others' as (..., channels, rows, columns).
+    return len(pixels) if pixels.ndim == 2 else pixels.numel() // (pixels.shape[-3] * side**2)
 
 
 def _matrices(module: nn.Module) -> int:

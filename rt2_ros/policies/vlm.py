@@ -192,9 +192,9 @@ class VlmPolicy:
         answer = Answer(steps, {"generate": time.perf_counter() - prepared})
         return self._decision(observation, prompt, answer, prepared - begun)
 
-    def prompt_length(self, observation: Observation) -> int:
-        """Tokens that the model reads before it answers, those of the image included."""
-        return self._inputs(observation.image, self._prompt(observation))["input_ids"].shape[1]
+    def inputs(self, observation: Observation) -> dict[str, torch.Tensor]:
+        """What the model reads before it answers: pixels and tokens, the image's included."""
+        return self._inputs(observation.image, self._prompt(observation))
 
     def _prompt(self, observation: Observation) -> str:
         """The question to the model; ValueError where it cannot be asked."""

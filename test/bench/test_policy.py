@@ -2,6 +2,7 @@
 import json
 
 import pytest
+import torch
 
 from rt2_ros.bench import policy
 
@@ -32,6 +33,23 @@ def test_it_measures_the_default_model_and_writes_figures_and_a_page(tmp_path, m
     assert f"| rt2_ros | {found['ours_ms']['p50']:.1f} ms |" in page
     assert (tmp_path / "performance.png").read_bytes().startswith(b"\x89PNG")
     assert "OpenVLA 7B" in capsys.readouterr().out
+    found |= {"floor": {}, "floor_ratio": None}  # of a model whose patches are not known
+    policy.performance.write(found, tmp_path)
+    assert "floor of this machine" in page
+    assert "floor of this machine" not in (tmp_path / "performance.md").read_text()
+
+
+def test_other_numbers_are_measured_on_as_many_threads(monkeypatch):
+    before, threads = torch.get_num_threads(), []
+    monkeypatch.setattr(policy, "measure", lambda *_: {"same_tokens": True})
+    monkeypatch.setattr(policy, "floors", lambda _: {})
+    monkeypatch.setattr(policy, "numbers", lambda *_: threads.append(torch.get_num_threads()))
+    monkeypatch.setattr(policy.performance, "show", lambda _: None)
+    try:
+        assert policy.main(["--threads", "3"]) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [3]
 
 
 def test_figures_of_a_gpu_stay_in_the_docs(tmp_path):

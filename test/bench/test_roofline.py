@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
-from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured
+from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured, patches
 from rt2_ros.bench.shapes import SHAPES
 
 WORK = Work(vision=100, text=1000, head=10, patches=4, tokens=8, layers=2, width=5, item=2)
@@ -43,6 +44,35 @@ def test_shapes_have_their_size_and_allocate_nothing(name, billions):
     once = sum(work.floor(orin, 8).values())
     twice = sum(work.floor(Machine("twice", 2 * orin.bandwidth, orin.rate), 8).values())
     assert 0.5 < twice / once < 0.6
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_patches_are_those_of_the_picture_that_is_read(name):
+    shape = SHAPES[name]
+    model = shape.build("meta", depth=1)
+    given = shape.inputs(model, prompt=4, seed=0)
+    assert patches(model, given) == shape.patches
+    assert patches(model, {"input_ids": given["input_ids"]}) == 0
+
+
+def test_a_model_that_names_its_language_model_otherwise_is_counted():
+    text = dict(
+        model_type="llama", vocab_size=400, hidden_size=64, intermediate_size=96,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, pad_token_id=0,
+    )  # fmt: skip
+    vision = dict(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        image_size=32, patch_size=8,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = SmolVLMForConditionalGeneration(
+            SmolVLMConfig(text_config=text, vision_config=vision, pad_token_id=0)
+        )
+        pixels = torch.empty(1, 2, 3, 32, 32)  # two tiles
+    assert patches(model, {"pixel_values": pixels}) == 2 * 16
+    work = Work.of(model, patches=32, tokens=40)
+    assert work.text == 2 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 96)
+    assert work.vision > 2 * (4 * 32 * 32 + 2 * 32 * 48)
 
 
 def test_this_machine_has_a_bandwidth_and_a_rate():
