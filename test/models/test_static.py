@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GPU does with the decoder, without one: recordings are played by a stand-in."""
+"""What a GPU does with the decoder: the tokens of `generate`, from recordings."""
 
-import contextlib
 import copy
 from dataclasses import replace
 
@@ -14,89 +13,19 @@ from rt2_ros.models.ahead import Lookahead, ahead
 from rt2_ros.models.constrain import NO_SMOOTHING, Held, Smoothing, generate
 from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.forward import Stages
-from rt2_ros.models.graphs import Recording, current
-from rt2_ros.models.static import StaticForward, StaticSteps
+from rt2_ros.models.static import StaticForward
 from rt2_ros.models.text import FusedText, HubText, text_model
 
-from .architectures import IMAGE, filled, idefics3, llava, paligemma, qwen2_5_vl, smolvlm
+from .architectures import IMAGE, filled, llava
+from .recordings import KINDS, TEXTS, Bins, Played, Worded, static
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-KINDS = (llava, idefics3, smolvlm, qwen2_5_vl, paligemma)
-
-
-class Bins:
-    """Eight integers of one token each as an action has them: two that may be one of two, and a
-    separator that must come in the middle.
-    """
-
-    def __init__(self):
-        switch, end = np.arange(20, 22), np.array([2])
-        some, every = [np.arange(20 + k, 270 + k) for k in range(3)], np.arange(20, 276)
-        self.sets = [switch, *some, np.array([15]), *[every] * 3, np.arange(30, 32), end]
-
-    def start(self):
-        return 0
-
-    def allowed(self, state):
-        return self.sets[state] if state < len(self.sets) else np.array([])
-
-    def advance(self, state, token):
-        if token not in self.allowed(state):
-            raise ValueError(f"token {token} is not allowed here")
-        return state + 1
-
-    def done(self, state):
-        return state == len(self.sets)
-
-
-class Worded(Bins):
-    """The same after a word of one to three tokens, which leads elsewhere."""
-
-    def __init__(self):
-        super().__init__()
-        self.sets = [np.arange(300, 310), np.arange(300, 310), np.array([16]), *self.sets]
-
-    def advance(self, state, token):
-        after = super().advance(state, token)
-        return 2 if state == 0 and token % 2 else after
-
-
-class Played:
-    """Instead of a CUDA graph: a replay computes again what was recorded, to the same places."""
-
-    def __init__(self, steps):
-        self.count = self.replays = 0
-        steps.graphs.records = True
-        steps.graphs.warm_up = lambda compute: compute()
-        steps.graphs.capture = self.capture
-
-    def capture(self, compute):
-        self.count += 1
-        outputs = compute()
-
-        def replay():
-            self.replays += 1
-            for output, value in zip(outputs, compute(), strict=True):
-                output.copy_(value)
-
-        return Recording(replay, outputs, compute)
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda build: build.__name__)
 def kind(request):
     torch.manual_seed(0)
     return filled(request.param())
-
-
-def static(model):
-    """The decoder as it is on a GPU."""
-    decode = Decoder(model)
-    decode._lean, decode._static = None, StaticSteps(model)
-    return decode
-
-
-TEXTS = ([20, 21, 22], [30], [40, 41, 42, 43, 44, 45, 46], list(range(60, 80)), [50, 51])
 
 
 @pytest.fixture
@@ -202,127 +131,6 @@ def test_a_rest_is_known_where_choices_lead_to_the_same_place(numbers):
     assert ahead(numbers(range(10, 260), 2, 20), (0, 0)) is None
     known = Lookahead(grammar)
     assert known(0) is known(0)
-
-
-def test_what_does_not_record_is_computed_without_and_said_once(given, kind):
-    decode, grammar = static(kind.model), Bins()
-
-    def refuse(compute):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
-
-    Played(decode._static)
-    decode._static.graphs.capture = refuse
-    expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given]
-    with pytest.warns(UserWarning, match="no CUDA graph for the .*: operation not perm") as said:
-        for _ in range(2):
-            assert [decode([Prompt(g)], grammar)[0].tokens for g in given] == expected
-    kinds = set(decode._static.graphs.lost)
-    assert {"prompt", "answer"} <= kinds <= {"picture", "prompt", "answer"}
-    assert len(said) == len(kinds)
-
-
-@pytest.mark.parametrize(
-    "replay", [lambda outputs: [o.mul_(2) for o in outputs], lambda _: None], ids=["twice", "empty"]
-)
-def test_a_replay_that_differs_is_not_used(given, kind, replay):
-    decode, grammar = static(kind.model), Bins()
-
-    class Wrong(Played):
-        def capture(self, compute):
-            recording = super().capture(compute)
-            return recording._replace(replay=lambda: replay(recording.outputs))
-
-    Wrong(decode._static)
-    expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given[:2]]
-    assert expected[0] != expected[1]
-    with pytest.warns(UserWarning, match="its replay differs"):
-        for each, answer in zip(given[:2] * 2, expected * 2, strict=True):
-            assert decode([Prompt(each)], grammar)[0].tokens == answer
-
-
-def test_a_model_on_another_gpu_than_the_current_one_is_decoded_on_its_own(monkeypatch):
-    entered = []
-    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or "its own")
-    assert current(torch.device("cuda", 1)) == "its own" and entered == [torch.device("cuda", 1)]
-    with current(torch.device("cpu")):
-        assert len(entered) == 1
-
-
-def test_what_fails_at_all_goes_the_slower_way_with_one_warning(given, kind, monkeypatch):
-    decode, grammar = static(kind.model), Bins()
-    expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given]
-
-    def fail(*_):
-        raise RuntimeError("CUDA error: no kernel image is available")
-
-    monkeypatch.setattr(decode._static.text, "read", fail)
-    prompts = [Prompt(each) for each in given]
-    with pytest.warns(UserWarning, match="without static caches .*no kernel image") as said:
-        assert [a.tokens for a in decode(prompts, grammar)] == expected
-        assert [a.tokens for a in decode(prompts, grammar)] == expected
-    assert len(said) == 1
-
-
-def test_a_choice_against_the_grammar_is_no_answer(given, kind, monkeypatch):
-    decode, grammar = static(kind.model), Bins()
-    expected = [s.token for s in generate(kind.model, given[0], grammar)]
-    pick = decode._head.pick
-    monkeypatch.setattr(
-        decode._head, "pick",
-        lambda hidden, allowed, smoothing: (
-            torch.full((len(hidden),), 390), pick(hidden, allowed, smoothing)[1]
-        ),
-    )  # fmt: skip
-    # The slower way asks the same head here.
-    against = pytest.warns(UserWarning, match="chosen against the grammar")
-    with against, contextlib.suppress(ValueError):
-        decode([Prompt(given[0])], grammar)
-    monkeypatch.undo()
-    assert decode([Prompt(given[0])], grammar)[0].tokens == expected
-
-
-def test_too_little_memory_halves_the_batch(given, kind, monkeypatch):
-    decode, grammar = static(kind.model), Bins()
-    expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given]
-    read = decode._static.text.read
-
-    def small(cache, x, *rest):
-        if len(x) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return read(cache, x, *rest)
-
-    monkeypatch.setattr(decode._static.text, "read", small)
-    with pytest.warns(UserWarning, match="too little memory for . sequences") as said:
-        assert [a.tokens for a in decode([Prompt(g) for g in given], grammar)] == expected
-    assert len(said) == 2 and decode._most == 2
-
-
-def test_one_sequence_may_have_the_memory_of_rooms_that_lie_idle(given, kind, monkeypatch):
-    decode, grammar = static(kind.model), Bins()
-    expected = [s.token for s in generate(kind.model, given[3], grammar)]
-    assert len(decode([Prompt(each) for each in given[:3]], grammar)) == 3
-    read, room = decode._static.text.read, [1]
-
-    def small(*given):
-        if len(decode._static._rooms) > room[0]:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return read(*given)
-
-    monkeypatch.setattr(decode._static.text, "read", small)
-    assert decode([Prompt(given[3])], grammar)[0].tokens == expected
-    room[0] = 0
-    with pytest.raises(RuntimeError, match="cpu has too little memory for one sequence"):
-        decode([Prompt(given[3])], grammar)
-
-
-def test_a_picture_of_another_size_than_its_tokens_is_refused(kind, given):
-    decode = static(kind.model)
-    wrong = dict(given[0])
-    ids = wrong["input_ids"].clone()
-    ids[0, (ids[0] == 390).nonzero()[0]] = 9
-    wrong["input_ids"] = ids
-    with pytest.raises(ValueError, match="image tokens, the pictures make"):
-        decode([Prompt(wrong)], Bins())
 
 
 def test_fused_weights_are_the_modules_own(kind):
