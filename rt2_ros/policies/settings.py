@@ -29,7 +29,8 @@ class Kind(NamedTuple):
     least: int | None = None
 
 
-TEXT = Kind("text", (str, Path))
+TEXT = Kind("text", (str,))
+PATH = Kind("a folder or a hub id", (str, Path))
 COUNT = Kind("a whole number, 1 or more", (int,), 1)
 NUMBER = Kind("a number, 0 or more", (int, float), 0)
 LIST = Kind("a list", (list, tuple))

@@ -39,14 +39,23 @@ from rt2_ros.models.prepare import Preparation, by_processor
 from rt2_ros.paths import find_folder
 from rt2_ros.policies.base import Decision, Observation
 from rt2_ros.policies.memory import AnswerMemory
-from rt2_ros.policies.settings import COUNT, LIST, NUMBER, TEXT, check, chosen_device, chosen_dtype
+from rt2_ros.policies.settings import (
+    COUNT,
+    LIST,
+    NUMBER,
+    PATH,
+    TEXT,
+    check,
+    chosen_device,
+    chosen_dtype,
+)
 
 SPACE_FILE = "action_space.json"
 WEIGHTS = ("full", "int8")  # as dtype says; or int8 with a scale for each row, in less memory
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 
 KEYS = {
-    "checkpoint": TEXT, "device": TEXT, "dtype": TEXT, "weights": TEXT, "plan": TEXT,
+    "checkpoint": PATH, "device": TEXT, "dtype": TEXT, "weights": TEXT, "plan": TEXT,
     "max_plan_tokens": COUNT, "vocabulary": TEXT, "vocabulary_ids": LIST, "prefix_attention": TEXT,
     "smoothing": NUMBER, "image_size": COUNT, "threads": COUNT, "plan_every": COUNT,
     "look_every": COUNT,

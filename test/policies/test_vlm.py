@@ -161,6 +161,7 @@ def test_an_empty_instruction_is_an_invalid_decision(tiny):
         ({"image_size": "192"}, "image_size is '192'; expected a whole number, 1 or more"),
         ({"plan_every": "3"}, "plan_every is '3'; expected a whole number, 1 or more"),
         ({"look_every": 2.5}, "look_every is 2.5; expected a whole number, 1 or more"),
+        ({"checkpoint": 3}, "checkpoint is 3; expected a folder or a hub id"),
         ({"device": 0}, "device is 0; expected text"),
         ({"plan": False}, "plan is False; expected text"),
         ({"vocabulary_ids": 7}, "vocabulary_ids is 7; expected a list"),
