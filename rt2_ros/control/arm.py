@@ -316,7 +316,7 @@ class ArmController:
         return None if chunk is None else Command(chunk=chunk, reason=self.reason)
 
     def _lost(self, now_ns: int) -> str:
-        """Say so where nobody knows where the arm is: off its trajectory, and not measured lately."""
+        """Say so where nobody knows where the arm is: off its trajectory, not measured lately."""
         old = (now_ns - self.history.newest()[0]) * 1e-9
         lost = old > _OLD and not self._execution.tracking
         return f"the joint states are {old:.2f} s old" if lost else ""
