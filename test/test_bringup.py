@@ -135,19 +135,16 @@ def test_only_a_real_arms_graph_reaches_over_the_network(monkeypatch):
     assert describe(policy="hold", sim="none").nodes[0].environment == {}
 
 
-def test_the_two_transports_differ_in_the_network_alone():
-    roots = [ET.parse(config_path(name)).getroot() for name in ("fastdds.xml", NETWORK)]
-    for root in roots:
-        for element in root.iter():
-            element.tail = None
-            element.text = (element.text or "").strip().replace("loopback", "network")
-    transport = next(
-        t
-        for t in roots[0].iter()
-        if t.tag.endswith("}transport_descriptor") and t.find("./{*}interfaceWhiteList") is not None
-    )
-    transport.remove(transport.find("./{*}interfaceWhiteList"))
-    assert ET.tostring(roots[0]) == ET.tostring(roots[1])
+def test_the_two_transports_share_their_shared_memory_and_one_has_no_whitelist():
+    local, network = (ET.parse(config_path(name)).getroot() for name in ("fastdds.xml", NETWORK))
+    for of, whitelists in ((local, ["127.0.0.1"]), (network, [])):
+        found = [element.text for element in of.iterfind(".//{*}interfaceWhiteList/{*}address")]
+        assert found == whitelists
+    memory = [
+        [(child.tag, child.text) for child in root.find(".//{*}transport_descriptor")]
+        for root in (local, network)
+    ]
+    assert memory[0] == memory[1] and len(memory[0]) == 3
 
 
 def test_the_transport_profile_is_set_unless_a_person_has_one(monkeypatch):
