@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -182,9 +183,15 @@ class ArmController:
     ) -> Command | None:
         """Take the joints' positions, in any order, other joints among them.
 
-        One that is no use is counted and passed over. A clock that goes back disarms. now_ns: the
-        time on the stamp's clock; a joint state may have waited while this process stood still.
+        One that is no use is counted and passed over; one of the gripper alone, as some drivers
+        send, tells of that. A clock that goes back disarms. now_ns: the time on the stamp's clock;
+        a joint state may have waited while this process stood still.
         """
+        with suppress(ValueError):  # a gripper may report elsewhere, or not at all
+            finger = by_name(names, positions, [self.profile.gripper_joint])[0]
+            self.gripper_closedness = self.profile.gripper_closedness(float(finger))
+            if set(self.profile.arm_joints).isdisjoint(names):
+                return None
         try:
             if 0 < stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
                 self.history.clear()
@@ -200,11 +207,6 @@ class ArmController:
         self._joint_state_time = self._clock()
         age = min(max(now_ns - stamp_ns, 0) * 1e-9, 1.0)
         self._execution.see(self._joint_state_time - age, self.history.newest()[1])
-        try:
-            finger = by_name(names, positions, [self.profile.gripper_joint])[0]
-            self.gripper_closedness = self.profile.gripper_closedness(float(finger))
-        except ValueError:
-            pass  # a gripper may report elsewhere, or not at all
         return None
 
     def on_instruction(self, text: str) -> Command | None:

@@ -43,6 +43,18 @@ def test_bad_joint_states_are_counted_and_not_believed(rig):
     assert rig.arm.state == State.HOLDING  # waiting for the first decision
 
 
+def test_a_gripper_that_tells_its_joint_in_messages_of_its_own_is_known(rig):
+    """However late: its driver's clock is not the arm's."""
+    rig.move(0.08, 0, 0)
+    for age_ns in (0, 5_000_000_000):
+        rig.arm.on_joint_state(
+            rig.now_ns - age_ns, [rig.profile.gripper_joint], [0.025], rig.now_ns
+        )
+        assert rig.arm.gripper_closedness == pytest.approx(0.375)
+        rig.arm.gripper_closedness = None
+    assert (rig.arm.state, rig.arm.bad_joint_states) == (State.MOVING, 0)
+
+
 def test_a_clock_that_goes_back_disarms(rig):
     rig.move(0.08, 0, 0)
     rig.run(0.15)
