@@ -89,8 +89,8 @@ class Servo(Peer):
 class MoveGroup(Peer):
     """move_group's two actions; executing, it hears of no cancel, only of the event `stop`.
 
-    accepts_after, begins_after: s from the goal to execute until it is accepted, and from then on
-    until the motion begins, before which the event is for nothing.
+    accepts, begins: while False, a goal to execute waits to be accepted, or after that for its
+    motion to begin, before which the event is for nothing.
     """
 
     DURATION = 2.0  # s that a plan takes
@@ -104,7 +104,7 @@ class MoveGroup(Peer):
         self.arm, self.kinematics = arm, arm.profile.kinematics(arm.urdf)
         self.codes, self.Plan, self.Execute = MoveItErrorCodes, Plan, ExecuteTrajectory
         self.fails, self.takes, self.thinks = None, self.DURATION, 0.0
-        self.accepts_after = self.begins_after = 0.0
+        self.accepts = self.begins = True
         self.requests, self.asked, self.executed, self.events = [], 0, 0, []
         self._done, self._finish_time = None, NEVER
         self._waiting = []  # (steady time, future)
@@ -176,11 +176,13 @@ class MoveGroup(Peer):
 
     async def _accept(self, goal):
         self.asked += 1
-        await self._after(self.accepts_after)
+        while not self.accepts:
+            await self._after(PERIOD)
         return GoalResponse.ACCEPT
 
     async def _execute(self, handle):
-        await self._after(self.begins_after)
+        while not self.begins:
+            await self._after(PERIOD)
         trajectory = handle.request.trajectory.joint_trajectory
         assert not any(len(point.accelerations) for point in trajectory.points)
         trajectory.points = trajectory.points[1:]  # the first is where the arm is

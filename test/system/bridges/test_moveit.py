@@ -24,7 +24,7 @@ def moveit(graph):
     """A move_group without a worry, the arm at home, armed and with a new instruction."""
     moveit = graph.moveit
     moveit.fails, moveit.takes, moveit.thinks = None, moveit.DURATION, 0.0
-    moveit.accepts_after = moveit.begins_after = 0.0
+    moveit.accepts = moveit.begins = True
     graph.until_free()
     graph.rest()
     graph.arm.place(graph.arm.profile.home)
@@ -87,10 +87,10 @@ def test_a_stop_ends_the_execution_short_of_the_goal(bench, moveit):
     bench.assert_still()
 
 
-@pytest.mark.parametrize("late", ["accepts_after", "begins_after"])
-def test_a_stop_before_moveit_begins_is_not_lost(bench, moveit, late):
+@pytest.mark.parametrize("step", ["accepts", "begins"])
+def test_a_stop_before_moveit_begins_is_not_lost(bench, moveit, step):
     moveit.takes = 6.0
-    setattr(moveit, late, 3.0)
+    setattr(moveit, step, False)
     start = bench.until_taken((0.0, 0.1, 0.0))
     bench.probe.until(lambda: moveit.asked, "the goal to execute")
     assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
@@ -98,10 +98,10 @@ def test_a_stop_before_moveit_begins_is_not_lost(bench, moveit, late):
     bench.instruct()
     status = bench.until_refused(STEP)  # armed again, it waits for MoveIt to end
     assert "MoveIt is told to stop" in status.reason
+    setattr(moveit, step, True)
     until_executing(bench, moveit)
     assert np.linalg.norm(bench.rest() - start) < 0.02
     moveit.takes = moveit.DURATION
-    setattr(moveit, late, 0.0)
     bench.until_taken(STEP)
 
 

@@ -13,14 +13,14 @@ from rt2_ros.msg import ControllerStatus
 
 LOOK_ALIKE = Path(__file__).parents[2] / "interfaces" / "moveit_py"
 STEP = np.array([0.0, 0.05, -0.04])
-QUICK, LATE = "{takes: 2.0, waits: 0.0}", "{takes: 6.0, waits: 3.0}"  # s
+BEGINS, WAITS = "{takes: 2.0, begins: true}", "{takes: 6.0, begins: false}"
 
 
 @pytest.fixture(scope="module")
 def process(bench, tmp_path_factory):
     """The process in which moveit_py lives; it goes when the controller does."""
     bench.params = params = tmp_path_factory.mktemp("moveit_py") / "moveit_py.yaml"
-    params.write_text(QUICK)
+    write(params, BEGINS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(LOOK_ALIKE))
         bench.begin("moveit", parameters={"moveit_params": params})
@@ -38,6 +38,13 @@ def moveit(bench, process):
     bench.arm.place(bench.arm.profile.home)
     bench.instruct()
     return process
+
+
+def write(path, text):
+    """Write what the other process may be reading."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def said(bench, text):
@@ -65,16 +72,16 @@ def test_a_stop_ends_the_motion(bench, moveit):
 
 
 def test_a_stop_before_the_motion_begins_is_not_lost(bench, moveit):
-    bench.params.write_text(LATE)
+    write(bench.params, WAITS)
     asked = said(bench, "asked to execute")
     start = bench.until_taken((0.0, 0.1, 0.0))
     ended = said(bench, "ended the execution")
     bench.probe.until(lambda: said(bench, "asked to execute") > asked, "the plan to be executed")
     assert bench.probe.call(Trigger, "controller_node/stop", Trigger.Request()).success
-    bench.params.write_text(QUICK)
     bench.instruct()
     status = bench.until_refused(STEP)  # armed again, it waits for MoveIt to end
     assert "MoveIt is told to stop" in status.reason
+    write(bench.params, BEGINS)
     bench.probe.until(lambda: said(bench, "ended the execution") > ended, "MoveIt to end")
     assert np.linalg.norm(bench.rest() - start) < 0.02
     bench.until_taken(STEP)

@@ -3,8 +3,9 @@
 
 It has the calls of moveit_py (Jazzy) that moveit_py_process makes, with their names and types, and
 two of its habits: planning holds the interpreter, and `execute` blocks until the arm is there or
-`trajectory_execution_event` says stop, which is for nothing before the motion has begun. Its
-parameter file, read anew each time, says in s how long a plan `takes` and what it `waits` before.
+`trajectory_execution_event` says stop, which is for nothing before the motion has begun. The
+parameter file, read anew each time, says how long a plan `takes`, in s, and whether it `begins`;
+until it does, `execute` waits.
 """
 
 import threading
@@ -87,14 +88,14 @@ class MoveItPy:
         assert group == PROFILE.move_group
         return PlanningComponent(self)
 
-    def seconds(self, what):
-        return float(yaml.safe_load(Path(self.path).read_text())[what])
+    def value(self, name):
+        return yaml.safe_load(Path(self.path).read_text())[name]
 
     def execute(self, trajectory, controllers):
         assert controllers == []
-        waits = self.seconds("waits")
         print("asked to execute", flush=True)
-        time.sleep(waits)
+        while not self.value("begins"):
+            time.sleep(0.01)
         self.stopped.clear()
         msg = trajectory.msg.joint_trajectory
         msg.points = msg.points[1:]
@@ -141,7 +142,7 @@ class PlanningComponent:
                 return Plan(trajectory=None, error_code=SimpleNamespace(val=-1))
             pose = Pose.from_quaternion([p.x, p.y, p.z], [o.x, o.y, o.z, o.w])
             target = moveit.kinematics.inverse(pose, start)
-        takes, way = moveit.seconds("takes"), target - start
+        takes, way = moveit.value("takes"), target - start
         msg = JointTrajectory(joint_names=list(PROFILE.arm_joints))
         for s in np.linspace(0.0, 1.0, 16):
             msg.points.append(
