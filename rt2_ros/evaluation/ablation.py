@@ -59,6 +59,19 @@ class ArmSettings:
     shares: Mapping[str, float]
     plans: bool = True
 
+    def sources(self, base: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The base's sources that it reads, asking what it is to learn alone: no web question about
+        a robot's picture where it reads no web data, and no plan's beginning without plans.
+        """
+        chosen = {name: dict(values) for name, values in base.items() if name in self.shares}
+        web = any(values["type"] == "web" for values in chosen.values())
+        for values in chosen.values():
+            if values["type"] == "robot" and not web:
+                values["web_queries"] = 0
+            if values["type"] == "web" and not self.plans:
+                values["looks"] = 0
+        return chosen
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -156,9 +169,10 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
                    settings.start_minutes, {})  # fmt: skip
     trained = {}
     for name, arm in settings.arms.items():
-        more: dict[str, Any] = {"sources": _chosen(base, "sources", arm)}
+        sources = arm.sources(base["sources"])
+        more: dict[str, Any] = {"sources": sources}
         if "augment" in base:
-            more["augment"] = _chosen(base, "augment", arm)
+            more["augment"] = {n: how for n, how in base["augment"].items() if n in sources}
         if arm.start:
             more["init"] = str(start.absolute())
         # What is told in words alone begins with plans.
@@ -171,11 +185,6 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         for name, checkpoint in trained.items()
     )
     return Ablation(settings.minutes, settings.seed, provenance.machine(), before, measured)
-
-
-def _chosen(base: Mapping[str, Any], key: str, arm: ArmSettings) -> dict[str, Any]:
-    """What the base says of the sources that an arm reads: it sees no other picture."""
-    return {name: values for name, values in base[key].items() if name in arm.shares}
 
 
 def _train(

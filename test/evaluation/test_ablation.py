@@ -12,6 +12,8 @@ from rt2_ros.evaluation.ablation import load, main
 from rt2_ros.evaluation.runs import RunFolder
 from rt2_ros.paths import config_path
 from rt2_ros.training.config import read
+from rt2_ros.training.data import Mixture
+from rt2_ros.training.sources import build
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,7 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
         (stage,) = config["stages"]
         assert (stage["minutes"], stage["shares"]) == (ablation.QUICK_MINUTES, arm.shares)
         assert (stage["plan_share"] > 0, stage["state_rows"] > 0) == (arm.plans, arm.plans)
-        assert set(config["sources"]) == set(arm.shares)
+        assert config["sources"] == arm.sources(read("rt2-tiny")[1]["sources"])
         record = json.loads((out / name / "act" / "training.json").read_text())
         assert record["steps"] > 0 and record["config"]["name"] == name
         assert record["policy"]["plan"] == ("required" if arm.plans else "none")
@@ -74,6 +76,28 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
 
 def load_arms():
     return load(config_path("ablation.yaml")).arms
+
+
+def test_robot_data_alone_asks_no_web_question_and_without_plans_none_is_begun():
+    base = read("rt2-tiny")[1]["sources"]
+    assert base["robot"]["web_queries"] > 0 and base["web"]["looks"] > 0
+    kinds, plans = {}, {}
+    for name, arm in load_arms().items():
+        sources = build(arm.sources(base), {})
+        mixture = Mixture(
+            sources, arm.shares, list, batch_size=12, seed=0, plan_share=0.9 if arm.plans else 0.0
+        )
+        queries = [query for frame in mixture.draw(0).batch for query in frame.queries]
+        kinds[name] = {query.kind for query in queries}
+        plans[name] = {query.kind for query in queries if "Plan" in query.prompt + query.answer}
+    assert kinds == {
+        "scratch": {"robot"}, "robot": {"robot"}, "co": {"web", "robot"},
+        "no-plans": {"web", "robot"},
+    }  # fmt: skip
+    assert plans == {
+        "scratch": {"robot"}, "robot": {"robot"}, "co": {"web", "robot"}, "no-plans": set(),
+    }  # fmt: skip
+    assert base == read("rt2-tiny")[1]["sources"]  # which the folder's settings are compared with
 
 
 def test_a_base_whose_stages_last_steps_is_refused(tmp_path):
