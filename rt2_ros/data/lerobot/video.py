@@ -93,6 +93,9 @@ class _OpenVideo:
         self.stream = streams[0]
         self.stream.thread_type = "NONE"  # a data worker has one core
         self.stream.codec_context.thread_count = 1
+        # Damage is an error: by itself FFmpeg conceals it, and gives what it made up as a picture.
+        # AV1 has no redundancy that would show it.
+        self.stream.codec_context.options = {"err_detect": "explode+aggressive"}
         self.step = 1 / (self.stream.average_rate * self.stream.time_base)  # ticks of a picture
         self.start = self.stream.start_time or 0
         self._frames: Iterator[Any] = iter(())

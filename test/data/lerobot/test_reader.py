@@ -107,6 +107,32 @@ def test_a_corrupt_film_is_told_with_file_and_frame(write):
         Episodes(folder).image(CAMERA, 0, 1)
 
 
+def test_damage_inside_a_film_is_told_and_never_made_up_for(tmp_path):
+    path, random = tmp_path / "film.mp4", np.random.default_rng(0)
+    coarse = random.integers(0, 255, (12, 12, 3), dtype=np.uint8)
+    image = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+    with VideoWriter(path, fps=4) as film:
+        for shift in range(20):
+            film.add(np.roll(image, 3 * shift, axis=1))
+    whole = path.read_bytes()
+    reader = VideoReader()
+    pictures = [reader.read(path, i / 4) for i in range(20)]
+    begin, end = whole.index(b"mdat"), whole.index(b"moov")
+    for part in (0.3, 0.5, 0.7, 0.9):
+        place = begin + int(part * (end - begin))
+        torn = bytes(255 - byte for byte in whole[place : place + 8])
+        damaged = tmp_path / f"{part}.mp4"
+        damaged.write_bytes(whole[:place] + torn + whole[place + 8 :])
+        told = 0
+        for number, picture in enumerate(pictures):
+            try:
+                np.testing.assert_array_equal(reader.read(damaged, number / 4), picture)
+            except BadSample as error:
+                assert "cannot be decoded" in str(error)
+                told += 1
+        assert 1 <= told <= 4  # and reading goes on
+
+
 def test_a_film_that_is_too_short_never_gives_another_frame(write):
     folder = write([3, 2])
     path = folder / f"videos/{CAMERA}/chunk-000/file-000.mp4"
