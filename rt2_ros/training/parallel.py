@@ -113,16 +113,48 @@ def restore(
     objective: nn.Module, optimizers: Sequence[torch.optim.Optimizer],
     weights: dict[str, torch.Tensor], states: Sequence[dict[str, Any]],
 ) -> None:  # fmt: skip
-    """Put saved weights and states back; each process has read them. All processes call it."""
-    if not sharded(objective):
+    """Put saved weights and states back; each process has read them. All processes call it.
+
+    Whether they were saved by processes that hold a part each does not matter.
+    """
+    parts = sharded(objective)
+    if parts:
+        set_model_state_dict(objective, weights, options=StateDictOptions(full_state_dict=True))
+    else:
         objective.load_state_dict(weights)
-        for optimizer, state in zip(optimizers, states, strict=True):
+    for optimizer, saved in zip(optimizers, states, strict=True):
+        state = _keyed(objective, optimizer, saved, by_name=parts)
+        if not parts:
             optimizer.load_state_dict(state)
-        return
-    options = StateDictOptions(full_state_dict=True)
-    set_model_state_dict(objective, weights, options=options)
-    for optimizer, state in zip(optimizers, states, strict=True):
-        set_optimizer_state_dict(objective, optimizer, state, options=options)
+            continue
+        # Not strict: a weight that never had a gradient has no state.
+        set_optimizer_state_dict(
+            objective, optimizer, state,
+            options=StateDictOptions(full_state_dict=True, strict=False),
+        )  # fmt: skip
+        for name, parameter in objective.named_parameters():
+            if name not in state["state"]:  # made up by the line above
+                optimizer.state.pop(parameter, None)
+
+
+def _keyed(
+    objective: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], by_name: bool
+) -> dict[str, Any]:
+    """An optimizer's state by its weights' names, as shards have it, or by their numbers, as one
+    process has it.
+    """
+    names = {parameter: name for name, parameter in objective.named_parameters()}
+    ordered = [names[p] for group in optimizer.param_groups for p in group["params"]]
+    keys: dict[Any, Any] = dict(enumerate(ordered))
+    if not by_name:
+        keys = {name: number for number, name in keys.items()}
+    return {
+        "state": {keys.get(key, key): value for key, value in state["state"].items()},
+        "param_groups": [
+            {**group, "params": [keys.get(key, key) for key in group["params"]]}
+            for group in state["param_groups"]
+        ],
+    }
 
 
 def norm_of(parameters: Sequence[nn.Parameter], most: float) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import losses, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
+from tiny_runs import break_off, losses, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
 
 TOGETHER = Path(__file__).with_name("together.py")
 
@@ -19,6 +19,14 @@ def runs(tmp_path_factory):
     """A folder of runs by two processes, and beside them `alone`, the same by one."""
     folder = tmp_path_factory.mktemp("runs")
     vlm_checkpoint(folder / "model")
+
+    def alone(name):
+        # One process with two batches to a step reads what two read, and does not forget to divide.
+        stages = (vlm_stage(steps=6, batch_size=2, accumulate=2),)
+        return vlm_run(vlm_config(folder / name, folder / "model", stages=stages, save_steps=3))
+
+    for parallel in ("ddp", "fsdp"):
+        break_off(alone(f"{parallel}/joined")).run()
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
         str(TOGETHER), str(folder),
@@ -28,9 +36,8 @@ def runs(tmp_path_factory):
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
-    # One process with two batches to a step reads what two read, and does not forget to divide.
-    stages = (vlm_stage(steps=6, batch_size=2, accumulate=2),)
-    vlm_run(vlm_config(folder / "alone", folder / "model", stages=stages)).run()
+    for name in ("alone", "ddp/left", "fsdp/left"):
+        alone(name).run()
     return folder
 
 
@@ -55,3 +62,18 @@ def test_processes_go_on_as_if_they_had_not_been_stopped(runs, parallel):
     whole, broken = (losses(runs / parallel / name) for name in ("whole", "broken"))
     assert sorted(broken) == [1, 2, 3, 4, 5, 6]
     assert broken == whole
+
+
+@pytest.mark.parametrize("name", ["ddp/joined", "fsdp/joined", "ddp/left", "fsdp/left"])
+def test_a_run_goes_on_with_another_number_of_processes(runs, name):
+    """One process made three of six steps and two the others, or two made them and then one."""
+    weights, alone = (
+        load_file(runs / of / "checkpoint" / "model.safetensors") for of in (name, "alone")
+    )
+    start = load_file(runs / "model" / "model.safetensors")
+    moved = max(float((alone[key] - start[key]).abs().max()) for key in start)
+    for key, value in alone.items():
+        torch.testing.assert_close(weights[key], value, atol=moved * 0.02, rtol=0)
+    went = losses(runs / name)
+    for step, (_, norm) in losses(runs / "alone").items():
+        assert went[step][1] == pytest.approx(norm, rel=1e-3)
