@@ -69,7 +69,7 @@ class VlmRecipe:
     """A published model and how it is fine-tuned."""
 
     states: Source | None = None
-    unused = False
+    unused = True  # LLaVA's last vision layer is never read
     plan_form: PlanForm | None = None
 
     def __init__(self, config: VlmConfig, sources: Mapping[str, Source]) -> None:

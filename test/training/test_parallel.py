@@ -77,3 +77,14 @@ def test_a_run_goes_on_with_another_number_of_processes(runs, name):
     went = losses(runs / name)
     for step, (_, norm) in losses(runs / "alone").items():
         assert went[step][1] == pytest.approx(norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_weights_that_no_step_uses_stay_as_they_are(runs, parallel):
+    """And hinder neither a step nor, without a state of the optimizer, going on."""
+    weights = load_file(runs / parallel / "spare" / "checkpoint" / "model.safetensors")
+    assert weights["spare"].tolist() == [1, 1, 1]
+    whole, spare = (losses(runs / parallel / name) for name in ("whole", "spare"))
+    assert sorted(spare) == sorted(whole)
+    for step, found in whole.items():
+        assert spare[step] == pytest.approx(found, rel=1e-4)

@@ -4,6 +4,7 @@
 import json
 
 import numpy as np
+import torch
 
 from rt2_ros.actions import action_prompt, answer_text
 from rt2_ros.data.robot import SPACE
@@ -112,5 +113,9 @@ def vlm_config(folder, checkpoint, **changes):
     return VlmConfig(**{**values, **changes})
 
 
-def vlm_run(config, sources=SOURCES, **others):
-    return Run(config, VlmRecipe(config, sources), sources, SPACE, **others)
+def vlm_run(config, sources=SOURCES, spare=False, **others):
+    """spare: whether the model has weights that no step uses, as LLaVA's last vision layer is."""
+    recipe = VlmRecipe(config, sources)
+    if spare:
+        recipe.objective.model.spare = torch.nn.Parameter(torch.ones(3))
+    return Run(config, recipe, sources, SPACE, **others)

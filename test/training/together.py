@@ -14,14 +14,15 @@ torch.set_num_threads(1)
 
 def main(folder):
     for parallel in ("ddp", "fsdp"):
-        runs = {"whole": (6,), "broken": (3, 6), "joined": (6,), "left": (3,)}
+        runs = {"whole": (6,), "broken": (3, 6), "joined": (6,), "left": (3,), "spare": (3, 6)}
         for name, stops in runs.items():
             for stop in stops:
                 config = vlm_config(
                     folder / parallel / name, folder / "model", parallel=parallel,
                     stages=(vlm_stage(steps=6, batch_size=2),), save_steps=3,
+                    model={"gradient_checkpointing": name == "spare"},
                 )  # fmt: skip
-                run = vlm_run(config)
+                run = vlm_run(config, spare=name == "spare")
                 (break_off(run) if stop == 3 else run).run()
 
 
