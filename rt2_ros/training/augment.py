@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.actions.prompts import ACTION
+from rt2_ros.data.faults import BadSample
 from rt2_ros.data.samples import Frame, Query, Thing
 
 
@@ -79,12 +80,13 @@ class Augmented:
         self._source, self._augmentation, self._name = source, augmentation, name
 
     def __call__(self, random: np.random.Generator) -> Frame:
-        """One frame; ValueError names the source."""
+        """One frame; BadSample where its picture cannot be varied so."""
         frame = self._source(random)
         try:
             return self._augmentation(random, frame)
         except ValueError as error:
-            raise ValueError(f"source {self._name}: {error}") from error
+            where = (f"source {self._name}", frame.origin)
+            raise BadSample(", ".join(filter(None, where)), str(error)) from error
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("_"):

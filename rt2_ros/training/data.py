@@ -100,27 +100,56 @@ class Mixture(IterableDataset[Drawn]):
 
     def draw(self, number: int) -> Drawn:
         """Batch `number`."""
+        left_out: list[str] = []
+        try:
+            names, frames = self._frames(number, left_out)
+            try:
+                batch = self._pack(frames)
+            except ValueError:  # drawn again, each packed alone: that tells which are bad
+                left_out.clear()
+                names, frames = self._frames(number, left_out, alone=True)
+                batch = self._pack(frames)
+        except BadSample as error:
+            return Drawn(None, (), (), stopped=str(error))
+        return Drawn(batch, names, tuple(frame.origin for frame in frames), tuple(left_out))
+
+    def _frames(
+        self, number: int, left_out: list[str], alone: bool = False
+    ) -> tuple[tuple[str, ...], list[Frame]]:
+        """The frames of a batch and the names of their sources.
+
+        left_out: takes what was wrong with those that are skipped. alone: whether one that cannot
+            be packed is bad too.
+
+        Raises:
+            BadSample: one that is not skipped, or too many in a row.
+        """
         random = np.random.default_rng([*self._seed, number])
         picks = random.choice(len(self._sources), size=self._batch_size, p=self.shares)
-        left_out: list[str] = []
+        names = tuple(self._names[pick] for pick in picks)
+        sources = [*(self._sources[pick] for pick in picks), *self._states]
         frames = []
-        for source in [*(self._sources[pick] for pick in picks), *self._states]:
+        for place, source in enumerate(sources):
             for _ in range(MOST_BAD):
                 try:
-                    frame = source(random)
+                    frame = keep_plans(random, source(random), self._plan_share)
+                    if alone and place < len(names):
+                        self._pack_alone(frame, names[place])
                     break
                 except BadSample as error:
                     if not self._skip:
-                        return Drawn(None, (), (), stopped=str(error))
+                        raise
                     left_out.append(str(error))
             else:
-                bad = f"{MOST_BAD} bad samples in a row; the last: {left_out[-1]}"
-                return Drawn(None, (), (), stopped=bad)
-            frames.append(keep_plans(random, frame, self._plan_share))
-        names = tuple(self._names[pick] for pick in picks)
-        return Drawn(
-            self._pack(frames), names, tuple(frame.origin for frame in frames), tuple(left_out)
-        )
+                raise BadSample(f"{MOST_BAD} bad samples in a row; the last", left_out[-1])
+            frames.append(frame)
+        return names, frames
+
+    def _pack_alone(self, frame: Frame, source: str) -> None:
+        try:
+            self._pack([frame])
+        except ValueError as error:
+            raise BadSample(frame.origin or f"source {source}", str(error)) from error
 
 
 def keep_plans(random: np.random.Generator, frame: Frame, share: float) -> Frame:

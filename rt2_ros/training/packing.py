@@ -102,10 +102,14 @@ class Packer:
         return prompt + answer[:-1], labels, [False] * unasked + soft[given:]
 
     def pack(self, frames: Sequence[Frame]) -> Batch:
-        """One batch, always of the same length, so that a compiled model is compiled once."""
+        """One batch, always of the same length, so that a compiled model is compiled once.
+
+        ValueError for a frame of several pictures.
+        """
         pictured = [frame for frame in frames if frame.image is not None]
         rows = []
         for frame in [*pictured, *(frame for frame in frames if frame.image is None)]:
+            check_one_picture(frame)
             row: list[tuple[int, int, int, int, bool, bool, int]] = []
             numbers = {thing.name: i for i, thing in enumerate(frame.things)}
             for number, query in enumerate(frame.queries):
@@ -162,6 +166,15 @@ class Packer:
         shown[-1, : len(self._background)] = self._background
         patches = torch.from_numpy(shown[np.where(owner == IGNORED, -1, owner)])
         return torch.from_numpy(owner), patches[:, :8], patches[:, 8:10], patches[:, 10]
+
+
+def check_one_picture(frame: Frame) -> None:
+    """ValueError for a frame of several pictures, of which all but one would be left out."""
+    if frame.more:
+        raise ValueError(
+            f"a frame has {1 + len(frame.more)} pictures; models are asked about one: expected one "
+            "camera or image"
+        )
 
 
 def attention_mask(

@@ -102,6 +102,11 @@ def test_patches_know_the_thing_that_covers_them(processor, packer):
     assert (unsaid.patch_flat == IGNORED).all()
 
 
+def test_a_frame_of_two_pictures_is_refused_and_none_left_out(packer):
+    with pytest.raises(ValueError, match="a frame has 2 pictures; models are asked about one"):
+        packer.pack([Frame(IMAGE, (WHERE,), (), more=(IMAGE,))])
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="Query.kind is 'video'"):
         Query("Q: ? A:", "1", "video")

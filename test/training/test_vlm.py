@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_runs import SOURCES, Colour, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
+from tiny_runs import SOURCES, Colour, talk, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
 from transformers import AutoModelForImageTextToText
 
 from rt2_ros.actions import Grammar, action_prompt, answer_text
@@ -19,7 +19,8 @@ from rt2_ros.data.samples import Frame, Query
 from rt2_ros.models.prepare import by_processor
 from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.policies import Observation, load_policy
-from rt2_ros.training.data import keep_plans
+from rt2_ros.training.augment import Augmentation, Augmented
+from rt2_ros.training.data import Mixture, keep_plans
 from rt2_ros.training.packing import IGNORED
 from rt2_ros.training.rows import Rower
 from rt2_ros.training.vlm import VlmObjective, merged
@@ -93,6 +94,44 @@ def test_what_cannot_be_trained_on_is_refused(processor):
         rower([Frame(None, (ACT,), ())])
     with pytest.raises(ValueError, match="given in part"):
         rower([Frame(IMAGE, (dataclasses.replace(ACT, given="Plan: key"),), ())])
+
+
+@pytest.mark.parametrize(
+    "flaw, message",
+    [
+        (
+            {"answer": f"Plan: {200 * 'red '}. Action: 0 20 31 42 53 64 75 255"},
+            "at most 128 tokens",
+        ),
+        ({"more": (IMAGE,)}, "a frame has 2 pictures; models are asked about one"),
+        (
+            {"answer": "Plan: red 3 4. Action: 0 20 31 42 53 64 75 255"},
+            "source colour, colour 1: augment: crop is",
+        ),
+    ],
+)
+def test_a_sample_that_cannot_be_varied_or_packed_is_bad_and_no_other(processor, flaw, message):
+    class Flawed(Colour):
+        def __call__(self, random):
+            frame = super().__call__(random)
+            if frame.origin != "colour 1":
+                return frame
+            if "more" in flaw:
+                return dataclasses.replace(frame, **flaw)
+            query = dataclasses.replace(frame.queries[0], **flaw)
+            return dataclasses.replace(frame, queries=(query,))
+
+    sources = {"colour": Augmented(Flawed(), Augmentation(crop=0.1), "colour"), "talk": talk}
+    values = {"shares": {"colour": 3, "talk": 1}, "pack": Rower(processor, SPACE), "seed": 0}
+    whole = Mixture({"colour": Colour(), "talk": talk}, **values, batch_size=8).draw(0)
+    assert "colour 1" in whole.origins
+    drawn = Mixture(sources, **values, batch_size=8, skip=True).draw(0)
+    assert drawn.left_out
+    assert all(message in bad and "colour 1: " in bad for bad in drawn.left_out)
+    assert len(drawn.batch.labels) == 8 and drawn.sources == whole.sources
+    assert set(drawn.origins) == {"colour 0", "colour 2", ""}
+    stopped = Mixture(sources, **values, batch_size=8).draw(0)
+    assert stopped.batch is None and stopped.stopped == drawn.left_out[0]
 
 
 def test_plan_and_action_are_both_learned(tmp_path, checkpoint):
