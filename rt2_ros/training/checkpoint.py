@@ -5,10 +5,11 @@ old one whole.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +40,39 @@ def save(
     The folder appears whole or not at all: everything goes to a neighbour folder first.
     weights: the model's, where they are not those that it holds (parts of it lie elsewhere).
     """
+    with replacing(folder) as new:
+        if weights is None:
+            model.save_pretrained(new)
+        else:
+            assert isinstance(model, PreTrainedModel)
+            model.save_pretrained(new, state_dict=dict(weights))
+        if processor is not None:
+            processor.save_pretrained(new)
+        space.save(new / "action_space.json")
+        if form is not None:
+            form.save(new)
+        record = {**record, "split": split.digest(), "revision": git_revision()}
+        (new / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
+        if state is not None:
+            torch.save(state, new / STATE_FILE)
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new neighbour folder that takes a folder's place when all is in it.
+
+    A kill leaves the old one whole, or where `recover` finds it; so does an error.
+    """
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     recover(folder)
     for path in (new, old):
         shutil.rmtree(path, ignore_errors=True)
     new.mkdir(parents=True)
-    if weights is None:
-        model.save_pretrained(new)
-    else:
-        assert isinstance(model, PreTrainedModel)
-        model.save_pretrained(new, state_dict=dict(weights))
-    if processor is not None:
-        processor.save_pretrained(new)
-    space.save(new / "action_space.json")
-    if form is not None:
-        form.save(new)
-    record = {**record, "split": split.digest(), "revision": git_revision()}
-    (new / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
-    if state is not None:
-        torch.save(state, new / STATE_FILE)
+    try:
+        yield new
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     if folder.exists():
         os.replace(folder, old)
     os.replace(new, folder)
@@ -81,7 +96,7 @@ def sittings(folder: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def recover(folder: Path) -> None:
-    """Put the previous checkpoint back where a kill fell between the two renames of `save`."""
+    """Put the previous folder back where a kill fell between the two renames of `replacing`."""
     old = folder.with_name(folder.name + ".old")
     if not folder.exists() and old.exists():
         os.replace(old, folder)

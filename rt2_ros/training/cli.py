@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from safetensors.torch import load_file, save_file
 
-from rt2_ros.training.checkpoint import STATE_FILE
+from rt2_ros.training import checkpoint
 from rt2_ros.training.config import Stage, TinyConfig, TrainingConfig, VlmConfig, load, read
 
 if TYPE_CHECKING:  # both take seconds to import
@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # both take seconds to import
     from rt2_ros.training.rt1 import RT1Run, RT1Stage
 
 S = TypeVar("S", bound="Stage | RT1Stage")
+# What a checkpoint's files are named: those of models, processors and tokenizers, and our own.
+WRITTEN = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")
 
 
 def main(arguments: list[str]) -> int:
@@ -60,7 +62,11 @@ def main(arguments: list[str]) -> int:
         return 2
     finished = run.run()
     if args.export:
-        export(finished, args.export, args.half)
+        try:
+            export(finished, args.export, args.half)
+        except ValueError as error:
+            print(f"rt2 train: {error}", file=sys.stderr)
+            return 2
         print(f"exported to {args.export}")
     return 0
 
@@ -134,25 +140,44 @@ def in_all(stages: tuple[S, ...], name: str, minutes: float) -> tuple[S, ...]:
     )
 
 
-def export(checkpoint: Path, target: Path, half: bool = False) -> None:
+def export(finished: Path, target: Path, half: bool = False) -> None:
     """Copy a checkpoint without what only resuming needs; half: its weights in float16.
 
+    It takes the place of one that is there, whole or not at all. What else is there, such as a
+    README.md, stays.
+
     Raises:
-        ValueError: half, and a weight is too large for float16.
+        ValueError: half, and a weight is too large for float16; the target holds something else.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    for path in checkpoint.iterdir():
-        if path.name != STATE_FILE:
-            shutil.copy2(path, target / path.name)
-    if half:
-        for path in target.glob("*.safetensors"):
-            weights = {name: value.half() for name, value in load_file(path).items()}
-            if large := [name for name, value in weights.items() if not value.isfinite().all()]:
-                raise ValueError(f"{checkpoint}: {large[0]} does not fit float16; export it whole")
-            save_file(weights, path, {"format": "pt"})
-        config = target / "config.json"
-        settings = json.loads(config.read_text()) | {"dtype": "float16"}
-        config.write_text(json.dumps(settings, indent=2) + "\n")
+    target = target.resolve()
+    checkpoint.recover(target)
+    there = sorted(target.iterdir()) if target.exists() else []
+    belongs = [path for path in there if path.suffix in WRITTEN]
+    if target == finished.resolve() or (belongs and target / checkpoint.RECORD_FILE not in there):
+        raise ValueError(f"--export {target}: expected a new folder or an exported checkpoint's")
+    with checkpoint.replacing(target) as new:
+        for path in there:
+            if path.is_dir():
+                shutil.copytree(path, new / path.name)
+            elif path not in belongs:
+                shutil.copy2(path, new)
+        for path in finished.iterdir():
+            if path.name != checkpoint.STATE_FILE:
+                shutil.copy2(path, new)
+        if half:
+            _halve(new)
+
+
+def _halve(folder: Path) -> None:
+    """Weights in float16; ValueError for one that is too large."""
+    for path in folder.glob("*.safetensors"):
+        weights = {name: value.half() for name, value in load_file(path).items()}
+        if large := [name for name, value in weights.items() if not value.isfinite().all()]:
+            raise ValueError(f"--half: {large[0]} does not fit float16; export it whole")
+        save_file(weights, path, {"format": "pt"})
+    config = folder / "config.json"
+    settings = json.loads(config.read_text()) | {"dtype": "float16"}
+    config.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 if __name__ == "__main__":  # what torchrun starts

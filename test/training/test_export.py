@@ -12,7 +12,7 @@ from tiny_runs import SOURCES, tiny_config, tiny_run, tiny_stage
 from transformers import AutoModelForImageTextToText
 
 from rt2_ros.policies import load_policy
-from rt2_ros.training import engine
+from rt2_ros.training import checkpoint, engine
 from rt2_ros.training.cli import export, in_all, main
 from rt2_ros.training.config import load
 from rt2_ros.training.data import Mixture, loader
@@ -40,13 +40,43 @@ def test_a_checkpoint_is_exported_whole_or_in_half_its_size(tmp_path):
     assert policy.model.dtype == torch.float32  # what it computes in is not what it was kept in
 
 
-def test_weights_that_float16_cannot_hold_are_not_exported_in_half(tmp_path):
+def test_weights_that_float16_cannot_hold_leave_what_was_there_whole(tmp_path):
     run = tiny_run(tiny_config(tmp_path / "run"))
+    half = tmp_path / "half"
+    export(run.run(), half, half=True)
+    before = {path.name: path.read_bytes() for path in half.iterdir()}
     with torch.no_grad():
         run.recipe.objective.model.lm_head.weight[0, 0] = 1e6
     run.save()
     with pytest.raises(ValueError, match="does not fit float16"):
-        export(run.checkpoint, tmp_path / "half", half=True)
+        export(run.checkpoint, half, half=True)
+    assert {path.name: path.read_bytes() for path in half.iterdir()} == before
+    assert not half.with_name("half.new").exists()
+
+
+def test_an_export_takes_an_older_ones_place_and_leaves_what_else_is_there(tmp_path, monkeypatch):
+    finished = tiny_run(tiny_config(tmp_path / "run")).run()
+    shipped = tmp_path / "shipped"
+    export(finished, shipped)
+    written = {path.name for path in shipped.iterdir()}
+    (shipped / "README.md").write_text("what it can do")
+    (shipped / "plan_form.json").write_text("of another model")
+    (shipped / "films").mkdir()
+    (shipped / "films" / "pick.mp4").write_bytes(b"film")
+    with monkeypatch.context() as patched:  # a disk that is full
+        patched.setattr(checkpoint.os, "replace", lambda *_: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            export(finished, shipped)
+    assert {path.name for path in shipped.iterdir()} > written
+    export(finished, shipped)
+    assert {path.name for path in shipped.iterdir()} == {*written, "README.md", "films"}
+    assert (shipped / "films" / "pick.mp4").read_bytes() == b"film"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "package.json").write_text("{}")
+    for target in (tmp_path / "other", finished):
+        with pytest.raises(ValueError, match="expected a new folder or an exported checkpoint's"):
+            export(finished, target)
+    assert (finished / "state.pt").exists() and (tmp_path / "other" / "package.json").exists()
 
 
 def test_workers_get_what_packs_a_batch_without_the_model(tmp_path):
