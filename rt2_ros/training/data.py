@@ -54,6 +54,12 @@ class Drawn:
     left_out: tuple[str, ...] = ()
     stopped: str = ""
 
+    @property
+    def pictures(self) -> list[str]:
+        """What each picture is, for messages."""
+        pairs = zip(self.sources, self.origins, strict=False)
+        return [origin or f"a picture of {source}" for source, origin in pairs]
+
 
 class Mixture(IterableDataset[Drawn]):
     """Endless batches in which each frame comes from source i with probability shares[i]."""

@@ -28,10 +28,12 @@ from rt2_ros.training import checkpoint, parallel
 from rt2_ros.training.config import Stage, TrainingConfig
 from rt2_ros.training.data import HELD_OUT, Drawn, Mixture, Source, loader
 from rt2_ros.training.journal import Journal
-from rt2_ros.training.objective import Losses
+from rt2_ros.training.objective import Losses, mean_figures
 from rt2_ros.training.recipe import Recipe
 from rt2_ros.training.schedule import schedule
 from rt2_ros.training.sources import spaces, statistics
+
+MOST_BAD_STEPS = 50  # in a row, after which a run is given up, skipping or not
 
 
 class Stopped(ValueError):
@@ -74,6 +76,7 @@ class Run:
         self.optimizers = recipe.optimizers()
         self._trained = [p for p in recipe.objective.parameters() if p.requires_grad]
         self.place, self.stopped_early = Place(), False
+        self._bad_steps = 0  # in a row
         torch.manual_seed(config.seed + self.accelerator.process_index)
         self.journal = Journal(self.folder, show=self.accelerator.is_main_process)
         if self.precision != config.precision:
@@ -102,8 +105,8 @@ class Run:
             self._begin(len(self.config.stages))
             self.save()
         self.journal.close()
-        watched = self.config.validation
-        return self.folder / "best" if watched and watched.patience else self.checkpoint
+        watched, best = self.config.validation, self.folder / "best"
+        return best if watched and watched.patience and best.exists() else self.checkpoint
 
     def _begin(self, stage: int) -> None:
         place = self.place
@@ -199,7 +202,7 @@ class Run:
         weights = [self.recipe.weight(d.batch, stage) for d in drawn]
         (total,) = self._summed(sum(weights))
         self.recipe.objective.zero_grad(set_to_none=True)
-        sums: dict[str, float] = {}
+        done: list[Losses] = []
         for number, (batch, weight) in enumerate(zip(drawn, weights, strict=True)):
             with parallel.held_back(self._module, last=number == len(drawn) - 1):
                 with parallel.arithmetic(self.accelerator.device, self.precision):
@@ -209,30 +212,32 @@ class Run:
                 # Processes' gradients are averaged: this makes it the sum of what each batch counts
                 share = weight * self.accelerator.num_processes / max(total, 1e-9)
                 (losses.total * share).backward()
-            for name, value in losses.figures.items():
-                sums[name] = sums.get(name, 0.0) + value / len(drawn)
+            done.append(Losses(losses.total.detach(), losses.figures))
         norm = parallel.norm_of(self._trained, self.config.clip)
         if not math.isfinite(norm):
-            self._bad_step(norm, float(losses.total.detach()), drawn)
+            self._bad_step(norm, [float(losses.total) for losses in done], drawn)
             return {}
+        self._bad_steps = 0
         for optimizer in self.optimizers:
             optimizer.step()
-        return {**sums, "gradient": norm}
+        return {**mean_figures(done), "gradient": norm}
 
-    def _bad_step(self, norm: float, loss: float, drawn: list[Drawn]) -> None:
-        pictures = [
-            origin or f"a picture of {source}"
-            for d in drawn
-            for source, origin in zip(d.sources, d.origins, strict=False)
-        ]
+    def _bad_step(self, norm: float, losses: list[float], drawn: list[Drawn]) -> None:
+        """Tell of the first batch whose loss is not finite, of all where each is."""
+        bad = [number for number, loss in enumerate(losses) if not math.isfinite(loss)][:1]
+        told = bad or range(len(drawn))
+        pictures = dict.fromkeys(picture for n in told for picture in drawn[n].pictures)
         message = (
-            f"step {self.place.step}: the loss is {loss}, the gradient {norm}; left out. "
-            f"It was drawn from {', '.join(dict.fromkeys(pictures))}"
+            f"step {self.place.step}: the loss is {losses[told[0]]}, the gradient {norm}; left "
+            f"out. It was drawn from {', '.join(pictures)}"
         )
-        if self.config.on_bad_step == "skip":
+        self._bad_steps += 1
+        if self.config.on_bad_step == "skip" and self._bad_steps < MOST_BAD_STEPS:
             self.journal.warn(message)
             return
         self.save()
+        if self.config.on_bad_step == "skip":
+            message = f"{MOST_BAD_STEPS} steps in a row were left out; the last: {message}"
         raise Stopped(f"{message}; {self.checkpoint} is saved")
 
     def _draw_held_out(self, stage: Stage) -> list[Drawn]:
@@ -334,6 +339,7 @@ class Run:
         gang.wait_for_everyone()
         path = self.checkpoint / checkpoint.STATE_FILE
         if not path.exists():
+            self.journal.cut(0)
             return
         # Mapped, all processes of a host read the same memory.
         mapped = parallel.sharded(self.recipe.objective)

@@ -10,6 +10,7 @@ minutes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,15 @@ class Losses:
 
     total: torch.Tensor
     figures: dict[str, float]
+
+
+def mean_figures(losses: Sequence[Losses]) -> dict[str, float]:
+    """Means of several batches' figures, each over those that have it: a batch of web pictures has
+    none of a robot.
+    """
+    names = dict.fromkeys(name for one in losses for name in one.figures)
+    having = {name: [one.figures[name] for one in losses if name in one.figures] for name in names}
+    return {name: sum(values) / len(values) for name, values in having.items()}
 
 
 class Objective(nn.Module):

@@ -27,9 +27,11 @@ from transformers import AutoModelForImageTextToText
 
 from rt2_ros.data.faults import BadSample
 from rt2_ros.policies import load_policy
+from rt2_ros.training import engine
 from rt2_ros.training.config import TinyConfig, TinySizes, Validation, VlmConfig, load
 from rt2_ros.training.data import Drawn
 from rt2_ros.training.engine import Stopped
+from rt2_ros.training.objective import Losses, mean_figures
 from rt2_ros.training.schedule import schedule, soften
 
 
@@ -216,6 +218,61 @@ def test_a_step_without_a_finite_loss_changes_nothing(tmp_path, monkeypatch, on_
     assert any("the loss is nan" in line.get("warning", "") for line in log(tmp_path)) == (
         on_bad_step == "skip"
     )
+
+
+def test_a_run_of_nothing_but_bad_steps_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "MOST_BAD_STEPS", 3)
+    run = tiny_run(tiny_config(tmp_path, stages=(tiny_stage(steps=9, accumulate=2, batch_size=1),)))
+    forward, bad = run.recipe.objective.forward, iter([1, 0, 0, 0, 1, 0, 1, 1, 0, 1])
+
+    def broken(batch, **settings):
+        losses = forward(batch, **settings)
+        return replace(losses, total=losses.total * math.nan) if next(bad) else losses
+
+    monkeypatch.setattr(run.recipe.objective, "forward", broken)
+    with pytest.raises(
+        Stopped, match="3 steps in a row were left out; the last: step 4: the loss is nan"
+    ):
+        run.run()
+    warned = [line["warning"] for line in log(tmp_path) if "warning" in line]
+    # The first batch that is not finite is told of, and its pictures alone.
+    assert [w.split(",")[0] for w in warned] == [
+        f"step {n}: the loss is nan" for n in (0, 2, 3)
+    ]  # fmt: skip
+    assert all(w.count("colour") == 1 for w in warned)
+    assert (tmp_path / "checkpoint" / "state.pt").exists()
+
+
+def test_figures_are_means_of_the_batches_that_have_them(tmp_path):
+    zero = torch.zeros(())
+    losses = [Losses(zero, {"answer": 1.0, "robot": 3.0}), Losses(zero, {"answer": 2.0})]
+    assert mean_figures(losses) == {"answer": 1.5, "robot": 3.0}
+    run = vlm_run(vlm_config(tmp_path / "run", vlm_checkpoint(tmp_path / "model")))
+    random = np.random.default_rng(0)
+    parts = [[SOURCES["colour"](random)], [SOURCES["talk"](random)]]
+    drawn = [Drawn(run.recipe.pack(part), (), ()) for part in parts]
+    with torch.no_grad():
+        one = run.recipe.objective(drawn[0].batch).figures
+    figures = run._step(vlm_stage(), drawn, 0.0)
+    assert figures["robot"] == pytest.approx(one["robot"], rel=1e-5)
+
+
+def test_a_run_killed_before_its_first_save_begins_its_log_anew(tmp_path):
+    run = tiny_run(tiny_config(tmp_path))
+    run.save = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert [line["step"] for line in log(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    tiny_run(tiny_config(tmp_path)).run()
+    assert [line["step"] for line in log(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_without_a_look_there_is_no_best_and_the_newest_is_used(tmp_path):
+    config = tiny_config(
+        tmp_path, stages=(tiny_stage(steps=2),),
+        validation=Validation(every=40, batches=1, patience=2),
+    )  # fmt: skip
+    assert tiny_run(config, held_out=SOURCES).run() == tmp_path / "checkpoint"
 
 
 def test_gathered_batches_make_the_step_of_one_large_batch(tmp_path):
