@@ -43,7 +43,8 @@ from rt2_ros.paths import config_path
 from rt2_ros.policies import load_policy
 from rt2_ros.policies.registry import policy_identity
 from rt2_ros.training import cli as training
-from rt2_ros.training.config import build, read
+from rt2_ros.training.config import read
+from rt2_ros.training.typed import build
 
 QUICK_MINUTES = 0.02
 QUICK_SIZES = {"hidden": 96, "vision_layers": 1, "text_layers": 1}
@@ -140,7 +141,7 @@ def load(path: Path) -> Settings:
         name: build(ArmSettings, values, f"{path}: arm {name}")
         for name, values in raw["arms"].items()
     }
-    return build(Settings, {**raw, "arms": arms, "suites": tuple(raw.get("suites", ()))}, str(path))
+    return build(Settings, {**raw, "arms": arms}, str(path))
 
 
 def run(settings: Settings, quick: bool = False) -> Ablation:

@@ -9,7 +9,8 @@ starts.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -18,6 +19,7 @@ import yaml
 from rt2_ros.data.mixture import Mixing
 from rt2_ros.paths import config_path
 from rt2_ros.training.augment import Augmentation
+from rt2_ros.training.typed import build
 
 T = TypeVar("T")
 ON_BAD = ("skip", "stop")
@@ -55,10 +57,6 @@ class Stage:
     keep: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.mixing, dict):
-            object.__setattr__(
-                self, "mixing", build(Mixing, self.mixing, f"stage {self.name}: mixing")
-            )
         for name in ("learning_rate", "batch_size", "accumulate"):
             if not getattr(self, name) > 0:
                 raise self._wrong(name, "> 0")
@@ -175,6 +173,9 @@ class TrainingConfig:
         for name in ("clip", "save_minutes", "log_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected > 0")
+        for name in ("seed", "workers", "save_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0")
         kept = [stage.name for stage in self.stages if stage.keep]
         if len(set(kept)) < len(kept):
             raise ValueError(f"stages that are kept are named {kept}; expected each name once")
@@ -205,7 +206,7 @@ class TinyConfig(TrainingConfig):
 
     init: str | None = None
     tokens: int = 208
-    model: TinySizes = field(default=TinySizes(), metadata={"settings": TinySizes})
+    model: TinySizes = TinySizes()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,7 +232,6 @@ class Lora:
             raise ValueError(f"lora: rank is {self.rank}; expected at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"lora: dropout is {self.dropout}; expected 0 or more, below 1")
-        object.__setattr__(self, "targets", tuple(self.targets))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,8 +260,6 @@ class VlmSettings:
             raise ValueError(
                 f"prefix_attention is {self.prefix_attention!r}; expected full or causal"
             )
-        if isinstance(self.lora, dict):
-            object.__setattr__(self, "lora", build(Lora, self.lora, "lora"))
         if self.embeddings and self.lora is None:
             raise ValueError("embeddings is set without lora; all embeddings are trained anyway")
 
@@ -270,7 +268,7 @@ class VlmSettings:
 class VlmConfig(TrainingConfig):
     """Any Hugging Face image-text-to-text model: `type: vlm`."""
 
-    model: VlmSettings = field(metadata={"settings": VlmSettings})
+    model: VlmSettings
     weight_decay: float = 0.01
 
 
@@ -295,25 +293,26 @@ def load(name_or_path: str, kind: type[C] | None = None) -> C:
 
 def parse(kind: type[C], path: Path, raw: dict[str, Any]) -> C:
     """The configuration that a file's mapping means."""
-    where, values = str(path), {"name": path.stem, **raw}
-    values["stages"] = tuple(
-        build(kind.stage_type, stage, f"{where}: stage") for stage in raw["stages"]
+    stages = build_stages(kind.stage_type, path, raw)
+    values = {"name": path.stem, **raw, "stages": stages, "augment": raw.get("augment") or {}}
+    return build(kind, values, str(path))
+
+
+def build_stages(kind: type[T], path: Path, raw: Mapping[str, Any]) -> tuple[T, ...]:
+    """The stages of a file's mapping."""
+    names = [
+        stage.get("name", number) if isinstance(stage, dict) else number
+        for number, stage in enumerate(raw["stages"], 1)
+    ]
+    return tuple(
+        build(kind, stage, f"{path}: stage {name}")
+        for name, stage in zip(names, raw["stages"], strict=True)
     )
-    if raw.get("validation") is not None:
-        values["validation"] = build(Validation, raw["validation"], f"{where}: validation")
-    values["augment"] = {
-        name: build(Augmentation, settings, f"{where}: augment: {name}")
-        for name, settings in (raw.get("augment") or {}).items()
-    }
-    if "model" in raw:
-        settings = next(f for f in fields(kind) if f.name == "model").metadata["settings"]
-        values["model"] = build(settings, raw["model"], f"{where}: model")
-    return build(kind, values, where)
 
 
 def read(name_or_path: str) -> tuple[Path, dict[str, Any]]:
     """The file that is meant and what it says; ValueError where there is none or it has no
-    stages.
+    stage.
     """
     path = Path(name_or_path)
     if not path.is_file():
@@ -322,23 +321,10 @@ def read(name_or_path: str) -> tuple[Path, dict[str, Any]]:
         known = ", ".join(sorted(p.stem for p in config_path("training").glob("*.yaml")))
         raise ValueError(f"no training configuration {name_or_path!r}; there are: {known}")
     raw = yaml.safe_load(path.read_text())
-    if not isinstance(raw, dict) or not isinstance(raw.get("stages"), list):
-        raise ValueError(f"{path}: expected a mapping with a list `stages`")
+    stages = raw.get("stages") if isinstance(raw, dict) else None
+    if not isinstance(stages, list) or not stages:
+        raise ValueError(f"{path}: expected a mapping with a list `stages`, of one at least")
     return path, raw
-
-
-def build(cls: type[T], values: dict[str, Any], where: str) -> T:
-    """A dataclass from a file's keys; ValueError names an unknown or a missing one."""
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(
-            f"{where}: unknown key {unknown[0]!r}; expected {', '.join(sorted(known))}"
-        )
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
 
 
 def _known(names: Any, sources: dict[str, Any], where: str) -> None:

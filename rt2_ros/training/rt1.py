@@ -29,6 +29,7 @@ from rt2_ros.training import checkpoint, config
 from rt2_ros.training.data import loader
 from rt2_ros.training.rt1_objective import RT1Losses, RT1Objective
 from rt2_ros.training.schedule import schedule, soften
+from rt2_ros.training.typed import build
 
 SAVE_EVERY = 300.0  # s
 LOG_EVERY = 50  # steps
@@ -84,7 +85,7 @@ class RT1TrainingConfig:
         expected.
         """
         path, raw = config.read(name_or_path)
-        stages = tuple(config.build(RT1Stage, stage, f"{path}: stage") for stage in raw["stages"])
+        stages = config.build_stages(RT1Stage, path, raw)
         sizes = RT1Config.build(raw.get("model") or {}, f"{path}: model")
         for stage in stages:
             if stage.images > sizes.history:
@@ -93,9 +94,7 @@ class RT1TrainingConfig:
                     f"model's history, {sizes.history}"
                 )
         raw = {key: value for key, value in raw.items() if key != "type"}
-        return config.build(
-            cls, {"name": path.stem, **raw, "stages": stages, "model": sizes}, str(path)
-        )
+        return build(cls, {"name": path.stem, **raw, "stages": stages, "model": sizes}, str(path))
 
 
 def cpu_seconds() -> float:

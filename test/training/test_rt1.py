@@ -118,14 +118,18 @@ def test_the_cpu_time_of_children_counts():
     assert cpu_seconds() - before >= 0.4  # and when it has ended
 
 
+STAGES = "stages: [{name: a, cpu_minutes: 1, learning_rate: 1}]"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("stages: [{name: a, cpu_minutes: 0, learning_rate: 1}]", "cpu_minutes is 0"),
         ("stages: [{name: a, cpu_minutes: 1, learning_rate: 1, shares: 1}]", "key 'shares'"),
         ("stages: [{name: a, cpu_minutes: 1, learning_rate: 1, images: 9}]", "images is 9"),
-        ("model: {layer: 2}\nstages: []", "model: unknown key 'layer'"),
-        ("model: {layers: 0}\nstages: []", "RT1Config.layers: 0"),
+        ("stages: [{name: a, cpu_minutes: 1, learning_rate: 4e-3}]", "learning_rate is '4e-3'"),
+        (f"model: {{layer: 2}}\n{STAGES}", "model: unknown key 'layer'"),
+        (f"model: {{layers: 0}}\n{STAGES}", "RT1Config.layers: 0"),
     ],
 )
 def test_a_bad_configuration_is_refused_by_key(tmp_path, text, message):

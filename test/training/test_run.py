@@ -6,11 +6,13 @@ steps.
 import gc
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from tiny_runs import (
     SOURCES,
     Colour,
@@ -294,27 +296,65 @@ def test_gathered_batches_make_the_step_of_one_large_batch(tmp_path):
         torch.testing.assert_close(whole, gathered, atol=1e-6, rtol=1e-4)
 
 
+STAGE = {"name": "act", "steps": 9, "learning_rate": 1e-4, "shares": {"mine": 1}}
+FILE = {"type": "vlm", "out": "x", "sources": {"mine": {}}, "stages": [STAGE],
+        "model": {"checkpoint": "a"}}  # fmt: skip
+TINY = {"type": "tiny", "model": {}}
+
+
 @pytest.mark.parametrize(
-    "text, message",
+    "changes, message",
     [
-        ("stages: 3", "expected a mapping with a list `stages`"),
-        ("type: cnn\nstages: []", "type is 'cnn'; expected tiny, vlm or rt1"),
-        ("type: tiny\nout: x\nsources: {}\nstages: []\nsped: 1", "unknown key 'sped'"),
-        ("type: tiny\nout: x\nsources: {}\nstages: []\nparallel: fsdp", "parallel is 'fsdp'"),
-        ("type: tiny\nout: x\nsources: {}\nstages: []\nprecision: fp8", "precision is 'fp8'"),
-        ("type: vlm\nout: x\nsources: {}\nstages: []", "model"),
-        ("type: vlm\nout: x\nsources: {}\nstages: []\nmodel: {checkpoint: a, lora: {rank: 0}}",
-         "rank is 0"),
-        ("type: vlm\nout: x\nsources: {}\nstages: [{name: a, dense_weight: 1}]",
-         "unknown key 'dense_weight'"),
-        ("type: vlm\nout: x\nsources: {}\nmodel: {checkpoint: a}\nvalidation: {every: 0}\n"
-         "stages: []", "every is 0"),
+        ({"stages": 3}, "expected a mapping with a list `stages`"),
+        ({"stages": []}, "expected a mapping with a list `stages`, of one at least"),
+        ({"stages": [3]}, "stage 1 is 3; expected a mapping"),
+        ({"type": "cnn"}, "type is 'cnn'; expected tiny, vlm or rt1"),
+        ({"sped": 1}, "unknown key 'sped'"),
+        ({**TINY, "parallel": "fsdp"}, "parallel is 'fsdp'"),
+        ({**TINY, "precision": "fp8"}, "precision is 'fp8'"),
+        ({"out": None}, "out is None; expected text"),
+        ({"sources": {"mine": None}}, "sources: mine is None; expected a mapping"),
+        ({"workers": -1}, "workers is -1; expected at least 0"),
+        ({"workers": True}, "workers is True; expected a whole number"),
+        ({"clip": math.inf}, "clip is inf; expected a number"),
+        ({"model": {}}, "model: no key 'checkpoint'; expected it"),
+        ({"model": {"checkpoint": "a", "lora": {"rank": 0}}}, "model: lora: rank is 0"),
+        ({"model": {"checkpoint": "a", "lora": {"targets": "q_proj"}}},
+         "model: lora: targets is 'q_proj'; expected a list"),
+        ({"augment": {"mine": {"crop": "0.1 "}}}, "augment: mine: crop is '0.1 '; expected a num"),
+        ({"validation": {"every": 0}}, "validation: every is 0"),
     ],
 )  # fmt: skip
-def test_a_bad_configuration_is_refused_by_key(tmp_path, text, message):
+def test_a_bad_configuration_is_refused_by_file_and_key(tmp_path, changes, message):
     path = tmp_path / "bad.yaml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
+    path.write_text(yaml.safe_dump({**FILE, **changes}))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")):
+        load(str(path))
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("learning_rate: 2e-5", "learning_rate is '2e-5'; expected a number; to YAML this is text"),
+        ("steps: 20000.5", "steps is 20000.5; expected a whole number"),
+        ("batch_size: 8.5", "batch_size is 8.5; expected a whole number"),
+        ("accumulate: 0.5", "accumulate is 0.5; expected a whole number"),
+        ("shares: [mine]", "shares is ['mine']; expected a mapping"),
+        ("shares: {mine: much}", "shares: mine is 'much'; expected a number"),
+        ("mixing: {robot_share: [1]}", "mixing: robot_share is [1]; expected a number or text"),
+        ("mixing: {by: luck}", "mixing: by is 'luck'; expected weights, repeats, temperature"),
+        ("keep: 3", "keep is 3; expected true or false"),
+        ("sigma: [5]", "sigma is [5]; expected a list of 2"),
+        ("sigma: [5, x]", "sigma[1] is 'x'; expected a number"),
+        ("dense: 1", "unknown key 'dense'"),
+        ("plan_share: 2", "plan_share is 2; expected a share, 0 to 1"),
+    ],
+)
+def test_a_bad_stage_is_refused_by_file_stage_and_key(tmp_path, line, message):
+    path = tmp_path / "bad.yaml"
+    stage = {**STAGE, **yaml.safe_load(line)}
+    path.write_text(yaml.safe_dump({**FILE, **TINY, "stages": [STAGE, {**stage, "name": "b"}]}))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: stage b: {message}")):
         load(str(path))
 
 

@@ -12,10 +12,11 @@ from tiny_runs import SOURCES, Colour, vlm_stage
 from rt2_ros.data.faults import BadSample
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.training.augment import Augmentation, Augmented
-from rt2_ros.training.config import Stage, build
+from rt2_ros.training.config import Stage
 from rt2_ros.training.data import HELD_OUT, MOST_BAD, Mixture
 from rt2_ros.training.sources import build as build_sources
 from rt2_ros.training.sources import main_space, plan_form, statistics
+from rt2_ros.training.typed import build
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
 WHERE = Query("Q: where is it? A:", "64 75", "web")
@@ -131,7 +132,7 @@ def test_shares_of_a_stage_can_be_mixed_to_a_robot_share():
     assert stage.mixing.shares(stage.shares, SOURCES) == pytest.approx(
         {"colour": 0.66, "talk": 0.34}
     )
-    with pytest.raises(ValueError, match="stage a: mixing: unknown key 'robots'"):
+    with pytest.raises(ValueError, match="file: mixing: unknown key 'robots'"):
         build(Stage, {**values, "mixing": {"robots": 1}}, "file")
     assert vlm_stage().mixing.shares({"talk": 2.0}, SOURCES) == {"talk": 1.0}
 

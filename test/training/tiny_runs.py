@@ -13,6 +13,7 @@ from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.training.config import Stage, TinyConfig, TinySizes, TinyStage, VlmConfig, VlmSettings
 from rt2_ros.training.engine import Run
 from rt2_ros.training.tiny import TinyRecipe
+from rt2_ros.training.typed import build
 from rt2_ros.training.vlm import VlmRecipe
 
 SIZES = TinySizes(hidden=96, vision_layers=1, text_layers=2)
@@ -106,10 +107,10 @@ def vlm_checkpoint(folder):
 
 
 def vlm_config(folder, checkpoint, **changes):
-    model = VlmSettings(checkpoint=str(checkpoint), **changes.pop("model", {}))
+    model = {"checkpoint": str(checkpoint), **changes.pop("model", {})}
     values = {"name": "test", "type": "vlm", "stages": (vlm_stage(),), "out": str(folder),
-              "workers": 0, "model": model, "sources": NAMES, "log_every": 1,
-              "precision": "fp32"}  # fmt: skip
+              "workers": 0, "model": build(VlmSettings, model, "model"), "sources": NAMES,
+              "log_every": 1, "precision": "fp32"}  # fmt: skip
     return VlmConfig(**{**values, **changes})
 
 
