@@ -12,6 +12,7 @@ sources:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from rt2_ros.actions import ActionSpace
@@ -22,23 +23,40 @@ from rt2_ros.data.rows import CAPTION, MOST_QUERIES, HuggingFaceRows, JsonLines,
 from rt2_ros.data.tars import TarRows
 
 HOLDOUT = 0.05
+STILL = 1e-3  # of the way from open to closed; a gripper that moves less does not move
 
 
 def lerobot(
     path: str, *, held_out: bool = False, action: str = "delta_ee",
-    columns: Sequence[int] = tuple(range(7)), gripper: Sequence[float] = (0.0, 1.0),
+    columns: Sequence[int] = tuple(range(7)), gripper: Sequence[float] | None = None,
     pose: Sequence[int] = tuple(range(6)), space: str = "", frame: str = "",
     state: Sequence[int] = (), cameras: Sequence[str] = (), size: int = SIZE,
     holdout: float = HOLDOUT, tolerance: float | None = None,
 ) -> LeRobotSource:  # fmt: skip
-    """Robot episodes; see ActionMeaning and LeRobotSource. space: an action_space.json to use."""
-    low, high = gripper
-    return LeRobotSource(
+    """Robot episodes; see ActionMeaning and LeRobotSource. space: an action_space.json to use.
+
+    gripper: the numbers that mean open and closed. If it is not given, 0 and 1, and refused where
+        the data's move over less than half of that: metres, more likely. Given, that is a warning.
+    """
+    opened, closed = gripper or (0.0, 1.0)
+    source = LeRobotSource(
         path, split="val" if held_out else "train", holdout=holdout, cameras=cameras, size=size,
-        meaning=ActionMeaning(action, tuple(columns), (low, high), tuple(pose)),
+        meaning=ActionMeaning(action, tuple(columns), (opened, closed), tuple(pose)),
         space=ActionSpace.load(space) if space else None, frame=frame, state=state,
         tolerance=tolerance,
     )  # fmt: skip
+    least, most = source.gripper
+    if STILL < most - least < 0.5:
+        ends = sorted(opened + (closed - opened) * share for share in (least, most))
+        message = (
+            f"{path}: the gripper's numbers are {ends[0]:g} to {ends[1]:g}, {most - least:.0%} of "
+            f"the way from open to closed where gripper is [{opened:g}, {closed:g}]; expected half "
+            "of it at least"
+        )
+        if gripper is None:
+            raise ValueError(f"{message}: say which numbers mean open and closed")
+        warnings.warn(message, stacklevel=2)
+    return source
 
 
 def jsonl(path: str, *, images: str = "", held_out: bool = False, size: int = SIZE,

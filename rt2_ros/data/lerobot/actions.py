@@ -172,9 +172,10 @@ def _range(
     return low, high
 
 
-def check_range(step: Array, space: ActionSpace, file: Path, frame: int, tolerance: float) -> None:
+def check_range(step: Array, space: ActionSpace, file: str, frame: int, tolerance: float) -> None:
     """Refuse a step (8,) that is not finite or lies too far outside the space.
 
+    file, frame: where it is, for the message.
     tolerance: how far outside is still taken, and clipped, as a share of the range's width.
 
     Raises:

@@ -108,6 +108,11 @@ class LeRobotSource:
         return {name: told[name] for name in (layout.ACTION, layout.STATE) if name in told}
 
     @property
+    def gripper(self) -> tuple[float, float]:
+        """The least and the most that it is closed in the dataset; 0 is open, 1 closed."""
+        return float(self._steps[:, 7].min()), float(self._steps[:, 7].max())
+
+    @property
     def count(self) -> int:
         """How many frames the split has."""
         return int(self._ends[-1])
@@ -131,20 +136,20 @@ class LeRobotSource:
             BadSample: naming file and frame.
         """
         episode, number = self.locate(index)
-        query = self._query(episode, number)
+        where = f"{self.episodes.data_file(episode)}, episode {episode}"
+        query = self._query(episode, number, where)
         images = [self._image(camera, episode, number) for camera in self._cameras]
-        origin = f"{self.episodes.data_file(episode)}, episode {episode}, frame {number}"
-        more = tuple(images[1:])
+        origin, more = f"{where}, frame {number}", tuple(images[1:])
         return Frame(images[0], (query,), (), origin=origin, more=more, labelled=False)
 
     def _image(self, camera: str, episode: int, number: int) -> NDArray[np.uint8]:
         return square(self.episodes.image(camera, episode, number), self._size)
 
-    def _query(self, episode: int, number: int) -> Query:
+    def _query(self, episode: int, number: int, where: str) -> Query:
         episodes = self.episodes
-        row, file = episodes.row(episode, number), episodes.data_file(episode)
+        row = episodes.row(episode, number)
         step = self._steps[row]
-        check_range(step, self.space, file, row, self._tolerance)
+        check_range(step, self.space, where, number, self._tolerance)
         gripper = float(np.clip(step[7], 0.0, 1.0))
         action = Action(bool(step[0] > 0.5), step[1:4], step[4:7], gripper)
         task = episodes.task(episode, number)
@@ -158,4 +163,4 @@ class LeRobotSource:
                 action_prompt(task, bins), answer_text(self.space.to_bins(action), plan), "robot"
             )
         except ValueError as error:
-            raise BadSample(file, str(error), row) from error
+            raise BadSample(where, str(error), number) from error

@@ -2,15 +2,19 @@
 """Episodes as samples: what an action means is said, and what does not fit is told, not clipped."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+import yaml
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.data.faults import BadSample
+from rt2_ros.data.files import lerobot
 from rt2_ros.data.lerobot import Episode, Episodes, EpisodeWriter
 from rt2_ros.data.lerobot.actions import ActionMeaning, space_of
 from rt2_ros.data.lerobot.source import LeRobotSource
+from rt2_ros.paths import config_path
 
 from .conftest import CAMERA, FEATURES, make_episode
 
@@ -92,14 +96,16 @@ def test_an_action_outside_the_space_is_told_with_file_and_frame(tmp_path):
     rows = np.zeros((3, 7))
     rows[1, 2] = 1.01
     rows[2, 0] = 1 + 1e-6  # rounding
-    source = LeRobotSource(save(tmp_path, [rows]), holdout=0, space=SPACE)
+    source = LeRobotSource(save(tmp_path, [np.zeros((2, 7)), rows]), holdout=0, space=SPACE)
     with pytest.raises(
-        BadSample, match=r"file-000.parquet, frame 1: action dz is 1.01 m, expected -1 to 1"
-    ):
-        source.frame(1)
-    assert source.frame(2).queries[0].answer.startswith("1 255 127")
+        BadSample,
+        match=r"file-000.parquet, episode 1, frame 1: action dz is 1.01 m, expected -1 to 1",
+    ) as told:
+        source.frame(3)
+    assert (told.value.file[-9:], told.value.frame) == ("episode 1", 1)
+    assert source.frame(4).queries[0].answer.startswith("1 255 127")
     clipping = LeRobotSource(tmp_path, holdout=0, space=SPACE, tolerance=0.01)
-    assert clipping.frame(1).queries[0].answer == "0 127 127 255 127 127 127 0"
+    assert clipping.frame(3).queries[0].answer == "0 127 127 255 127 127 127 0"
 
 
 @pytest.mark.parametrize("gripper", [1.2, -0.1])
@@ -122,7 +128,7 @@ def test_a_number_that_is_none_is_told(tmp_path):
     place = table.column_names.index("action")
     pq.write_table(table.set_column(place, "action", [rows]), path)
     source = LeRobotSource(folder, holdout=0, space=SPACE, tolerance=np.inf)
-    with pytest.raises(BadSample, match=r"file-000.parquet, frame 1: action drx is nan rad"):
+    with pytest.raises(BadSample, match=r"file-000.parquet, episode 0, frame 1: action drx is nan"):
         source.frame(1)
     source.frame(2)
 
@@ -213,6 +219,37 @@ def test_columns_in_another_order_and_a_gripper_that_opens(tmp_path):
 def test_a_meaning_that_is_none_is_refused_by_name(values, message):
     with pytest.raises(ValueError, match=message):
         ActionMeaning(**values)
+
+
+def test_a_gripper_in_other_units_is_not_taken_for_one_that_is_nearly_open(tmp_path):
+    rows = np.zeros((4, 7))
+    rows[:, 6] = [0.0, 0.04, 0.08, 0.08]
+    folder = save(tmp_path / "metres", [rows])
+    with pytest.raises(ValueError, match=r"numbers are 0 to 0.08, 8% of the way .*say which"):
+        lerobot(folder, frame="base", holdout=0)
+    with pytest.warns(UserWarning, match=r"8% of the way from open to closed where gripper is"):
+        lerobot(folder, frame="base", holdout=0, gripper=(0, 1))
+    said = lerobot(folder, frame="base", holdout=0, gripper=(0.08, 0.0))
+    assert [said.frame(i).queries[0].answer.split()[-1] for i in (0, 2)] == ["255", "0"]
+    still = lerobot(save(tmp_path / "still", [np.zeros((4, 7))]), frame="base", holdout=0)
+    assert still.gripper == (0, 0)
+
+
+def test_the_guides_line_for_a_folder_that_lerobot_recorded_is_taken(tmp_path):
+    """The commented one of my-robot.yaml, which docs/training.md shows too."""
+    text = config_path("training", "my-robot.yaml").read_text()
+    shown = re.search(r"(?ms)^  # (mine: .*?\})$", text)[1].replace("\n  # ", "\n")
+    guide = config_path("training").parents[1] / "docs" / "training.md"
+    assert " ".join(shown.split()) in " ".join(guide.read_text().split())
+    values = yaml.safe_load(shown)["mine"]
+    assert values.pop("type") == "lerobot"
+    state = np.arange(28.0).reshape(4, 7) / 100
+    target = state + [0.01, 0, 0, 0, 0, 0, 0]
+    target[:, 6] = [0.08, 0, 0, 0.08]
+    values["path"] = save(tmp_path, [target], [state])
+    source = lerobot(**values, holdout=0)
+    assert source.space.frame == "base_link" and len(source.space.state_low) == 4
+    assert source.frame(1).queries[0].answer.split()[-1] == "255"  # closed
 
 
 def test_two_robots_write_the_same_tokens_for_steps_of_their_own(tmp_path):
