@@ -23,9 +23,11 @@ LOOKS = ("plain", "colours", "patterns", "moved", "elsewhere")
 def draw_look(random: np.random.Generator, look: str) -> Appearance:
     """Draw one look.
 
-    Demonstrations vary table colours by up to half the way to any colour in 0.2..0.85, the camera
-    by 1 % of its distance and 0.75 degrees. `colours` are saturated, so that they are outside of
-    that; `moved` is 4 to 6 % and 2.5 to 4 degrees, `elsewhere` 7 to 10 % and 5 to 8 degrees.
+    Demonstrations draw each channel of the table from 0.2..0.85, ambient light from 0.45 +- 0.12,
+    the lamp from 0.5 +- 0.2, and move the camera by up to 2 % of its distance and 1.5 degrees.
+    All else is outside of that: `colours` have a channel of at most 0.15, with ambient light of
+    0.28 or 0.6 and a lamp of 0.2 or 0.8; `moved` is 4 to 6 % and 2.5 to 4 degrees, `elsewhere` 7 to
+    10 % and 5 to 8 degrees.
 
     Raises:
         ValueError: look is none of LOOKS.

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from rt2_ros.data import split
+from rt2_ros.data.robot import STRENGTHS
 from rt2_ros.evaluation.disturb import Disturbance
-from rt2_ros.evaluation.looks import draw_look
+from rt2_ros.evaluation.looks import LOOKS, draw_look
 from rt2_ros.evaluation.suites import POOLS, load_suite, misspell, robot_phrases, suite_names
 from rt2_ros.sim.camera import scene_camera
 from rt2_ros.sim.env import TabletopEnv
 from rt2_ros.sim.expert import expert, has_room
-from rt2_ros.sim.scene import MIN_DISTANCE
+from rt2_ros.sim.scene import MIN_DISTANCE, Appearance
 from rt2_ros.sim.tabletop import Tabletop
 from rt2_ros.sim.tasks import PUSHES, Task, parse_task
 from rt2_ros.sim.world import MAX_OPENING
@@ -170,19 +171,49 @@ def test_test_seeds_and_training_seeds_are_apart():
 # Looks and typos.
 
 
+class Ends:
+    """Draws no number between the ends of its range, but that end which its sign says."""
+
+    def __init__(self, signs):
+        self._signs = signs
+
+    def uniform(self, low, high, size):
+        return np.where(np.resize(self._signs, size) > 0, high, low).astype(float)
+
+
+def away(pose, plain):
+    """How far a camera was moved, m, and how far its view was turned, degrees."""
+    cosine = pose.rotation[:, 2] @ plain.rotation[:, 2]
+    return np.linalg.norm(pose.position - plain.position), np.degrees(np.arccos(cosine))
+
+
 def test_looks_are_outside_of_what_demonstrations_vary():
     plain = scene_camera()
-    for seed in range(30):
+    trained = [
+        Appearance.random(Ends(signs), strength)
+        for strength, signs in itertools.product(
+            {min(STRENGTHS), max(STRENGTHS)}, itertools.product((-1, 1), repeat=9)
+        )
+    ]
+    paint = np.array([look.table for look in trained])
+    ambient, lamp = ([getattr(look, name) for look in trained] for name in ("ambient", "lamp"))
+    moved, turned = np.max([away(look.camera, plain) for look in trained], axis=0)
+    assert (paint.min(), paint.max()) == pytest.approx((0.2, 0.85))
+    assert (min(ambient), max(ambient)) == pytest.approx((0.33, 0.57))
+    assert (min(lamp), max(lamp)) == pytest.approx((0.3, 0.7))
+    for seed in range(100):
         random = np.random.default_rng(seed)
-        assert draw_look(random, "plain").pattern is None
-        colours = draw_look(random, "colours")
-        saturation = colours.table.max() - colours.table.min()
-        assert saturation > 0.6  # demonstrations: at most 0.5 * 0.65 from a grey
-        moved = draw_look(random, "moved").camera
-        assert 0.05 < np.linalg.norm(moved.position - plain.position) < 0.25
-        elsewhere = draw_look(random, "elsewhere")
-        assert elsewhere.pattern is not None
-        assert np.linalg.norm(elsewhere.camera.position - plain.position) > 0.1
+        looks = {name: draw_look(random, name) for name in LOOKS}
+        assert looks["plain"].pattern is None
+        assert looks["colours"].table.min() <= 0.15 < paint.min()
+        for name in ("patterns", "elsewhere"):  # what demonstrations never have
+            assert looks[name].pattern is not None
+        for name in ("colours", "patterns", "elsewhere"):
+            assert not min(ambient) <= looks[name].ambient <= max(ambient)
+            assert not min(lamp) <= looks[name].lamp <= max(lamp)
+        for name in ("moved", "elsewhere"):
+            far, angle = away(looks[name].camera, plain)
+            assert far > moved and angle > turned > 1.5
 
 
 def test_typos_change_letters_and_keep_words():
