@@ -19,9 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rt2_ros.paths import config_path
+from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.policies.registry import policy_config
 
 PACKAGE = "rt2_ros"
@@ -199,11 +197,7 @@ def _refuse_overridden(graph: Graph, params_file: Path) -> None:
 
     bridge is no such parameter: who gives the argument means it to win.
     """
-    try:
-        tree = yaml.safe_load(params_file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{params_file}: not YAML: {' '.join(str(error).split())}") from None
-    for pattern, given in _sections(tree):
+    for pattern, given in _sections(read_yaml(params_file)):
         for node in graph.nodes:
             if not re.fullmatch(pattern, node.full_name):
                 continue

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.kinematics import UNBOUNDED, Kinematics
 from rt2_ros.control.trajectory import JointLimits
+from rt2_ros.paths import read_yaml
 
 Numbers = tuple[float, ...]
 Box = tuple[Numbers, Numbers]  # its lowest and its highest corner: x, y, z in m
@@ -184,10 +184,7 @@ class RobotProfile:
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
             raise ValueError(f"robot '{path.stem}': no {path}; there are: {known}")
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(path)
         try:
             return cls.from_dict(data)
         except ValueError as error:

@@ -39,7 +39,7 @@ from rt2_ros.evaluation.results import GROUPS, Ablation, Arm, cell_results, read
 from rt2_ros.evaluation.runner import PolicyPlayer
 from rt2_ros.evaluation.screen import ask_with_progress
 from rt2_ros.evaluation.suites import Suite
-from rt2_ros.paths import config_path
+from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.policies import load_policy
 from rt2_ros.policies.registry import policy_identity
 from rt2_ros.training import cli as training
@@ -134,7 +134,7 @@ def main(arguments: list[str]) -> int:
 
 def load(path: Path) -> Settings:
     """Read a file; ValueError names it, the key and what was expected."""
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     if not isinstance(raw, dict) or not isinstance(raw.get("arms"), dict):
         raise ValueError(f"{path}: expected a mapping with a mapping `arms`")
     arms = {

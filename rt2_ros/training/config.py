@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-import yaml
-
 from rt2_ros.data.mixture import Mixing
-from rt2_ros.paths import config_path
+from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.training.augment import Augmentation
 from rt2_ros.training.typed import build
 
@@ -320,7 +318,7 @@ def read(name_or_path: str) -> tuple[Path, dict[str, Any]]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in config_path("training").glob("*.yaml")))
         raise ValueError(f"no training configuration {name_or_path!r}; there are: {known}")
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     stages = raw.get("stages") if isinstance(raw, dict) else None
     if not isinstance(stages, list) or not stages:
         raise ValueError(f"{path}: expected a mapping with a list `stages`, of one at least")

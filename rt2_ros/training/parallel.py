@@ -9,7 +9,6 @@ the sharding here is PyTorch's own `fully_shard`: the same lines run, and are te
 from __future__ import annotations
 
 import contextlib
-import platform
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,24 +24,17 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from rt2_ros.models import bfloat16
+
 
 def join() -> Accelerator:
     """The place of this process among the others, and its device."""
     return Accelerator(mixed_precision="no")  # `arithmetic` sees to that
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16; without, torch multiplies it up to a hundred
-    times slower than float32.
-    """
-    if platform.machine() in ("x86_64", "AMD64"):
-        return torch.cpu._is_avx512_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def precision(wanted: str, device: torch.device) -> str:
     """The precision that is wanted, but 'fp32' on a CPU that has no bfloat16."""
-    return wanted if device.type != "cpu" or cpu_has_bfloat16() else "fp32"
+    return wanted if device.type != "cpu" or bfloat16.cpu_has_bfloat16() else "fp32"
 
 
 def arithmetic(device: torch.device, precision: str) -> torch.autocast:

@@ -20,9 +20,9 @@ from transformers import (
 
 from rt2_ros.actions import PlanForm
 from rt2_ros.data.states import StateSource
+from rt2_ros.models import bfloat16
 from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
 from rt2_ros.paths import find_folder
-from rt2_ros.training import parallel
 from rt2_ros.training.config import TinyConfig, TinyStage
 from rt2_ros.training.data import Pack, Source, named_words
 from rt2_ros.training.muon import Float32Muon
@@ -70,7 +70,7 @@ class TinyRecipe:
         for name, parameter in self.objective.named_parameters():
             inside = ".layers." in name and parameter.ndim == 2
             (matrices if inside else rest).append(parameter)
-        slow = matrices[0].device.type == "cpu" and not parallel.cpu_has_bfloat16()
+        slow = matrices[0].device.type == "cpu" and not bfloat16.cpu_has_bfloat16()
         muon = Float32Muon if slow else torch.optim.Muon
         return (
             muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),

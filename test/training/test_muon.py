@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_runs import tiny_config, tiny_run
 
+from rt2_ros.models import bfloat16
 from rt2_ros.training import parallel
 from rt2_ros.training.muon import Float32Muon
 
@@ -43,7 +44,7 @@ def test_a_matrix_without_a_gradient_stays():
 @pytest.mark.parametrize("has", [True, False])
 def test_a_cpu_without_bfloat16_computes_in_float32(tmp_path, monkeypatch, has, capsys):
     monkeypatch.setattr(torch, "compile", lambda module: module)
-    monkeypatch.setattr(parallel, "cpu_has_bfloat16", lambda: has)
+    monkeypatch.setattr(bfloat16, "cpu_has_bfloat16", lambda: has)
     assert parallel.precision("bf16", CPU) == ("bf16" if has else "fp32")
     assert parallel.precision("fp32", CPU) == "fp32"
     assert parallel.precision("bf16", torch.device("cuda")) == "bf16"
