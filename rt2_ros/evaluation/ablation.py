@@ -44,7 +44,7 @@ from rt2_ros.policies import load_policy
 from rt2_ros.policies.registry import policy_identity
 from rt2_ros.training import cli as training
 from rt2_ros.training.config import read
-from rt2_ros.training.typed import build
+from rt2_ros.typed import build
 
 QUICK_MINUTES = 0.02
 QUICK_SIZES = {"hidden": 96, "vision_layers": 1, "text_layers": 1}

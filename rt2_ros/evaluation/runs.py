@@ -185,7 +185,8 @@ class RunFolder:
             raise ValueError(
                 f"EpisodeRecord.policy is {record.policy!r}; this run is of {self.info.policy!r}"
             )
-        if record.key in self.done():
+        before = self._records.get(record.key)
+        if before is not None and not before.error:
             raise ValueError(f"episode {record.key} is in {self.path} already")
         line = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False)
         self._file.write(line.encode() + b"\n")

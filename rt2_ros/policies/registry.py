@@ -70,10 +70,13 @@ def _typed(path: Path, config: Any) -> dict[str, Any]:
 
 
 def _digest(folder: Path) -> str:
-    """Of all that makes a checkpoint decide as it does: not its history, and no page about it."""
+    """Of all that makes a checkpoint decide as it does: not of its past, what only training goes on
+    from, or a page about it.
+    """
     whole = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name != "training.json" and path.suffix != ".md":
+        aside = path.name in ("training.json", "state.pt") or path.suffix == ".md"
+        if path.is_file() and not aside:
             whole.update(path.name.encode())
             with path.open("rb") as file:
                 while part := file.read(1 << 20):

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from rt2_ros.data.mixture import Mixing
 from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.training.augment import Augmentation
-from rt2_ros.training.typed import build
+from rt2_ros.typed import build
 
 T = TypeVar("T")
 ON_BAD = ("skip", "stop")

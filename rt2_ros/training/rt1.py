@@ -29,7 +29,7 @@ from rt2_ros.training import checkpoint, config
 from rt2_ros.training.data import loader
 from rt2_ros.training.rt1_objective import RT1Losses, RT1Objective
 from rt2_ros.training.schedule import schedule, soften
-from rt2_ros.training.typed import build
+from rt2_ros.typed import build
 
 SAVE_EVERY = 300.0  # s
 LOG_EVERY = 50  # steps
@@ -79,6 +79,10 @@ class RT1TrainingConfig:
     seed: int = 0
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers is {self.workers}; expected at least 0")
+
     @classmethod
     def load(cls, name_or_path: str) -> RT1TrainingConfig:
         """Read config/training/NAME.yaml or a file; ValueError names the key and what was
@@ -86,7 +90,7 @@ class RT1TrainingConfig:
         """
         path, raw = config.read(name_or_path)
         stages = config.build_stages(RT1Stage, path, raw)
-        sizes = RT1Config.build(raw.get("model") or {}, f"{path}: model")
+        sizes = build(RT1Config, raw.get("model") or {}, f"{path}: model")
         for stage in stages:
             if stage.images > sizes.history:
                 raise ValueError(

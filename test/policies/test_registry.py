@@ -54,6 +54,7 @@ def test_other_weights_are_another_policy(tmp_path):
     first = digest()
     (tmp_path / "README.md").write_text("a page about it")
     (tmp_path / "training.json").write_text('{"steps": 9}')
+    (tmp_path / "state.pt").write_bytes(b"the optimizer's")
     assert digest() == first
     (tmp_path / "model.safetensors").write_bytes(b"weightz")
     assert digest() != first

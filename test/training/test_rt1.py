@@ -130,6 +130,8 @@ STAGES = "stages: [{name: a, cpu_minutes: 1, learning_rate: 1}]"
         ("stages: [{name: a, cpu_minutes: 1, learning_rate: 4e-3}]", "learning_rate is '4e-3'"),
         (f"model: {{layer: 2}}\n{STAGES}", "model: unknown key 'layer'"),
         (f"model: {{layers: 0}}\n{STAGES}", "RT1Config.layers: 0"),
+        (f"model: {{layers: four}}\n{STAGES}", "model: layers is 'four'; expected a whole number"),
+        (f"workers: -1\n{STAGES}", "workers is -1; expected at least 0"),
     ],
 )
 def test_a_bad_configuration_is_refused_by_key(tmp_path, text, message):

@@ -16,7 +16,7 @@ from rt2_ros.training.config import Stage
 from rt2_ros.training.data import HELD_OUT, MOST_BAD, Mixture
 from rt2_ros.training.sources import build as build_sources
 from rt2_ros.training.sources import main_space, plan_form, statistics
-from rt2_ros.training.typed import build
+from rt2_ros.typed import build
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
 WHERE = Query("Q: where is it? A:", "64 75", "web")

@@ -13,8 +13,8 @@ from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.training.config import Stage, TinyConfig, TinySizes, TinyStage, VlmConfig, VlmSettings
 from rt2_ros.training.engine import Run
 from rt2_ros.training.tiny import TinyRecipe
-from rt2_ros.training.typed import build
 from rt2_ros.training.vlm import VlmRecipe
+from rt2_ros.typed import build
 
 SIZES = TinySizes(hidden=96, vision_layers=1, text_layers=2)
 

@@ -8,9 +8,10 @@ RT1Config(image_size=192, hidden=192, ...)    # config/training/rt1-small.yaml
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from rt2_ros.typed import build
 
 MODEL_TYPE = "rt1"
 FILE_NAME = "config.json"
@@ -84,17 +85,4 @@ class RT1Config:
         content = json.loads(path.read_text())
         if content.pop("model_type", None) != MODEL_TYPE:
             raise ValueError(f"{path}: model_type is not {MODEL_TYPE!r}")
-        return cls.build(content, str(path))
-
-    @classmethod
-    def build(cls, values: dict[str, Any], where: str) -> RT1Config:
-        """From keys of a file; ValueError names an unknown one."""
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(
-                f"{where}: unknown key {unknown[0]!r}; expected {', '.join(sorted(known))}"
-            )
-        try:
-            return cls(**values)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: {error}") from error
+        return build(cls, content, str(path))

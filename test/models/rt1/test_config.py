@@ -32,6 +32,9 @@ def test_a_foreign_or_broken_file_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "paligemma"}')
     with pytest.raises(ValueError, match="config.json: model_type is not 'rt1'"):
         RT1Config.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "rt1", "layers": "four"}')
+    with pytest.raises(ValueError, match="config.json: layers is 'four'; expected a whole number"):
+        RT1Config.load(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "rt1", "layer": 3}')
     with pytest.raises(ValueError, match="config.json: unknown key 'layer'; expected depth, "):
         RT1Config.load(tmp_path)
