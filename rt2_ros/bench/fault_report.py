@@ -85,8 +85,9 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         "# Faults",
         "",
-        "Written by `rt2 bench faults --report docs/faults.md`: the real graph, each fault "
-        "injected while the arm moves, the simulator as judge.",
+        f"Written by `rt2 bench faults --repeats {result['faults'] // result['kinds']} --report "
+        "docs/faults.md`: the real graph, each fault injected while the arm moves, the simulator "
+        "as judge.",
         "",
         f"**{summary(result)}.**",
         "",

@@ -6,7 +6,7 @@ same controller as on the ROS graph. Physics decides whether it was done. Episod
 by one to out/eval/NAME, so that the same command goes on after whatever ended it; at the end there
 is a page to look at, out/eval/NAME/report.html.
 
-    rt2 eval --policy out/train/rt2-tiny/checkpoint --questions 500 --before out/train/rt2-tiny/read
+    rt2 eval --policy out/train/rt2-tiny-gpu/checkpoint --questions 500 --before out/train/rt2-tiny-gpu/read
 
 What a policy knows: held-back web questions, and the share of them that robot data has left.
 """

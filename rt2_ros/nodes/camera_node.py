@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From cameras and joint states to observations: what a policy may look at, at one moment.
 
-    ros2 run rt2_ros camera_node --ros-args -p "cameras:=['scene']" -r
-    scene/image_raw:=/camera/color
+    ros2 run rt2_ros camera_node --ros-args -p "cameras:=['scene']" \\
+        -r scene/image_raw:=/camera/color/image_raw
 
 An observation goes out for each new set of pictures taken in step, cut to the central square and
 scaled, with the end effector's pose at the moment of the oldest picture. Which pictures belong
