@@ -194,16 +194,26 @@ def _train(
 ) -> Path:  # fmt: skip
     """A run of these stages, each its share of the minutes; returns the checkpoint that it leaves
     under the last one's name. Nothing if it is there.
+
+    Raises:
+        ValueError: what is there was, or is being, trained otherwise.
     """
     kept = folder / str(stages[-1]["name"])
-    if kept.is_dir():
-        return kept
     scale = minutes / sum(stage["minutes"] for stage in stages)
     made = [{**stage, "minutes": scale * stage["minutes"], "keep": False} for stage in stages]
     made[-1]["keep"] = True
     settings = {**base, "name": folder.name, "out": str(folder), "stages": made, **more}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "training.yaml"
+    known = read_yaml(path) if path.is_file() else settings
+    if known != settings:
+        different = [k for k in {**known, **settings} if known.get(k) != settings.get(k)]
+        raise ValueError(
+            f"{path}: {', '.join(different)}: not what this model is trained by now; remove "
+            f"{folder} to train it anew, or choose another --out"
+        )
+    if kept.is_dir():
+        return kept
     path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     Console().print(f"{folder}: training")
     if training.main(["--config", str(path)]):
@@ -232,13 +242,16 @@ def _measure(
 
 
 def _ask(checkpoint: Path, name: str, settings: Settings, file: Path, before: str = "") -> Answers:
-    """What a checkpoint answers, from its file if it was asked already."""
+    """What a checkpoint answers, from its file if these weights were asked already."""
+    digest = policy_identity(str(checkpoint))[1]["digest"]
     if file.is_file():
-        return read_made(Answers, json.loads(file.read_text()), str(file))
+        known = json.loads(file.read_text())
+        if known["digest"] == digest:
+            return read_made(Answers, known["answers"], str(file))
     policy = load_policy(str(checkpoint))
     policy.name = name
     answers = ask_with_progress(policy, settings.questions, 0, before)
-    _write(file, asdict(answers))
+    _write(file, {"digest": digest, "answers": asdict(answers)})
     return answers
 
 

@@ -6,7 +6,8 @@ same controller as on the ROS graph. Physics decides whether it was done. Episod
 by one to out/eval/NAME, so that the same command goes on after whatever ended it; at the end there
 is a page to look at, out/eval/NAME/report.html.
 
-    rt2 eval --policy out/train/rt2-tiny-gpu/checkpoint --questions 500 --before out/train/rt2-tiny-gpu/read
+    rt2 eval --policy out/train/rt2-tiny-gpu/checkpoint --questions 500
+        --before out/train/rt2-tiny-gpu/read
 
 What a policy knows: held-back web questions, and the share of them that robot data has left.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rt2_ros.evaluation.metrics import summary
-from rt2_ros.evaluation.records import EpisodeRecord
+from rt2_ros.evaluation.records import Key
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 from rt2_ros.evaluation.screen import RunScreen, ask_with_progress
 
@@ -46,8 +47,11 @@ def main(arguments: list[str]) -> int:
         if args.questions is not None or args.before:
             _publish_answers(args, _ask(args))
         else:
-            runs = [RunFolder(path) for path in args.report] if args.report else [_evaluate(args)]
-            _publish(args, runs)
+            if args.report:
+                _publish(args, [RunFolder(path) for path in args.report])
+            else:
+                run, asked = _evaluate(args)
+                _publish(args, [run], asked)
     except (ValueError, OSError) as error:
         print(f"rt2 eval: {error}", file=sys.stderr)
         return 2
@@ -137,22 +141,25 @@ def evaluate(
 
 
 def digests(suites: Sequence[Suite]) -> dict[str, str]:
-    """What a run says that it played: RunInfo.cells."""
+    """Of the tables of each cell, by its title."""
     return {cell.title: cell.digest for suite in suites for cell in suite.cells}
 
 
-def _evaluate(args: argparse.Namespace) -> RunFolder:
-    """Play what is to be played; the run with all its records."""
+def _evaluate(args: argparse.Namespace) -> tuple[RunFolder, set[Key]]:
+    """Play what is to be played; the run with all its records, and which of them were asked for."""
     if args.processes is not None and args.processes < 1:
         raise ValueError(f"--processes is {args.processes}; expected at least 1")
     suites = chosen_suites(args.suite or ["seen"])
+    seeds = range(args.seed, args.seed + args.episodes)
+    asked = {(c.suite, c.name, seed) for suite in suites for c in suite.cells for seed in seeds}
     if args.ros:
-        return _evaluate_graph(args, suites)
+        return _evaluate_graph(args, suites), asked
     player, config = _player(args)
-    return evaluate(
+    run = evaluate(
         args.out / (args.name or player.name), player, config, suites, args.episodes, args.seed,
         processes=args.processes, films=args.videos,
     )  # fmt: skip
+    return run, asked
 
 
 def _evaluate_graph(args: argparse.Namespace, suites: Sequence[Suite]) -> RunFolder:
@@ -247,21 +254,25 @@ def _publish_answers(args: argparse.Namespace, found: Sequence[Answers]) -> None
         console.print(f"results: {RESULTS}")
 
 
-def _publish(args: argparse.Namespace, runs: Sequence[RunFolder]) -> None:
-    """Table on the terminal, page, JSON, results."""
+def _publish(
+    args: argparse.Namespace, runs: Sequence[RunFolder], asked: Set[Key] | None = None
+) -> None:
+    """Table on the terminal, page, JSON, results. asked: of which episodes the JSON's figures are,
+    where a run has others as well.
+    """
     from rt2_ros.evaluation.page import update_results
     from rt2_ros.evaluation.report import write_report
 
     console = Console()
     for run in runs:
         table = Table("suite", "cell", "success", "95 % interval", "episodes", "failures")
-        for (suite, cell), records in _cells(run.records).items():
+        for (suite, cell), records in run.cells().items():
             figures = summary(records)
             low, high = figures["low"], figures["high"]
             failures = ", ".join(f"{n} {reason}" for reason, n in figures["failures"].items())
             table.add_row(
                 suite, cell, f"{figures['success_rate']:.0%}", f"{low:.0%} to {high:.0%}",
-                str(len(records)), failures,
+                _counted(len(records), run.missing((suite, cell))), failures,
             )  # fmt: skip
         table.title = run.info.policy
         console.print(table)
@@ -270,28 +281,25 @@ def _publish(args: argparse.Namespace, runs: Sequence[RunFolder]) -> None:
     console.print(f"report: {page}")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        each = [_figures(run) for run in runs]
+        each = [_figures(run, asked) for run in runs]
         whole = each[0] if len(each) == 1 else {"runs": each}
         args.json.write_text(json.dumps(whole, indent=1) + "\n")
     if args.results:
         update_results(RESULTS, runs)
-        console.print(f"results: {RESULTS}")
+        console.print(f"results: {RESULTS} (of cells that were played to their end)")
 
 
-def _cells(records: Sequence[EpisodeRecord]) -> dict[tuple[str, str], list[EpisodeRecord]]:
-    cells: dict[tuple[str, str], list[EpisodeRecord]] = {}
-    for record in records:
-        cells.setdefault((record.suite, record.cell), []).append(record)
-    return cells
+def _counted(episodes: int, missing: int) -> str:
+    return f"{episodes} of {episodes + missing}" if missing else str(episodes)
 
 
-def _figures(run: RunFolder) -> dict[str, Any]:
-    """All figures of a run as JSON: of all episodes, of each cell, and the episodes."""
-    cells = {
-        "/".join(filter(None, cell)): summary(records)
-        for cell, records in _cells(run.records).items()
-    }
+def _figures(run: RunFolder, asked: Set[Key] | None) -> dict[str, Any]:
+    """Figures of a run as JSON: of what was asked for together (None: all), of each cell, and the
+    episodes.
+    """
+    cells = {records[0].title: summary(records) for records in run.cells().values()}
+    chosen = [record for record in run.records if asked is None or record.key in asked]
     return {
-        **summary(run.records), "policy": run.info.policy, "seed": run.info.seed, "cells": cells,
+        **summary(chosen), "policy": run.info.policy, "seed": run.info.seed, "cells": cells,
         "log": [asdict(record) for record in run.records],
     }  # fmt: skip

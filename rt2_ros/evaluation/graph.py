@@ -51,8 +51,11 @@ def play_on_graph(
     from rt2_ros.nodes.operator import Operator
     from rt2_ros.up import Processes
 
-    done = run.done()
-    left = [episode for episode in wanted if episode.key not in done]
+    done, again = run.done(), run.crashed()
+    left = sorted(
+        (episode for episode in wanted if episode.key not in done),
+        key=lambda episode: episode.key in again,
+    )
     for episode in left:
         if episode.cell.disturb != Disturbance():
             raise ValueError(
@@ -71,7 +74,7 @@ def play_on_graph(
                 try:
                     record, crashes = watcher.play(episode, name, processes.check), 0
                 except TimeoutError as error:  # of this episode; the next one has another table
-                    crashes += 1
+                    crashes += episode.key not in again
                     if crashes >= MAX_CRASHES:
                         raise
                     watcher.leave()

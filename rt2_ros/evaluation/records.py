@@ -129,6 +129,11 @@ class EpisodeRecord:
         """Which episode this is."""
         return self.suite, self.cell, self.seed
 
+    @property
+    def title(self) -> str:
+        """Of its cell: "unseen-objects/easy"."""
+        return "/".join(filter(None, (self.suite, self.cell)))
+
 
 def checked_fields(known: Any, kind: type, where: str) -> dict[str, Any]:
     """A JSON object that has just the fields of a dataclass, to make one of.

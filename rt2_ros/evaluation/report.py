@@ -66,8 +66,8 @@ class Run:
         records = folder.records
         return cls(
             label, folder.path, folder.info, records, summary(records),
-            _together(records, (paper.SEEN,)), _together(records, paper.UNSEEN),
-            _together(records, paper.EMERGENT),
+            _together(folder, (paper.SEEN,)), _together(folder, paper.UNSEEN),
+            _together(folder, paper.EMERGENT),
             episode_calibration(records),
         )  # fmt: skip
 
@@ -184,11 +184,12 @@ def _charts(runs: Sequence[Run], rows: dict[Cell, Row]) -> list[dict[str, Any]]:
     return found
 
 
-def _together(records: Sequence[EpisodeRecord], cells: Sequence[Cell]) -> Rate:
-    """Of all of these cells together; of no episode where one was not played."""
-    chosen = [record for record in records if (record.suite, record.cell) in cells]
-    complete = {(record.suite, record.cell) for record in chosen} == set(cells)
-    return Rate.of(chosen if complete else ())
+def _together(folder: RunFolder, cells: Sequence[Cell]) -> Rate:
+    """Of all of these cells together; of no episode where one was not played to its end."""
+    played = folder.cells()
+    if any(cell not in played or folder.missing(cell) for cell in cells):
+        return Rate.of(())
+    return Rate.of([record for cell in cells for record in played[cell]])
 
 
 def _pairs(runs: Sequence[Run]) -> list[tuple[int, int]]:

@@ -62,8 +62,8 @@ class CellResult:
             episodes="".join(map(_digest, records)),
             seeds=_ranges(record.seed for record in records),
             failures=dict(Counter(r.failure for r in records if not r.success).most_common()),
-            revision=", ".join(info.revisions),
-            date=info.started[:10],
+            revision=", ".join(info.cells[records[0].title].revisions),
+            date=info.cells[records[0].title].started[:10],
         )
 
     @property
@@ -130,11 +130,9 @@ GROUPS: dict[str, Callable[[Cell], bool]] = {
 
 
 def cell_results(run: RunFolder) -> list[CellResult]:
-    """What a run did, cell by cell."""
-    by_cell: dict[Cell, list[EpisodeRecord]] = {}
-    for record in run.records:
-        by_cell.setdefault((record.suite, record.cell), []).append(record)
-    return [CellResult.of(run.info, records) for records in by_cell.values()]
+    """What a run did, cell by cell; of cells that were played to their end."""
+    cells = run.cells()
+    return [CellResult.of(run.info, cells[cell]) for cell in cells if not run.missing(cell)]
 
 
 def _digest(record: EpisodeRecord) -> str:

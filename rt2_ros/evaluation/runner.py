@@ -14,12 +14,12 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rt2_ros.data import split
-from rt2_ros.evaluation.records import EpisodeRecord
+from rt2_ros.evaluation.records import EpisodeRecord, Key
 from rt2_ros.evaluation.runs import RunFolder
 from rt2_ros.evaluation.suites import Cell, Suite
 from rt2_ros.evaluation.tables import Act, Begin, Command, Crashed, Ended, Seen, TableProcess
@@ -145,8 +145,11 @@ def play(
         PolicyFailed: the policy raised. What was finished is in the run: play again to go on.
         ValueError: more tables than a policy can keep apart.
     """
-    done = run.done()
-    left = deque(episode for episode in wanted if episode.key not in done)
+    done, again = run.done(), run.crashed()
+    left = deque(
+        # What crashed before comes last: perhaps it always does.
+        sorted((e for e in wanted if e.key not in done), key=lambda episode: episode.key in again)
+    )
     if processes is None:
         processes = max(2, min(len(os.sched_getaffinity(0)) - 1, MOST_ATTEMPTS // slots))
     if processes * slots > MOST_ATTEMPTS:
@@ -154,7 +157,7 @@ def play(
             f"processes: {processes} of {slots} tables, expected at most {MOST_ATTEMPTS} tables in "
             "all: a policy remembers no more attempts at a time"
         )
-    stage = _Stage(left, player, run, films, on_record)
+    stage = _Stage(left, again, player, run, films, on_record)
     count = min(processes, -(-len(left) // slots))
     groups = [_Group(stage, slots, player.image_size) for _ in range(count)]
     try:
@@ -169,13 +172,13 @@ def play(
 
 
 class _Stage:
-    """What all tables share: the episodes left, the player, the run."""
+    """What all tables share: the episodes left, those of them that crashed before, player, run."""
 
     def __init__(
-        self, left: deque[Episode], player: Player, run: RunFolder, films: bool,
+        self, left: deque[Episode], again: Set[Key], player: Player, run: RunFolder, films: bool,
         on_record: Callable[[EpisodeRecord], None],
     ) -> None:  # fmt: skip
-        self.left, self._player, self._run = left, player, run
+        self.left, self._again, self._player, self._run = left, again, player, run
         self._films, self._on_record = films, on_record
         self.crashes = 0
         self._crashed, self._ended = 0, 0
@@ -215,7 +218,7 @@ class _Stage:
             "invalid": playing.invalid,
         }  # fmt: skip
         if isinstance(reply, Crashed):
-            self._crashed += 1
+            self._crashed += episode.key not in self._again
             if self._crashed >= HOPELESS and not self._ended:
                 raise RuntimeError(f"every episode crashes: {reply.error}")
             record = EpisodeRecord.crashed(self._player.name, episode.key, reply.error, **said)

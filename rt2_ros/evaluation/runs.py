@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an evaluation leaves: a folder with one line for each episode, which can be gone on with.
 
-    info = RunInfo.here("rt2-tiny", {"checkpoint": "models/rt2-tiny"}, cells, 100, 0)
+    info = RunInfo.here("rt2-tiny", {"checkpoint": "models/rt2-tiny"}, {"seen": digest}, 100, 0)
     with RunFolder.create("out/eval/rt2-tiny", info) as run:
         for key in keys:                # (suite, cell, seed)
             if key not in run.done():
@@ -22,7 +22,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros import provenance
+from rt2_ros.evaluation.paper import Cell
 from rt2_ros.evaluation.records import EpisodeRecord, Key, checked_fields
 from rt2_ros.evaluation.strips import film_strip
 
@@ -39,53 +40,71 @@ MODES = ("in-process", "ros")
 
 
 @dataclass(frozen=True)
-class RunInfo:
-    """What was evaluated, how and where.
+class CellInfo:
+    """What a run was asked to play in a cell.
 
-    config: what makes the policy what it is (checkpoint and its digest, options); JSON.
-    cells: title -> digest of the tables (suites.Cell).
-    episodes: in each cell, at most; their seeds are `seed` and those that follow.
-    revisions: of this code, oldest first; several where a run was gone on with after a change.
+    tables: digest of them (suites.Cell).
+    episodes: how many; their seeds are the run's and those that follow.
+    revisions: of this code, oldest first; several where it was gone on with after a change.
     started: ISO 8601, UTC.
     """
 
-    policy: str
-    config: Mapping[str, Any]
-    cells: Mapping[str, str]
+    tables: str
     episodes: int
-    seed: int
-    mode: str
-    machine: str
     revisions: tuple[str, ...]
     started: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "revisions", tuple(self.revisions))
+        for name, good, expected in (
+            ("episodes", self.episodes >= 1, ">= 1"),
+            ("revisions", bool(self.revisions), "at least one"),
+        ):
+            if not good:
+                raise ValueError(f"CellInfo.{name} is {getattr(self, name)!r}; expected {expected}")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What was evaluated, how and where.
+
+    config: what makes the policy what it is (checkpoint and its digest, options); JSON.
+    cells: by title.
+    seed: of the first episode of each cell.
+    """
+
+    policy: str
+    config: Mapping[str, Any]
+    cells: Mapping[str, CellInfo]
+    seed: int
+    mode: str
+    machine: str
+
+    def __post_init__(self) -> None:
         # As a file gives it back, so that a run that is read equals the one that was written.
         object.__setattr__(self, "config", json.loads(json.dumps(dict(self.config))))
         object.__setattr__(self, "cells", dict(self.cells))
         for name, good, expected in (
             ("policy", bool(self.policy), "a name"),
             ("cells", bool(self.cells), "at least one"),
-            ("episodes", self.episodes >= 1, ">= 1"),
             ("seed", self.seed >= 0, ">= 0"),
             ("mode", self.mode in MODES, f"one of {', '.join(MODES)}"),
-            ("revisions", bool(self.revisions), "at least one"),
         ):
             if not good:
                 raise ValueError(f"RunInfo.{name} is {getattr(self, name)!r}; expected {expected}")
 
     @classmethod
     def here(
-        cls, policy: str, config: Mapping[str, Any], cells: Mapping[str, str], episodes: int,
+        cls, policy: str, config: Mapping[str, Any], tables: Mapping[str, str], episodes: int,
         seed: int, mode: str = "in-process",
     ) -> RunInfo:  # fmt: skip
-        """A run that starts now, on this machine, with the code as it is."""
+        """A run that starts now, on this machine, with the code as it is; tables: a digest for each
+        cell's title.
+        """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return cls(
-            policy, config, cells, episodes, seed, mode,
-            provenance.machine(), (provenance.git_revision(),), now,
-        )  # fmt: skip
+        revisions = (provenance.git_revision(),)
+        cells = {title: CellInfo(each, episodes, revisions, now) for title, each in tables.items()}
+        return cls(policy, config, cells, seed, mode, provenance.machine())
 
     def difference(self, other: RunInfo) -> str:
         """The settings in which another run differs, in words; "" where it may go on with this one.
@@ -99,17 +118,27 @@ class RunInfo:
             for name in names
             if getattr(self, name) != getattr(other, name)
         ]
-        for title, digest in self.cells.items():
-            if other.cells.get(title, digest) != digest:
+        for title, cell in self.cells.items():
+            if title in other.cells and other.cells[title].tables != cell.tables:
                 different.append(f"{title} had other tables: its suite has been changed since")
         return "; ".join(different)
 
-    def joined(self, other: RunInfo) -> RunInfo:
-        """What this run becomes where another one that does not differ goes on with it."""
-        return replace(
-            self, cells={**self.cells, **other.cells}, episodes=max(self.episodes, other.episodes),
-            revisions=tuple(dict.fromkeys((*self.revisions, *other.revisions))),
-        )  # fmt: skip
+    def joined(self, other: RunInfo, done: Set[tuple[str, int]]) -> RunInfo:
+        """What this run becomes where another one that does not differ goes on with it.
+
+        done: title and seed of what needs not be played. A cell of which there is nothing left to
+        play stays as it is.
+        """
+        cells = dict(self.cells)
+        for title, new in other.cells.items():
+            old = cells.setdefault(title, new)
+            seeds = range(other.seed, other.seed + new.episodes)
+            if any((title, seed) not in done for seed in seeds):
+                cells[title] = replace(
+                    old, episodes=max(old.episodes, new.episodes),
+                    revisions=tuple(dict.fromkeys((*old.revisions, *new.revisions))),
+                )  # fmt: skip
+        return replace(self, cells=cells)
 
 
 class RunFolder:
@@ -132,8 +161,8 @@ class RunFolder:
             raise ValueError(f"{self.path} is no evaluation run: it has no run.json") from None
         except json.JSONDecodeError as error:
             raise ValueError(f"{self._run_json}: not JSON: {error}") from None
-        self.info = RunInfo(**checked_fields(known, RunInfo, str(self._run_json)))
-        self._records = _read_episodes(self._episodes_jsonl, self.info.policy)
+        self.info = _read_info(known, str(self._run_json))
+        self._records = _read_episodes(self._episodes_jsonl, self.info)
 
     @classmethod
     def create(cls, path: str | Path, info: RunInfo) -> RunFolder:
@@ -152,7 +181,8 @@ class RunFolder:
         if different:
             raise ValueError(f"{path} holds another run: {different}; choose another --name")
         run._open()
-        joined = run.info.joined(info)
+        done = {(record.title, record.seed) for record in run.records if not record.error}
+        joined = run.info.joined(info, done)
         if joined != run.info:
             run.info = joined
             _write_whole(run._run_json, joined)
@@ -169,22 +199,38 @@ class RunFolder:
         """All episodes that have ended, in that order."""
         return tuple(self._records.values())
 
+    def cells(self) -> dict[Cell, list[EpisodeRecord]]:
+        """All episodes that have ended, by cell."""
+        found: dict[Cell, list[EpisodeRecord]] = {}
+        for record in self._records.values():
+            found.setdefault((record.suite, record.cell), []).append(record)
+        return found
+
+    def missing(self, cell: Cell) -> int:
+        """How many episodes of a cell have not ended that were asked for. Those that end first are
+        the short ones: figures of a cell are of all of them.
+        """
+        title = "/".join(filter(None, cell))
+        first, count = self.info.seed, self.info.cells[title].episodes
+        return sum((*cell, seed) not in self._records for seed in range(first, first + count))
+
     def done(self) -> set[Key]:
         """(suite, cell, seed) of all finished episodes; what crashed is to be played again."""
         return {key for key, record in self._records.items() if not record.error}
+
+    def crashed(self) -> set[Key]:
+        """(suite, cell, seed) of what crashed."""
+        return set(self._records) - self.done()
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one episode; it outlives this process from here on. It may replace a crashed one.
 
         Raises:
-            ValueError: of another policy, or there already.
+            ValueError: of another policy or cell, or there already.
         """
         if self._file is None:
             raise ValueError(f"{self.path} is open for reading; write by RunFolder.create")
-        if record.policy != self.info.policy:
-            raise ValueError(
-                f"EpisodeRecord.policy is {record.policy!r}; this run is of {self.info.policy!r}"
-            )
+        _expect_own(record, self.info)
         before = self._records.get(record.key)
         if before is not None and not before.error:
             raise ValueError(f"episode {record.key} is in {self.path} already")
@@ -244,7 +290,17 @@ class RunFolder:
         self._file = file
         whole = self._episodes_jsonl.read_bytes()
         os.truncate(self._episodes_jsonl, whole.rfind(b"\n") + 1)
-        self._records = _read_episodes(self._episodes_jsonl, self.info.policy)
+        self._records = _read_episodes(self._episodes_jsonl, self.info)
+
+
+def _read_info(known: Any, where: str) -> RunInfo:
+    """run.json; ValueError names it and what is wrong."""
+    values = checked_fields(known, RunInfo, where)
+    cells = {
+        title: CellInfo(**checked_fields(cell, CellInfo, f"{where}: {title}"))
+        for title, cell in values["cells"].items()
+    }
+    return RunInfo(**{**values, "cells": cells})
 
 
 def _write_whole(path: Path, info: RunInfo) -> None:
@@ -254,7 +310,17 @@ def _write_whole(path: Path, info: RunInfo) -> None:
     os.replace(new, path)
 
 
-def _read_episodes(path: Path, policy: str) -> dict[Key, EpisodeRecord]:
+def _expect_own(record: EpisodeRecord, info: RunInfo) -> None:
+    """ValueError for an episode that is none of the run's."""
+    if record.policy != info.policy:
+        raise ValueError(
+            f"EpisodeRecord.policy is {record.policy!r}; this run is of {info.policy!r}"
+        )
+    if record.title not in info.cells:
+        raise ValueError(f"EpisodeRecord of {record.title}; this run has {', '.join(info.cells)}")
+
+
+def _read_episodes(path: Path, info: RunInfo) -> dict[Key, EpisodeRecord]:
     records: dict[Key, EpisodeRecord] = {}
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     for number, line in enumerate(lines[:-1], 1):  # after the last line end: nothing, or a part
@@ -265,10 +331,9 @@ def _read_episodes(path: Path, policy: str) -> dict[Key, EpisodeRecord]:
             raise ValueError(f"{where}: not JSON: {error}") from None
         try:
             record = EpisodeRecord(**checked_fields(known, EpisodeRecord, where))
+            _expect_own(record, info)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        if record.policy != policy:
-            raise ValueError(f"{where}: of policy {record.policy!r}; this run is of {policy!r}")
         before = records.pop(record.key, None)
         if before is not None and not before.error:
             raise ValueError(f"{where}: episode {record.key} is there twice")

@@ -3,7 +3,7 @@
 
 config/policies/rt1-small.yaml
 type: rt1
-checkpoint: out/train/rt1-small/checkpoint    # a folder with config.json, model.safetensors, action_space.json
+checkpoint: out/train/rt1-small/checkpoint  # config, weights, action_space.json
 
 Of an image that was seen only its eight tokens are kept, so each image goes through the network
 once. RT-1 has no words to answer questions with.

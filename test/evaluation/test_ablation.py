@@ -68,6 +68,15 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     assert [arm["name"] for arm in known["arms"]] == list(written)
     assert [arm["start"] for arm in known["arms"]] == ["", "start", "start", "start"]
     assert {arm["answers"]["questions"] for arm in known["arms"]} == {known["start"]["questions"]}
+    # Answers are of the weights that gave them; a model that was trained otherwise is no arm.
+    asked = out / "co" / "answers.json"
+    asked.write_text(json.dumps({**json.loads(asked.read_text()), "digest": "older"}))
+    assert main(["--quick", "--out", str(out)]) == 0
+    assert json.loads(asked.read_text())["digest"] != "older"
+    trained = out / "robot" / "training.yaml"
+    trained.write_text(trained.read_text().replace("web_queries: 0", "web_queries: 1"))
+    with pytest.raises(ValueError, match="robot/training.yaml: sources: not what this model"):
+        main(["--quick", "--out", str(out)])
     settings = json.loads((out / "settings.json").read_text())
     (out / "settings.json").write_text(json.dumps({**settings, "seed": 7}))
     with pytest.raises(ValueError, match="holds another ablation: seed is 7"):

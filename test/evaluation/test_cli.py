@@ -25,6 +25,10 @@ def test_the_command_writes_figures_that_others_rely_on_and_goes_on(tmp_path, ca
     assert main([*common, "--episodes", "2"]) == 0  # nothing is left to play
     assert (tmp_path / "hold" / "episodes.jsonl").read_bytes() == before
     assert "2/2" in capsys.readouterr().out
+    assert main([*common, "--episodes", "1", "--suite", "emergent/symbols"]) == 0
+    figures = json.loads(path.read_text())  # of what was asked for; each cell's are all there
+    assert figures["episodes"] == 1 and len(figures["log"]) == 3
+    assert set(figures["cells"]) == {"seen", "emergent/symbols"}
 
 
 def test_several_runs_are_reported_side_by_side(tmp_path):
@@ -102,7 +106,7 @@ def test_more_is_played_into_the_same_run_and_a_cell_that_is_named_twice_once(tm
         for suite, cell in (("seen", ""), ("emergent", "symbols"))
         for seed in (0, 1)
     }
-    assert run.info.episodes == 2
+    assert {cell.episodes for cell in run.info.cells.values()} == {2}
 
 
 def test_other_tables_and_other_weights_are_another_run(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 """The page: it stands alone, says the figures that it should, and shows failures in pictures."""
 
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,7 +13,7 @@ from rt2_ros.evaluation.metrics import newcombe, wilson
 from rt2_ros.evaluation.page import points
 from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.report import CHINESE, words, write_report
-from rt2_ros.evaluation.runs import RunFolder, RunInfo
+from rt2_ros.evaluation.runs import CellInfo, RunFolder, RunInfo
 
 SEEN, EASY = ("seen", ""), ("unseen-objects", "easy")
 VOID = {"meta", "br", "img"}
@@ -62,12 +63,15 @@ def record(policy, cell, seed, success, **changes):
     )
 
 
-def folder(path, policy, *records, **changes):
-    known = dict(
-        config={"checkpoint": "models/x"}, cells={"seen": ""}, episodes=4, seed=0,
-        mode="in-process", machine="a machine", revisions=("r1", "r2"), started="2026-01-01",
-    )  # fmt: skip
-    with RunFolder.create(path, RunInfo(policy=policy, **known | changes)) as run:
+def folder(path, policy, *records, lacks=0):
+    """lacks: how many more episodes of each cell were asked for."""
+    counts = Counter(one.title for one in records) or {"seen": 1}
+    cells = {
+        title: CellInfo("", count + lacks, ("r1", "r2"), "2026-01-01")
+        for title, count in counts.items()
+    }
+    info = RunInfo(policy, {"checkpoint": "models/x"}, cells, 0, "in-process", "a machine")
+    with RunFolder.create(path, info) as run:
         for one in records:
             run.append(one)
     return run
@@ -106,6 +110,9 @@ def test_bars_are_as_high_as_their_rates_and_have_whiskers(tmp_path):
     bars = [(r["class"], float(r["height"]), float(r["y"])) for r in page.all("rect")]
     ours = [bar[1:] for bar in bars if bar[0] == "s0"]
     assert ours == [(175.0, 30.0), *[(43.8, 161.2)] * 7]  # seen, unseen cells, all of them together
+    cut_short = folder(tmp_path / "b", "p", *records, lacks=1)  # of it nothing is told together
+    page_of_less = Page(write_report([cut_short], tmp_path / "b.html"))
+    assert len([r for r in page_of_less.all("rect") if r["class"] == "s0"]) == 7
     theirs = [bar[1] for bar in bars if bar[0] in ("p0", "p1", "p2")]
     rows = [paper.PAPER[cell] for cell in (SEEN, *paper.UNSEEN)]
     percent = [rate for row in (*rows, paper.UNSEEN_AVERAGE) for rate in row]

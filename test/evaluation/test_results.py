@@ -12,17 +12,19 @@ from rt2_ros.evaluation.page import p_value, points, render, update_results
 from rt2_ros.evaluation.questions import Answers
 from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.results import Ablation, Arm, CellResult, Results
-from rt2_ros.evaluation.runs import RunFolder, RunInfo
-
-INFO = RunInfo(
-    "p", {}, {"seen": "", "unseen-objects/easy": ""}, 8, 0, "in-process", "a machine", ("r1",),
-    "2026-01-01T10:00:00+00:00",
-)  # fmt: skip
+from rt2_ros.evaluation.runs import CellInfo, RunFolder, RunInfo
 
 
-def run_of(folder, policy, outcomes, instruction="pick up the key", first=0, **changes):
-    """outcomes: (suite, cell) -> "0110"."""
-    info = replace(INFO, policy=policy, **changes)
+def run_of(
+    folder, policy, outcomes, instruction="pick up the key", first=0, mode="in-process",
+    revisions=("r1",), started="2026-01-01T10:00:00+00:00", lacks=0,
+):  # fmt: skip
+    """outcomes: (suite, cell) -> "0110"; lacks: how many more were asked for."""
+    cells = {
+        "/".join(filter(None, cell)): CellInfo("", len(bits) + lacks, revisions, started)
+        for cell, bits in outcomes.items()
+    }
+    info = RunInfo(policy, {}, cells, first, mode, "a machine")
     with RunFolder.create(folder, info) as run:
         for (suite, cell), bits in outcomes.items():
             for seed, bit in enumerate(bits, first):
@@ -65,6 +67,16 @@ def test_a_row_for_each_policy_and_cell_replaced_by_a_newer_run(tmp_path):
     assert [(r["policy"], r["suite"], r["outcomes"]) for r in known] == [
         ("p", "unseen-objects", "1100"), ("p", "seen", "01"), ("q", "seen", "0000"),
     ]  # fmt: skip
+
+
+def test_a_cell_that_was_not_played_to_its_end_replaces_nothing(tmp_path):
+    page = tmp_path / "results.md"
+    update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "10", EASY: "11"})])
+    before = page.read_text()
+    update_results(page, [run_of(tmp_path / "b", "p", {SEEN: "111"}, lacks=1)])
+    assert page.read_text() == before
+    update_results(page, [run_of(tmp_path / "c", "p", {SEEN: "1111"})])
+    assert lines(page, "| seen |  | 100%") and lines(page, "| unseen-objects | easy | 100%")
 
 
 def test_the_same_run_again_changes_nothing(tmp_path):
@@ -216,7 +228,8 @@ def test_words_of_figures():
 
 
 def test_seeds_with_holes_are_told(tmp_path):
-    with RunFolder.create(tmp_path, INFO) as run:
+    info = RunInfo.here("p", {}, {"seen": ""}, 10, 0)
+    with RunFolder.create(tmp_path, info) as run:
         for seed in (7, 0, 1, 2, 9):
             run.append(
                 EpisodeRecord("p", "seen", "", seed, "i", "pick", "key", "", seed < 2,

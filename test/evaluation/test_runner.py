@@ -24,12 +24,9 @@ from rt2_ros.policies import Decision, load_policy
 SEEN = load_suite("seen")
 
 
-def folder(path, player):
-    return RunFolder.create(path, RunInfo.here(player.name, {}, {"seen": ""}, 4, 0))
-
-
 def played(path, player, wanted, **options):
-    with folder(path, player) as run:
+    titles = {episode.cell.title: "" for episode in wanted}
+    with RunFolder.create(path, RunInfo.here(player.name, {}, titles, 4, 0)) as run:
         play(wanted, player, run, **{"processes": 2, "slots": 2, **options})
     return {record.key: record for record in RunFolder(path).records}
 
@@ -117,6 +114,18 @@ def test_where_every_episode_crashes_the_run_ends_and_says_why(tmp_path):
     with pytest.raises(RuntimeError, match="every episode crashes: .*banana"):
         played(tmp_path / "run", ExpertPlayer(), [Episode(bad, seed) for seed in range(20)])
     assert not RunFolder(tmp_path / "run").done()  # all of them are to be played again
+
+
+def test_what_always_crashes_does_not_keep_others_from_being_played(tmp_path):
+    broken = [Episode(broken_cell(), seed) for seed in range(7)]
+    wanted = [*broken, Episode(SEEN.cells[0], 0)]
+    first = [wanted[-1], *broken]
+    assert len(played(tmp_path / "run", ExpertPlayer(), first, processes=1, slots=1)) == 8
+    more = [*wanted, Episode(SEEN.cells[0], 1)]
+    for _ in range(2):  # to the end, and again where nothing else is left
+        records = played(tmp_path / "run", ExpertPlayer(), more, processes=1, slots=1)
+        assert len(records) == 9 and records["seen", "", 1].success
+        assert sum(record.failure == "crashed" for record in records.values()) == 7
 
 
 def test_more_tables_than_a_policy_can_keep_apart_are_refused(tmp_path):

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from rt2_ros.evaluation.records import EpisodeRecord
-from rt2_ros.evaluation.runs import RunFolder, RunInfo
+from rt2_ros.evaluation.runs import CellInfo, RunFolder, RunInfo
 
+FIRST = CellInfo("d1", 2, ("r1",), "2026-01-01T00:00:00+00:00")
+CELLS = {"seen": FIRST, "seen/easy": replace(FIRST, tables="d2")}
 INFO = RunInfo(
-    "p", {"checkpoint": "a", "sizes": (1, 2)}, {"seen": "d1", "other": "d2"}, 2, 0, "in-process",
-    "a machine", ("r1",), "2026-01-01T00:00:00+00:00",
+    "p", {"checkpoint": "a", "sizes": (1, 2)}, CELLS, 0, "in-process", "a machine"
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def test_an_unfinished_last_line_is_dropped_and_played_again(tmp_path):
     [
         ({"policy": "q"}, "policy is 'p', not 'q'"),
         ({"config": {"checkpoint": "b"}}, "'checkpoint': 'b'"),
-        ({"cells": {"new": "d3", "seen": "d9"}}, "seen had other tables"),
+        ({"cells": {"new": FIRST, "seen": replace(FIRST, tables="d9")}}, "seen had other tables"),
         ({"seed": 7}, "seed is 0, not 7"),
         ({"mode": "ros"}, "mode is 'in-process', not 'ros'"),
         ({"machine": "another"}, "machine is 'a machine', not 'another'"),
@@ -73,10 +74,11 @@ def test_a_folder_of_other_settings_is_refused_by_name(tmp_path, change, words):
 
 def test_more_cells_and_episodes_join_a_run(tmp_path):
     RunFolder.create(tmp_path, INFO).close()
-    RunFolder.create(tmp_path, replace(INFO, cells={"seen": "d1", "new": "d3"}, episodes=1)).close()
-    RunFolder.create(tmp_path, replace(INFO, cells={"seen": "d1"}, episodes=5)).close()
-    cells = {"seen": "d1", "other": "d2", "new": "d3"}
-    assert RunFolder(tmp_path).info == replace(INFO, cells=cells, episodes=5)
+    one, new = replace(FIRST, episodes=1), CellInfo("d3", 1, ("r2",), "2026-02-01T00:00:00+00:00")
+    RunFolder.create(tmp_path, replace(INFO, cells={"seen": one, "new": new})).close()
+    five = replace(FIRST, episodes=5)
+    RunFolder.create(tmp_path, replace(INFO, cells={"seen": five})).close()
+    assert RunFolder(tmp_path).info == replace(INFO, cells={**CELLS, "seen": five, "new": new})
 
 
 def test_what_crashed_is_played_again_and_what_was_played_then_counts(tmp_path):
@@ -92,11 +94,29 @@ def test_what_crashed_is_played_again_and_what_was_played_then_counts(tmp_path):
     assert RunFolder(tmp_path).records == (record(1), record(0))
 
 
-def test_going_on_with_changed_code_is_noted(tmp_path):
-    RunFolder.create(tmp_path, INFO).close()
-    later = replace(INFO, revisions=("r2",), started="2026-01-02T00:00:00+00:00")
-    RunFolder.create(tmp_path, later).close()
-    assert RunFolder(tmp_path).info == replace(INFO, revisions=("r1", "r2"))
+def test_going_on_with_changed_code_is_noted_where_something_is_left_to_play(tmp_path):
+    later = CellInfo("d1", 2, ("r2",), "2026-01-02T00:00:00+00:00")
+    with RunFolder.create(tmp_path, INFO) as run:
+        for seed in (0, 1):
+            run.append(record(seed))
+        run.append(EpisodeRecord.crashed("p", ("seen", "easy", 0), "no OpenGL"))
+        run.append(record(1, cell="easy"))
+    cells = {"seen": later, "seen/easy": replace(later, tables="d2")}
+    RunFolder.create(tmp_path, replace(INFO, cells=cells)).close()
+    told = RunFolder(tmp_path).info.cells
+    assert told == {**CELLS, "seen/easy": replace(CELLS["seen/easy"], revisions=("r1", "r2"))}
+
+
+def test_a_cell_lacks_what_was_asked_for_and_did_not_end(tmp_path):
+    with RunFolder.create(tmp_path, INFO) as run:
+        run.append(record(1))
+        run.append(EpisodeRecord.crashed("p", ("seen", "easy", 0), "no OpenGL"))
+        run.append(record(1, cell="easy"))
+        assert [run.missing(cell) for cell in (("seen", ""), ("seen", "easy"))] == [1, 0]
+        assert {cell: len(records) for cell, records in run.cells().items()} == {
+            ("seen", ""): 1, ("seen", "easy"): 2,
+        }  # fmt: skip
+        assert run.crashed() == {("seen", "easy", 0)}
 
 
 def test_what_does_not_belong_is_not_written(tmp_path):
@@ -106,6 +126,8 @@ def test_what_does_not_belong_is_not_written(tmp_path):
             run.append(record(0))
         with pytest.raises(ValueError, match="'q'; this run is of 'p'"):
             run.append(record(1, policy="q"))
+        with pytest.raises(ValueError, match="of seen/hard; this run has seen, seen/easy"):
+            run.append(record(1, cell="hard"))
         with pytest.raises(ValueError, match="another process is writing"):
             RunFolder.create(tmp_path, INFO)
     with pytest.raises(ValueError, match="open for reading"):
@@ -135,7 +157,8 @@ def test_damage_is_named_with_file_and_line(tmp_path):
         ("{\n", "jsonl:2: not JSON"),
         (good, "jsonl:2: episode .* is there twice"),
         (good.replace('"seed": 0', '"seed": -1'), "jsonl:2: EpisodeRecord.seed is -1"),
-        (good.replace('"policy": "p"', '"policy": "q"'), "jsonl:2: of policy 'q'"),
+        (good.replace('"policy": "p"', '"policy": "q"'), "jsonl:2: .*policy is 'q'"),
+        (good.replace('"cell": ""', '"cell": "hard"'), "jsonl:2: .*of seen/hard; this run has"),
     ):
         lines.write_text(good + bad)
         with pytest.raises(ValueError, match=words):
@@ -144,12 +167,17 @@ def test_damage_is_named_with_file_and_line(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(known | {"mode": "guessed"}))
     with pytest.raises(ValueError, match="RunInfo.mode is 'guessed'"):
         RunFolder(tmp_path)
+    del known["cells"]["seen"]["started"]
+    (tmp_path / "run.json").write_text(json.dumps(known))
+    with pytest.raises(ValueError, match="run.json: seen: CellInfo lacks started"):
+        RunFolder(tmp_path)
 
 
 def test_a_run_that_starts_here_knows_machine_and_revision():
-    info = RunInfo.here("p", {}, {"seen": ""}, 1, 0)
-    assert info.machine.endswith(" cores") and info.revisions[0]
-    assert info.mode == "in-process" and info.started.endswith("+00:00")
+    info = RunInfo.here("p", {}, {"seen": "d"}, 1, 0)
+    (cell,) = info.cells.values()
+    assert info.machine.endswith(" cores") and cell.revisions[0] and cell.tables == "d"
+    assert info.mode == "in-process" and cell.started.endswith("+00:00")
 
 
 def test_pictures_of_an_episode_are_named_by_it(tmp_path):
