@@ -7,16 +7,27 @@
     planner.cancel()        # either; nothing more is heard of it
     planner.executing()     # whether the arm may still move, or begin to, although cancelled
 
+An answer can be lost, above all when move_group is killed and started again. An action's server can
+be asked for a goal's result as often as one likes: it answers at once, at the goal's end, or that
+it does not know the goal. So it is asked again until it has answered.
+
 What is executed is what was judged: the accelerations of the plan are left out, with which a
 trajectory controller would join its points by quintics instead of cubics.
 """
 
 from __future__ import annotations
 
+import math
+import time
+import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
+from rclpy.action.client import ClientGoalHandle
+from unique_identifier_msgs.msg import UUID
 
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.base import BaseNode
@@ -28,6 +39,24 @@ ATTEMPTS, PLANNING_TIME = 3, 2.0  # s for all of them
 # Share of the speeds and accelerations in MoveIt's joint_limits.yaml. What comes of it is held
 # against the robot profile anyway.
 SCALING = 0.3
+ASK_AGAIN = 2.0  # s from one request for a goal's result to the next
+LATE = 5.0  # s; a goal that its server does not know for so long is lost, before that on its way
+GONE = 4  # looks on end without a server, after which nobody is there to execute
+PATIENCE = 10.0  # s from an execution that is given up to its end
+
+
+@dataclass(eq=False)
+class Sent:
+    """A goal, until it has ended; then `done` or `failed` is called, unless it was given up."""
+
+    name: str  # of its action
+    handle: ClientGoalHandle
+    done: Callable[[Any], None]
+    failed: Callable[[str], None]
+    asked_time: float  # s, when it was sent, or its result last asked for
+    accepted: bool = False
+    unknown_time: float = math.inf  # s, since when its server says not to know it
+    given_up_time: float = math.inf  # s
 
 
 class MoveGroup:
@@ -54,17 +83,20 @@ class MoveGroup:
             node.at_teardown(self._clients[name].destroy)
         self._names = {name: node.resolve_service_name(name) for name in self._clients}
         self._missing = list(self._names.values())
-        self._number = 0  # of the goal whose answers count
-        self._execution = 0  # number of the execution that has not ended, 0: none
-        self._handle: Any = None  # of the action under way
+        self._gone = 0  # looks on end without a server that executes
+        self._current: Sent | None = None  # the goal whose answers count
+        self._open: set[Sent] = set()  # goals that have not ended, as far as is known
         self._plan: Any = None  # moveit_msgs/RobotTrajectory
         node.every(POLL_PERIOD, self._look)
 
     def problem(self) -> str:
-        """Say which action has no server."""
-        if not self._missing:
-            return ""
-        return f"no action server {', '.join(self._missing)}: start MoveIt's move_group"
+        """Say which action has no server, or that MoveIt does not end what was given up."""
+        if self._missing:
+            return f"no action server {', '.join(self._missing)}: start MoveIt's move_group"
+        due = time.monotonic() - PATIENCE
+        if any(goal.name == EXECUTE and goal.given_up_time < due for goal in self._open):
+            return f"MoveIt has not ended for {PATIENCE:g} s: restart move_group"
+        return ""
 
     def plan(self, goal: Goal) -> None:
         """Ask for a plan from where the robot is."""
@@ -86,18 +118,20 @@ class MoveGroup:
         """Have the plan executed that `planned` was called with."""
         request = self._execute_kind.Goal(trajectory=self._plan)
         self._begin(EXECUTE, request, lambda result: self._ended(""), self._ended)
-        self._execution = self._number
 
     def cancel(self) -> None:
         """Give up what is under way."""
-        self._number += 1
-        if self._handle is not None:
-            self._handle.cancel_goal_async()
-            self._handle = None
+        goal, self._current = self._current, None
+        if goal is not None:
+            goal.given_up_time = time.monotonic()
+            goal.handle.cancel_goal_async()
 
     def executing(self) -> bool:
         """Say whether an execution, given up or not, has not ended: it may be still to begin."""
-        return self._execution != 0
+        return self._gone < GONE and any(goal.name == EXECUTE for goal in self._open)
+
+    def hear(self) -> None:
+        """Take what has been answered: the executor alone can."""
 
     def _look(self) -> None:
         self._missing = [
@@ -105,8 +139,11 @@ class MoveGroup:
             for name, client in self._clients.items()
             if not client.server_is_ready()
         ]
-        if self._names[EXECUTE] in self._missing:
-            self._execution = 0  # nobody is left to tell of its end
+        self._gone = self._gone + 1 if self._names[EXECUTE] in self._missing else 0
+        due = time.monotonic() - ASK_AGAIN
+        for goal in tuple(self._open):
+            if goal.asked_time < due and self._names[goal.name] not in self._missing:
+                self._ask(goal)
 
     def _take_plan(self, result: Any) -> None:
         self._plan = result.planned_trajectory
@@ -119,36 +156,54 @@ class MoveGroup:
         self, name: str, request: Any, done: Callable[[Any], None], failed: Callable[[str], None]
     ) -> None:
         """Send a goal; one of `done` and `failed` is called when it has ended."""
-        self._number += 1
-        number = self._number
+        client, number = self._clients[name], UUID(uuid=list(uuid.uuid4().bytes))
+        handle = ClientGoalHandle(client, number, None)
+        goal = self._current = Sent(name, handle, done, failed, time.monotonic())
+        self._open.add(goal)
+        answer = client.send_goal_async(request, goal_uuid=number)
+        answer.add_done_callback(lambda future: self._answered(goal, future.result()))
 
-        def over() -> bool:
-            """Note that the goal has ended; say whether it was not given up."""
-            if number == self._execution:
-                self._execution = 0
-            return number == self._number
+    def _answered(self, goal: Sent, handle: ClientGoalHandle) -> None:
+        if not handle.accepted:
+            if self._close(goal):
+                goal.failed(f"{self._names[goal.name]} refused the goal")
+            return
+        goal.handle, goal.accepted = handle, True
+        if goal not in self._open:  # so late that it was taken for lost
+            goal.given_up_time = time.monotonic()
+            self._open.add(goal)
+        self._ask(goal)
 
-        def answered(future: Any) -> None:
-            handle = future.result()
-            if not handle.accepted:
-                if over():
-                    failed(f"{self._names[name]} refused the goal")
-                return
-            handle.get_result_async().add_done_callback(ended)
-            if number == self._number:
-                self._handle = handle
-            else:  # given up before it was accepted
-                handle.cancel_goal_async()
+    def _ask(self, goal: Sent) -> None:
+        """Ask for a goal's result, and that it ends if it was given up."""
+        goal.asked_time, accepted = time.monotonic(), goal.accepted
+        answer = goal.handle.get_result_async()
+        answer.add_done_callback(lambda future: self._take(goal, accepted, future.result()))
+        if goal is not self._current:
+            goal.handle.cancel_goal_async()
 
-        def ended(future: Any) -> None:
-            if not over():
-                return
-            self._handle = None
-            result = future.result().result
-            if result.error_code.val == self._success:
-                done(result)
-            else:
-                code = self._codes.get(result.error_code.val, str(result.error_code.val))
-                failed(f"{self._names[name]}: {code} {result.error_code.message}".rstrip())
+    def _take(self, goal: Sent, accepted: bool, answer: Any) -> None:
+        """Take an answer to a request for the result, before which a goal was `accepted` or not."""
+        unknown = answer.status == GoalStatus.STATUS_UNKNOWN
+        if unknown and not accepted:
+            goal.unknown_time = min(goal.unknown_time, time.monotonic())
+            if goal.accepted or time.monotonic() - goal.unknown_time < LATE:
+                return  # it was on its way
+        if not self._close(goal):
+            return
+        name, code = self._names[goal.name], answer.result.error_code
+        if unknown:
+            goal.failed(f"{name} does not know the goal")
+        elif code.val == self._success:
+            goal.done(answer.result)
+        else:
+            what = self._codes.get(code.val, str(code.val))
+            goal.failed(f"{name}: {what} {code.message}".rstrip())
 
-        self._clients[name].send_goal_async(request).add_done_callback(answered)
+    def _close(self, goal: Sent) -> bool:
+        """Note that a goal has ended; say whether this counts: once, and if it was not given up."""
+        self._open.discard(goal)
+        counts = goal is self._current
+        if counts:
+            self._current = None
+        return counts

@@ -12,7 +12,8 @@ To stop, three things are sent at once. On Jazzy ExecuteTrajectory takes no canc
 `trajectory_execution_event: stop`, the cancel, and a brake of our own straight to the arm's
 controller, where a new trajectory takes the place of the running one. None of them is heard before
 MoveIt begins to execute, which may be later than the stop; so MoveIt is told again until it has
-ended, and nothing new is begun meanwhile.
+ended and the arm is at rest, also while the node is inactive, and nothing new is begun meanwhile.
+A node that is torn down tells it for two seconds more.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from std_msgs.msg import String
 
 from rt2_ros.control.arm import Command
 from rt2_ros.control.history import NotInHistory
+from rt2_ros.control.pose import Array
 from rt2_ros.control.trajectory import stop_chunk
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.base import one_line
@@ -38,6 +40,7 @@ from rt2_ros.nodes.bridges.moveit_py import MoveItPy, importable
 BRAKE_STATE_AGE = 0.1  # s, the oldest joint state from which a brake is planned
 JUMP = 2.0  # times the limits of speed; positions further apart are a jump, not a motion
 INSIST_PERIOD = 0.1  # s from one word to MoveIt that it is to stop to the next
+LAST_WORDS = 2.0  # s of them at teardown; MoveIt has begun by then, or will not
 BRAKE_PATIENCE = 0.3  # s after a brake's end for drives that lag: what moves then has not heard it
 MOVES = 0.005  # rad in INSIST_PERIOD, more than a sensor's noise
 
@@ -55,8 +58,9 @@ class MoveItBridge(Bridge):
         """Make the planner; ImportError names the package that is missing."""
         profile = self.profile
         self._planner = self._make_planner()
-        self._brake_out = self.node.publish(topics.joint_trajectory(profile.arm_controller))
-        self._event_out = self.node.publish(topics.TRAJECTORY_EXECUTION_EVENT)
+        out = topics.joint_trajectory(profile.arm_controller)
+        self._brake_out = self.node.publish(out, always=True)
+        self._event_out = self.node.publish(topics.TRAJECTORY_EXECUTION_EVENT, always=True)
         self._gripper = make_gripper(self.node, profile, self.gripper_refused)
         self._controllers = Controllers(self.node, profile)
         self._doing = ""
@@ -64,7 +68,9 @@ class MoveItBridge(Bridge):
         self._goals = self._reached = self._failed = 0
         self._last = "no goal yet"
         self._rest_time = -np.inf  # when the arm should have heard the last brake and be at rest
+        self._seen: tuple[int, Array] | None = None  # joint state at the last look: ns, rad
         self.node.every(INSIST_PERIOD, self._insist)
+        self.node.at_teardown(self._see_out)  # before its publishers go
 
     def _make_planner(self) -> MoveGroup | MoveItPy:
         params, here = self.node.value("moveit_params"), importable()
@@ -99,7 +105,7 @@ class MoveItBridge(Bridge):
         self._last = f"given up: {reason}"
         self._planner.cancel()
         if self._doing == STOPPING:
-            self._event_out.publish(String(data="stop"))
+            self._tell_to_stop()
             self._brake()
 
     def problem(self) -> str:
@@ -126,15 +132,36 @@ class MoveItBridge(Bridge):
         return goals | self._controllers.figures() | self._gripper.figures()
 
     def _insist(self) -> None:
-        """Until MoveIt has ended: tell it to stop, and brake an arm that moves on all the same."""
+        """Tell MoveIt to stop until it has ended, and brake an arm that moves on all the same.
+
+        Without MoveIt as well: the arm's controller goes on with what it was given.
+        """
+        moved, executing = self._moved(), self._planner.executing()
+        if executing and self._doing in ("", PLANNING):  # given up, taken for ended, and begun late
+            self._planner.cancel()
+            self._doing = STOPPING
         if self._doing != STOPPING:
             return
-        if not self._planner.executing():
-            self._doing = ""
+        if executing:
+            self._tell_to_stop()
+        if time.monotonic() <= self._rest_time:
             return
-        self._event_out.publish(String(data="stop"))
-        if time.monotonic() > self._rest_time and self._moves():
+        if moved:
             self._brake()
+        elif moved is not None and not executing:
+            self._doing = ""
+
+    def _see_out(self) -> None:
+        """Tell MoveIt to stop at teardown, after which nobody does."""
+        self.hold("the controller ends")
+        end = time.monotonic() + LAST_WORDS
+        while self._doing == STOPPING and self._planner.executing() and time.monotonic() < end:
+            self._tell_to_stop()
+            time.sleep(INSIST_PERIOD / 2)
+            self._planner.hear()
+
+    def _tell_to_stop(self) -> None:
+        self._event_out.publish(String(data="stop"))
 
     # The planner's word. It comes only for the goal under way: see MoveGroup
 
@@ -160,6 +187,7 @@ class MoveItBridge(Bridge):
         if error:
             self._brake()
             self._fail(error)
+            self._doing = STOPPING  # until the arm is seen to rest
             return
         self._doing, self._last = "", "reached"
         self._reached += 1
@@ -170,16 +198,18 @@ class MoveItBridge(Bridge):
         self._trouble.raise_(f"MoveIt: {error}")
         self.node.get_logger().warning(f"MoveIt: {error}")
 
-    def _moves(self) -> bool:
-        """Say whether the arm has moved of late; no where that is not known."""
+    def _moved(self) -> bool | None:
+        """Say whether the arm has moved since the last look; None where no joint state has come."""
+        before, self._seen = self._seen, None
         if self.arm is None:
-            return False
+            return None
         try:
-            stamp, q = self.arm.history.newest()
-            before = self.arm.history.at(stamp - round(INSIST_PERIOD * 1e9))
+            self._seen = self.arm.history.newest()
         except NotInHistory:
-            return False
-        return bool(np.abs(q - before).max() > MOVES)
+            return None
+        if before is None or before[0] == self._seen[0]:
+            return None
+        return bool(np.abs(self._seen[1] - before[1]).max() > MOVES)
 
     def _brake(self) -> None:
         """Bring the arm from its measured motion to rest, past MoveIt.

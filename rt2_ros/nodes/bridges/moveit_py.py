@@ -12,19 +12,22 @@ MoveItCpp hears as move_group does.
 from __future__ import annotations
 
 import json
+import math
 import queue
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.base import BaseNode
 from rt2_ros.nodes.bridges.goals import Goal, Points, goal_json
-from rt2_ros.nodes.bridges.move_group import SCALING
+from rt2_ros.nodes.bridges.move_group import PATIENCE, SCALING
 
 READ_PERIOD = 0.02  # s between looks at what the process has said
 
@@ -45,7 +48,7 @@ class MoveItPy:
         planned: Callable[[list[str], Points, str], None],
         ended: Callable[[str], None],
     ) -> None:
-        self._planned, self._ended = planned, ended
+        self._planned, self._ended, self._log = planned, ended, node.get_logger()
         mine, theirs = socket.socketpair()
         command = [sys.executable, "-m", "rt2_ros.nodes.bridges.moveit_py_process"]
         options = {
@@ -68,9 +71,10 @@ class MoveItPy:
         self._answered = 0
         self._execution = 0  # number of the request that asked for the last execution
         self._planning = False
+        self._given_up_time = math.inf  # s, of the last execution
         threading.Thread(target=self._read, name="moveit-py", daemon=True).start()
         node.at_teardown(self._close)
-        node.every(READ_PERIOD, self._take)
+        node.every(READ_PERIOD, self.hear)
 
     def problem(self) -> str:
         """It starts still, or has ended."""
@@ -85,16 +89,25 @@ class MoveItPy:
 
     def execute(self) -> None:
         """Have the plan executed that `planned` was called with."""
+        self._given_up_time = math.inf
         self._ask({"execute": True})
         self._execution = self._asked
 
     def cancel(self) -> None:
         """Hear nothing more of what is under way."""
-        self._wanted = 0
+        self._wanted, self._given_up_time = 0, time.monotonic()
 
     def executing(self) -> bool:
         """Say whether an execution, given up or not, has not ended: it may be still to begin."""
         return self._answered < self._execution and self._process.poll() is None
+
+    def hear(self) -> None:
+        """Take what the process has said; end it where an execution given up does not end."""
+        self._take()
+        if self.executing() and time.monotonic() - self._given_up_time > PATIENCE:
+            self._log.error(f"moveit_py has not ended for {PATIENCE:g} s: it is killed")
+            self._process.kill()
+            self._given_up_time = math.inf
 
     def _ask(self, request: dict[str, Any]) -> None:
         self._asked += 1
@@ -105,8 +118,9 @@ class MoveItPy:
             self._ready = False  # it has gone; `problem` says so
 
     def _read(self) -> None:
-        for text in self._stream:
-            self._heard.put(json.loads(text))
+        with suppress(ConnectionResetError):  # it was killed before it had read all
+            for text in self._stream:
+                self._heard.put(json.loads(text))
 
     def _take(self) -> None:
         while not self._heard.empty():
@@ -125,10 +139,14 @@ class MoveItPy:
                 self._ended(error)
 
     def _close(self) -> None:
-        """End the process by closing the line; it has nothing to clean up."""
+        """End the process by closing the line; it has nothing to clean up.
+
+        At once if it executes: it may be still to begin.
+        """
+        patience = 0.0 if self.executing() else 1.0
         self._line.shutdown(socket.SHUT_RDWR)
         try:
-            self._process.wait(1.0)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:  # it plans or executes
             self._process.kill()
             self._process.wait()

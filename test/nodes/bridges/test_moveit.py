@@ -27,6 +27,7 @@ class Planner:
     def __init__(self, node, profile, planned, ended):
         self.planned, self.ended = planned, ended
         self.executes, self.cancels = False, 0  # executes: it has begun, or will
+        self.answers = []  # at teardown, whether it executes then
 
     def plan(self, goal):
         pass
@@ -40,20 +41,23 @@ class Planner:
     def executing(self):
         return self.executes
 
+    def hear(self):
+        self.executes = self.answers.pop(0) if self.answers else self.executes
+
 
 class Rig:
     """The bridge and what it publishes; an arm that is measured where the test says."""
 
     def __init__(self):
-        self.now, self.published, self.timers = 10.0, {}, []
+        self.now, self.published, self.timers, self.teardowns = 10.0, {}, [], []
+        self.active = True
         self.arm = ArmController(PROFILE, KINEMATICS, None, clock=lambda: self.now, armed=True)
         node = SimpleNamespace(
             value=lambda name: "",
             get_logger=lambda: SimpleNamespace(info=lambda text: None, warning=lambda text: None),
-            publish=lambda topic: SimpleNamespace(
-                publish=self.published.setdefault(topic.name, []).append
-            ),
+            publish=self._publish,
             every=lambda period, callback: self.timers.append(callback),
+            at_teardown=self.teardowns.append,
             now_ns=lambda: self.stamp(),
         )
         self.bridge = moveit.MoveItBridge(node, PROFILE, None)
@@ -61,6 +65,11 @@ class Rig:
         self.planner = self.bridge._planner
         self.bridge.attach(self.arm)
         self.measure(HOME)
+
+    def _publish(self, topic, *, always=False):
+        sent = self.published.setdefault(topic.name, [])
+        speaks = lambda: always or self.active  # noqa: E731
+        return SimpleNamespace(publish=lambda msg: speaks() and sent.append(msg))
 
     @property
     def events(self):
@@ -88,6 +97,13 @@ class Rig:
         for timer in self.timers:
             timer()
 
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def tear_down(self):
+        for step in reversed(self.teardowns):
+            step()
+
     def begin(self):
         """Have a plan executed."""
         chunk = stop_chunk(HOME, ASIDE, PROFILE.limits(), least=1.0)
@@ -103,7 +119,7 @@ def rig(monkeypatch):
     monkeypatch.setattr(moveit, "MoveGroup", Planner)
     monkeypatch.setattr(moveit, "Controllers", lambda node, profile: None)
     rig = Rig()
-    monkeypatch.setattr(moveit, "time", SimpleNamespace(monotonic=lambda: rig.now))
+    monkeypatch.setattr(moveit, "time", SimpleNamespace(monotonic=lambda: rig.now, sleep=rig.sleep))
     return rig
 
 
@@ -126,8 +142,9 @@ def test_moveit_is_told_to_stop_until_it_has_ended(rig):
     assert rig.events == ["stop"] * 21 and rig.bridge.busy() == "busy: MoveIt is told to stop"
     assert len(rig.brakes) == 1  # an arm at rest is left alone
     rig.planner.executes = False
-    rig.look()
-    rig.look()
+    for _ in range(2):
+        rig.move(0 * ASIDE, 0.1)
+        rig.look()
     assert len(rig.events) == 21 and rig.bridge.busy() == ""
 
 
@@ -135,6 +152,7 @@ def test_an_arm_that_moves_on_is_braked_from_its_motion_as_it_is_then(rig):
     rig.begin()
     rig.bridge.hold("stopped")
     rig.move(0 * ASIDE, 0.5)
+    rig.look()
     rig.move(2 * ASIDE, 0.2)
     rig.look()
     first, second = rig.brakes
@@ -152,6 +170,7 @@ def test_an_arm_that_was_put_elsewhere_is_not_braked_as_if_it_had_moved_there(ri
     if state == "stopping":
         rig.bridge.hold("stopped")
         rig.move(0 * ASIDE, 0.5)
+        rig.look()
     brakes = len(rig.brakes)
     rig.now += 0.01
     rig.measure(HOME + 5 * ASIDE)
@@ -167,3 +186,81 @@ def test_a_stop_while_planning_leaves_nothing_to_wait_for(rig):
     assert rig.bridge.busy() == "busy: MoveIt plans"
     rig.bridge.hold("stopped")
     assert rig.bridge.busy() == "" and rig.events == rig.brakes == []
+
+
+def test_a_node_that_was_deactivated_insists_all_the_same(rig):
+    rig.begin()
+    rig.bridge.hold("the controller was deactivated")
+    rig.active = False
+    rig.move(0 * ASIDE, 0.5)
+    rig.look()
+    rig.move(2 * ASIDE, 0.1)
+    rig.look()
+    assert rig.events == ["stop"] * 3 and len(rig.brakes) == 2
+
+
+def test_without_moveit_an_arm_that_moves_on_is_braked_until_it_rests(rig):
+    rig.begin()
+    rig.move(2 * ASIDE, 0.1)
+    rig.look()
+    rig.now += 0.2  # a stall: nobody knows where the arm is
+    rig.planner.executes = False
+    rig.bridge.hold("moveit_py has ended")
+    rig.look()
+    assert rig.events == ["stop"] and rig.brakes == []
+    for brakes in (1, 2):  # the first is lost
+        rig.move(2 * ASIDE, 0.5)
+        rig.look()
+        assert len(rig.brakes) == brakes and rig.bridge.busy()
+    rig.move(0 * ASIDE, 0.5)
+    rig.look()
+    assert rig.bridge.busy() == "" and len(rig.brakes) == 2 and rig.events == ["stop"]
+
+
+def test_an_execution_that_fails_is_watched_until_the_arm_rests(rig):
+    rig.begin()
+    rig.move(2 * ASIDE, 0.1)
+    rig.planner.executes = False
+    rig.planner.ended("ABORTED")
+    assert len(rig.brakes) == 1 and "ABORTED" in rig.bridge._last
+    rig.look()
+    rig.move(2 * ASIDE, 1.0)
+    rig.look()
+    assert len(rig.brakes) == 2 and rig.bridge.busy()
+    rig.look()
+    rig.move(0 * ASIDE, 1.0)
+    rig.look()
+    assert len(rig.brakes) == 2 and rig.bridge.busy() == "" and rig.events == []
+
+
+@pytest.mark.parametrize("planning", [False, True])
+def test_an_execution_that_was_taken_for_lost_and_begins_is_stopped(rig, planning):
+    if planning:
+        rig.bridge.send(Command(chunk=stop_chunk(HOME, ASIDE, PROFILE.limits())))
+    rig.planner.executes = True
+    rig.look()
+    assert rig.events == ["stop"] and rig.bridge.busy() == "busy: MoveIt is told to stop"
+    assert rig.planner.cancels == 1
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_node_that_is_torn_down_tells_moveit_until_it_has_ended(rig, held):
+    rig.begin()
+    if held:
+        rig.bridge.hold("the controller was deactivated")
+    rig.active = False
+    rig.planner.answers = [True, True, False]
+    before = rig.now
+    rig.tear_down()
+    assert rig.events == ["stop"] * 4 and rig.now - before < 0.2
+
+
+def test_a_teardown_waits_for_moveit_only_where_it_may_begin_and_not_for_ever(rig):
+    before = rig.now
+    rig.bridge.send(Command(chunk=stop_chunk(HOME, ASIDE, PROFILE.limits())))
+    rig.tear_down()
+    assert rig.now == before and rig.events == [] and rig.planner.cancels == 1
+    rig.begin()
+    rig.tear_down()
+    assert moveit.LAST_WORDS <= rig.now - before < moveit.LAST_WORDS + 0.1
+    assert len(rig.events) > moveit.LAST_WORDS / moveit.INSIST_PERIOD

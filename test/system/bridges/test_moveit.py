@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bridge to MoveIt, against a move_group that does not hear a cancel while it executes."""
 
+import threading
+
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from std_srvs.srv import Trigger
 
 from rt2_ros.msg import ControllerStatus
@@ -102,6 +106,47 @@ def test_a_stop_before_moveit_begins_is_not_lost(bench, moveit, step):
     until_executing(bench, moveit)
     assert np.linalg.norm(bench.rest() - start) < 0.02
     moveit.takes = moveit.DURATION
+    bench.until_taken(STEP)
+
+
+def change(bench, transition):
+    request = ChangeState.Request(transition=Transition(id=transition))
+    assert bench.probe.call(ChangeState, "controller_node/change_state", request).success
+
+
+def test_a_controller_deactivated_before_moveit_begins_goes_on_telling_it(bench, moveit):
+    moveit.takes, moveit.begins = 6.0, False
+    start = bench.until_taken((0.0, 0.1, 0.0))
+    bench.probe.until(lambda: moveit.asked, "the goal to execute")
+    change(bench, Transition.TRANSITION_DEACTIVATE)
+    moveit.events.clear()
+    moveit.begins = True
+    until_executing(bench, moveit)
+    assert np.linalg.norm(bench.rest() - start) < 0.02
+    assert moveit.events
+    change(bench, Transition.TRANSITION_ACTIVATE)
+
+
+def test_a_controller_that_ends_before_moveit_begins_tells_it_last(bench, moveit):
+    moveit.takes, moveit.begins = 6.0, False
+    start = bench.until_taken((0.0, 0.1, 0.0))
+    bench.probe.until(lambda: moveit.asked, "the goal to execute")
+    threading.Timer(1.0, setattr, (moveit, "begins", True)).start()
+    assert bench.controller.end() == 0
+    assert moveit.executed == 1
+    assert np.linalg.norm(bench.rest() - start) < 0.02
+    bench.restart("moveit", bench._profile_file())
+
+
+def test_a_move_group_started_again_at_once_is_free_again(bench, moveit):
+    moveit.begins = False
+    bench.until_taken((0.0, 0.1, 0.0))
+    bench.probe.until(lambda: moveit.asked, "the goal to execute")
+    bench.peers.remove(moveit)
+    bench.moveit = bench.peers.add(bench.kinds.MoveGroup, bench.arm)
+    bench.until(lambda msg: msg.state == ControllerStatus.HOLDING, "the goal to be given up")
+    bench.assert_still()
+    bench.instruct()
     bench.until_taken(STEP)
 
 
