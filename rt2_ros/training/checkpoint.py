@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import ActionSpace, PlanForm
-from rt2_ros.data import split
+from rt2_ros.data import digests, split
 from rt2_ros.models.rt1 import RT1
 from rt2_ros.provenance import git_revision
 
 STATE_FILE = "state.pt"
 RECORD_FILE = "training.json"
-SITTING = ("config", "revision", "steps", "pictures")  # what is kept of each
+# What is kept of each.
+SITTING = ("config", "split", "held_out", "revision", "steps", "pictures")
 
 
 def save(
@@ -51,10 +53,20 @@ def save(
         space.save(new / "action_space.json")
         if form is not None:
             form.save(new)
-        record = {**record, "split": split.digest(), "revision": git_revision()}
+        record = {**record, **code()}
         (new / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
         if state is not None:
             torch.save(state, new / STATE_FILE)
+
+
+@cache
+def code() -> dict[str, Any]:
+    """What code makes a model: what it holds out, and its revision. Read once, when a run begins:
+    a commit or a change of a suite meanwhile is not of this process.
+    """
+    return {
+        "split": split.digest(), "held_out": digests.held_out(), "revision": git_revision(),
+    }  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -79,18 +91,18 @@ def replacing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def sittings(folder: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What made the checkpoint in a folder before a run with `config` goes on with it.
+def sittings(folder: Path | None, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What made the checkpoint in a folder, if there is one, before a run with `config` goes on
+    with it.
 
-    Settings and revision of each sitting, oldest first, with the steps and pictures at its end. The
-    last one is left out where this run is the same sitting, broken off.
+    Settings of each sitting, what it held out and its revision, oldest first, with the steps and
+    pictures at its end. The last one is left out where this run is the same sitting, broken off.
     """
-    path = folder / RECORD_FILE
-    if not path.exists():
+    own = {"config": json.loads(json.dumps(config)), **code()}
+    if folder is None or not (folder / RECORD_FILE).exists():
         return []
-    record = json.loads(path.read_text())
+    record = json.loads((folder / RECORD_FILE).read_text())
     last = {key: record[key] for key in SITTING if key in record}
-    own = {"config": json.loads(json.dumps(config)), "revision": git_revision()}
     same = all(last.get(key) == value for key, value in own.items())
     return [*record.get("sittings", []), *([] if same else [last])]
 

@@ -85,7 +85,7 @@ class Run:
         self._resume()
         start = find_folder(getattr(config, "init", None) or "")
         start = self.checkpoint if self.place.step else start
-        self._sittings = checkpoint.sittings(start, asdict(config)) if start else []
+        self._sittings = checkpoint.sittings(start, asdict(config))
 
     @property
     def checkpoint(self) -> Path:

@@ -23,6 +23,8 @@ from tiny_runs import (
 )
 from transformers import AutoModelForImageTextToText
 
+from rt2_ros.actions import answer_text
+from rt2_ros.data import digests, split
 from rt2_ros.data.faults import BadSample
 from rt2_ros.policies import load_policy
 from rt2_ros.training import engine
@@ -76,6 +78,8 @@ def test_a_short_run_writes_a_policy_with_its_record_and_takes_another_stage(tmp
     record = json.loads((checkpoint / "training.json").read_text())
     (sitting,) = record["sittings"]
     assert sitting["steps"] == run.place.step and len(sitting["config"]["stages"]) == 1
+    assert sitting["held_out"] == record["held_out"] == digests.held_out()
+    assert sitting["split"] == record["split"] == split.digest()
     # Broken off and gone on with, it is the same sitting.
     assert tiny_run(tiny_config(tmp_path, stages=stages)).record()["sittings"] == [sitting]
 
