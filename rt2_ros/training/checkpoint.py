@@ -70,13 +70,16 @@ def code() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path, aside: str = "{}") -> Iterator[Path]:
     """A new neighbour folder that takes a folder's place when all is in it.
 
-    A kill leaves the old one whole, or where `recover` finds it; so does an error.
+    A kill leaves the old one whole, or where `recover` finds it; so does an error. What the
+    neighbours NAME.new and NAME.old held is lost.
+
+    aside: NAME, with the folder's for {}.
     """
-    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    recover(folder)
+    new, old = (folder.with_name(aside.format(folder.name) + end) for end in (".new", ".old"))
+    recover(folder, aside)
     for path in (new, old):
         shutil.rmtree(path, ignore_errors=True)
     new.mkdir(parents=True)
@@ -107,8 +110,8 @@ def sittings(folder: Path | None, config: Mapping[str, Any]) -> list[dict[str, A
     return [*record.get("sittings", []), *([] if same else [last])]
 
 
-def recover(folder: Path) -> None:
+def recover(folder: Path, aside: str = "{}") -> None:
     """Put the previous folder back where a kill fell between the two renames of `replacing`."""
-    old = folder.with_name(folder.name + ".old")
+    old = folder.with_name(aside.format(folder.name) + ".old")
     if not folder.exists() and old.exists():
         os.replace(old, folder)
