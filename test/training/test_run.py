@@ -4,6 +4,8 @@
 import gc
 import json
 import math
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from tiny_runs import (
     SOURCES,
     Colour,
+    break_off,
     losses,
     tiny_config,
     tiny_run,
@@ -167,6 +170,42 @@ def test_a_stage_ends_when_validation_no_longer_falls_and_its_best_is_kept(tmp_p
     assert [line["validation"] for line in log(tmp_path) if "validation" in line] == [
         3.0, 2.0, 2.5, 2.25,
     ]  # fmt: skip
+
+
+WATCHED = {"validation": Validation(every=2, batches=1, patience=2)}
+
+
+def test_an_earlier_stages_best_is_not_handed_out(tmp_path):
+    stages = (tiny_stage(name="read", steps=2), tiny_stage(steps=1))  # the second without a look
+    config = tiny_config(tmp_path / "at once", stages=stages, **WATCHED)
+    assert tiny_run(config, held_out=SOURCES).run() == tmp_path / "at once" / "checkpoint"
+    assert not (tmp_path / "at once" / "best").exists()
+    for there in (stages[:1], stages):  # the second was added to a run that had ended
+        config = tiny_config(tmp_path / "added", stages=there, **WATCHED)
+        result = tiny_run(config, held_out=SOURCES).run()
+        assert result.name == ("best" if there == stages[:1] else "checkpoint")
+    assert json.loads((result / "training.json").read_text())["steps"] == 3
+
+
+def test_another_runs_best_is_not_handed_out(tmp_path):
+    config = tiny_config(tmp_path, stages=(tiny_stage(steps=2),), **WATCHED)
+    assert tiny_run(config, held_out=SOURCES).run() == tmp_path / "best"
+    assert tiny_run(config, held_out=SOURCES).run() == tmp_path / "best"  # it has ended: the same
+    shutil.rmtree(tmp_path / "checkpoint")
+    config = tiny_config(tmp_path, stages=(tiny_stage(steps=1),), **WATCHED)
+    assert tiny_run(config, held_out=SOURCES).run() == tmp_path / "checkpoint"
+
+
+def test_a_run_that_goes_on_in_a_stage_keeps_its_best(tmp_path):
+    config = tiny_config(
+        tmp_path, stages=(tiny_stage(steps=5),), save_steps=3,
+        validation=Validation(every=3, batches=1, patience=2),
+    )  # fmt: skip
+    break_off(tiny_run(config, held_out=SOURCES)).run()
+    os.replace(tmp_path / "best", tmp_path / "best.old")  # killed as it took an older one's place
+    again = tiny_run(config, held_out=SOURCES)
+    assert again.place.stage_step == 3 and again.run() == tmp_path / "best"
+    assert json.loads((tmp_path / "best" / "training.json").read_text())["steps"] == 3
 
 
 class Torn(Colour):
