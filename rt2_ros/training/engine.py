@@ -203,9 +203,10 @@ class Run:
         (stopped,) = self._summed(bool(drawn.stopped))
         if stopped:
             self.save()
+            remedy = ", and on_bad_sample: skip would leave it out" if drawn.skippable else ""
             raise Stopped(
                 f"step {self.place.step}: {drawn.stopped or 'a sample of another process is bad'}; "
-                f"{self.checkpoint} is saved, and on_bad_sample: skip would leave it out"
+                f"{self.checkpoint} is saved{remedy}"
             )
         return drawn
 

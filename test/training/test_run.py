@@ -31,6 +31,7 @@ from rt2_ros.data import digests, split
 from rt2_ros.data.faults import BadSample
 from rt2_ros.policies import load_policy
 from rt2_ros.training import engine
+from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.config import TinySizes, Validation
 from rt2_ros.training.data import Drawn
 from rt2_ros.training.engine import Stopped
@@ -225,10 +226,35 @@ def test_a_bad_sample_is_left_out_or_ends_the_run_as_configured(tmp_path):
     assert len(losses(tmp_path / "skip")) == 6
     assert {"warning": f"left out: {message}"} in log(tmp_path / "skip")
     run = tiny_run(tiny_config(tmp_path / "stop", stages=(tiny_stage(steps=50),)), sources)
-    with pytest.raises(Stopped, match=f"{message}; .*checkpoint is saved"):
+    with pytest.raises(
+        Stopped, match=f"{message}; .*checkpoint is saved, and on_bad_sample: skip would leave it"
+    ):
         run.run()
     again = tiny_run(tiny_config(tmp_path / "stop", stages=(tiny_stage(steps=50),)), SOURCES)
     assert again.place.step == run.place.step  # nothing that was learned is lost
+
+
+class Placed(Colour):
+    """One plan in four tells a place."""
+
+    def __call__(self, random):
+        frame = super().__call__(random)
+        if random.random() < 0.75:
+            return frame
+        query = replace(frame.queries[0], answer=answer_text(self.bins(0), "red 3 4"))
+        return replace(frame, queries=(query,))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_crop_against_plans_that_tell_places_ends_a_run_that_skips_bad_samples(tmp_path, workers):
+    sources = {**SOURCES, "colour": Augmented(Placed(), Augmentation(crop=0.05), "colour")}
+    config = tiny_config(
+        tmp_path, stages=(tiny_stage(steps=50),), on_bad_sample="skip", workers=workers
+    )
+    with pytest.raises(
+        Stopped, match=r"source colour, colour \d: augment: crop is 0\.05, .* is saved$"
+    ):
+        tiny_run(config, sources).run()
 
 
 @pytest.mark.parametrize("on_bad_step", ["skip", "stop"])
