@@ -322,6 +322,10 @@ def test_figures_are_means_of_the_batches_that_have_them(tmp_path):
         one = run.recipe.objective(drawn[0].batch).figures
     figures = run._step(vlm_stage(), drawn, 0.0)
     assert figures["robot"] == pytest.approx(one["robot"], rel=1e-5)
+    tiny_run(tiny_config(tmp_path / "robot")).run()  # of robot data alone, nothing dense asked
+    for line in log(tmp_path / "robot"):
+        assert "answer" in line and line["robot_share"] == 1.0
+        assert not {"integer_error", "state_error", "dense", "patch_accuracy"} & set(line)
 
 
 def test_a_run_killed_before_its_first_save_begins_its_log_anew(tmp_path):
