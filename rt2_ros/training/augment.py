@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.actions.prompts import ACTION
-from rt2_ros.data.faults import BadSample
+from rt2_ros.data.faults import BadSample, BadSetting
 from rt2_ros.data.samples import Frame, Query, Thing
 
 
@@ -45,13 +45,13 @@ class Augmentation:
                 )
 
     def __call__(self, random: np.random.Generator, frame: Frame) -> Frame:
-        """The frame with another picture; ValueError for a crop of one that speaks of places."""
+        """The frame with another picture; BadSetting for a crop of one that speaks of places."""
         if frame.image is None:
             return frame
         if self.crop and (frame.things or any(_tells_places(query) for query in frame.queries)):
-            raise ValueError(
+            raise BadSetting(
                 f"augment: crop is {self.crop:g}, and would move things whose places in the "
-                "picture the answers tell; expected 0"
+                "picture the answers tell; expected 0, or no crop for this source"
             )
         more = tuple(self._vary(random, frame, image) for image in frame.more)
         return replace(frame, image=self._vary(random, frame, frame.image), more=more)
@@ -80,13 +80,15 @@ class Augmented:
         self._source, self._augmentation, self._name = source, augmentation, name
 
     def __call__(self, random: np.random.Generator) -> Frame:
-        """One frame; BadSample where its picture cannot be varied so."""
+        """One frame; BadSample where its picture cannot be varied, BadSetting where it must not."""
         frame = self._source(random)
+        where = ", ".join(filter(None, (f"source {self._name}", frame.origin)))
         try:
             return self._augmentation(random, frame)
+        except BadSetting as error:
+            raise BadSetting(f"{where}: {error}") from error
         except ValueError as error:
-            where = (f"source {self._name}", frame.origin)
-            raise BadSample(", ".join(filter(None, where)), str(error)) from error
+            raise BadSample(where, str(error)) from error
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("_"):

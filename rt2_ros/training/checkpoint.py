@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import ActionSpace, PlanForm
-from rt2_ros.data import split
+from rt2_ros.data import digests, split
 from rt2_ros.models.rt1 import RT1
 from rt2_ros.provenance import git_revision
 
 STATE_FILE = "state.pt"
 RECORD_FILE = "training.json"
-SITTING = ("config", "revision", "steps", "pictures")  # what is kept of each
+# What is kept of each.
+SITTING = ("config", "split", "held_out", "revision", "steps", "pictures")
 
 
 def save(
@@ -51,20 +53,33 @@ def save(
         space.save(new / "action_space.json")
         if form is not None:
             form.save(new)
-        record = {**record, "split": split.digest(), "revision": git_revision()}
+        record = {**record, **code()}
         (new / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
         if state is not None:
             torch.save(state, new / STATE_FILE)
 
 
+@cache
+def code() -> dict[str, Any]:
+    """What code makes a model: what it holds out, and its revision. Read once, when a run begins:
+    a commit or a change of a suite meanwhile is not of this process.
+    """
+    return {
+        "split": split.digest(), "held_out": digests.held_out(), "revision": git_revision(),
+    }  # fmt: skip
+
+
 @contextlib.contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path, aside: str = "{}") -> Iterator[Path]:
     """A new neighbour folder that takes a folder's place when all is in it.
 
-    A kill leaves the old one whole, or where `recover` finds it; so does an error.
+    A kill leaves the old one whole, or where `recover` finds it; so does an error. What the
+    neighbours NAME.new and NAME.old held is lost.
+
+    aside: NAME, with the folder's for {}.
     """
-    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    recover(folder)
+    new, old = (folder.with_name(aside.format(folder.name) + end) for end in (".new", ".old"))
+    recover(folder, aside)
     for path in (new, old):
         shutil.rmtree(path, ignore_errors=True)
     new.mkdir(parents=True)
@@ -79,24 +94,24 @@ def replacing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def sittings(folder: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What made the checkpoint in a folder before a run with `config` goes on with it.
+def sittings(folder: Path | None, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What made the checkpoint in a folder, if there is one, before a run with `config` goes on
+    with it.
 
-    Settings and revision of each sitting, oldest first, with the steps and pictures at its end. The
-    last one is left out where this run is the same sitting, broken off.
+    Settings of each sitting, what it held out and its revision, oldest first, with the steps and
+    pictures at its end. The last one is left out where this run is the same sitting, broken off.
     """
-    path = folder / RECORD_FILE
-    if not path.exists():
+    own = {"config": json.loads(json.dumps(config)), **code()}
+    if folder is None or not (folder / RECORD_FILE).exists():
         return []
-    record = json.loads(path.read_text())
+    record = json.loads((folder / RECORD_FILE).read_text())
     last = {key: record[key] for key in SITTING if key in record}
-    own = {"config": json.loads(json.dumps(config)), "revision": git_revision()}
     same = all(last.get(key) == value for key, value in own.items())
     return [*record.get("sittings", []), *([] if same else [last])]
 
 
-def recover(folder: Path) -> None:
+def recover(folder: Path, aside: str = "{}") -> None:
     """Put the previous folder back where a kill fell between the two renames of `replacing`."""
-    old = folder.with_name(folder.name + ".old")
+    old = folder.with_name(aside.format(folder.name) + ".old")
     if not folder.exists() and old.exists():
         os.replace(old, folder)

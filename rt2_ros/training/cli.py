@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,8 +31,13 @@ if TYPE_CHECKING:  # both take seconds to import
     from rt2_ros.training.rt1 import RT1Run, RT1Stage
 
 S = TypeVar("S", bound="Stage | RT1Stage")
-# What a checkpoint's files are named: those of models, processors and tokenizers, and our own.
-WRITTEN = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")
+# What exports wrote that do not list it under `files`: of models, processors, tokenizers, our own.
+WRITTEN = (
+    "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
+    "processor*", "preprocessor*", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
+    "chat_template*", "action_space.json", "plan_form.json", checkpoint.RECORD_FILE,
+)  # fmt: skip
+ASIDE = ".{}.rt2"  # beside an export, where a person may have a NAME.old of their own
 
 
 def main(arguments: list[str]) -> int:
@@ -61,7 +68,7 @@ def main(arguments: list[str]) -> int:
         print(f"rt2 train: {error}", file=sys.stderr)
         return 2
     finished = run.run()
-    if args.export:
+    if args.export and int(os.environ.get("RANK", "0")) == 0:  # one of those torchrun started
         try:
             export(finished, args.export, args.half)
         except ValueError as error:
@@ -147,25 +154,45 @@ def export(finished: Path, target: Path, half: bool = False) -> None:
     README.md, stays.
 
     Raises:
-        ValueError: half, and a weight is too large for float16; the target holds something else.
+        ValueError: half, and a weight is too large for float16; the target holds something else,
+            or what a run goes on from.
     """
     target = target.resolve()
-    checkpoint.recover(target)
-    there = sorted(target.iterdir()) if target.exists() else []
-    belongs = [path for path in there if path.suffix in WRITTEN]
-    if target == finished.resolve() or (belongs and target / checkpoint.RECORD_FILE not in there):
+    there = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    exported = checkpoint.RECORD_FILE in there and checkpoint.STATE_FILE not in there
+    if target == finished.resolve() or target.is_file() or (there and not exported):
         raise ValueError(f"--export {target}: expected a new folder or an exported checkpoint's")
-    with checkpoint.replacing(target) as new:
-        for path in there:
-            if path.is_dir():
-                shutil.copytree(path, new / path.name)
-            elif path not in belongs:
-                shutil.copy2(path, new)
-        for path in finished.iterdir():
-            if path.name != checkpoint.STATE_FILE:
-                shutil.copy2(path, new)
+    with checkpoint.replacing(target, ASIDE) as new:
+        files = {path.name for path in finished.iterdir()} - {checkpoint.STATE_FILE}
+        for name in files:
+            _copy(finished / name, new)
         if half:
             _halve(new)
+        path = new / checkpoint.RECORD_FILE
+        record = json.loads(path.read_text()) | {"files": sorted(files)}
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        if (target / checkpoint.RECORD_FILE).exists():
+            written = _written(target)
+            for path in target.iterdir():
+                if path.name not in files | written:
+                    _copy(path, new)
+
+
+def _copy(path: Path, folder: Path) -> None:
+    """A file, or a folder with all that is in it, into another folder."""
+    if path.is_dir():
+        shutil.copytree(path, folder / path.name)
+    else:
+        shutil.copy2(path, folder)
+
+
+def _written(folder: Path) -> set[str]:
+    """The names of what an export wrote there."""
+    record = json.loads((folder / checkpoint.RECORD_FILE).read_text())
+    if "files" in record:
+        return set(record["files"])
+    files = (path.name for path in folder.iterdir() if path.is_file())
+    return {name for name in files if any(fnmatch(name, known) for known in WRITTEN)}
 
 
 def _halve(folder: Path) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from rt2_ros.actions.prompts import ACTION, PLAN
-from rt2_ros.data.faults import BadSample
+from rt2_ros.data.faults import BadSample, BadSetting
 from rt2_ros.data.samples import Frame, Query
 from rt2_ros.data.split import TRAIN_SEEDS, web_pictographs
 
@@ -45,7 +45,8 @@ class Drawn:
     """A batch and where it came from.
 
     sources, origins: of each picture; left_out: what was wrong with samples that were skipped.
-    stopped: what is wrong with the one that ends the run; then batch is None.
+    stopped: what is wrong with the one that ends the run; then batch is None. skippable: whether
+    on_bad_sample: skip would leave that one out.
     """
 
     batch: Any
@@ -53,6 +54,7 @@ class Drawn:
     origins: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     stopped: str = ""
+    skippable: bool = False
 
     @property
     def pictures(self) -> list[str]:
@@ -116,6 +118,8 @@ class Mixture(IterableDataset[Drawn]):
                 names, frames = self._frames(number, left_out, alone=True)
                 batch = self._pack(frames)
         except BadSample as error:
+            return Drawn(None, (), (), stopped=str(error), skippable=not self._skip)
+        except BadSetting as error:
             return Drawn(None, (), (), stopped=str(error))
         return Drawn(batch, names, tuple(frame.origin for frame in frames), tuple(left_out))
 
@@ -129,6 +133,7 @@ class Mixture(IterableDataset[Drawn]):
 
         Raises:
             BadSample: one that is not skipped, or too many in a row.
+            BadSetting: never skipped.
         """
         random = np.random.default_rng([*self._seed, number])
         picks = random.choice(len(self._sources), size=self._batch_size, p=self.shares)

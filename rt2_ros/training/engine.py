@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -85,17 +86,24 @@ class Run:
         self._resume()
         start = find_folder(getattr(config, "init", None) or "")
         start = self.checkpoint if self.place.step else start
-        self._sittings = checkpoint.sittings(start, asdict(config)) if start else []
+        self._sittings = checkpoint.sittings(start, asdict(config))
 
     @property
     def checkpoint(self) -> Path:
         """Where the run's newest checkpoint is."""
         return self.folder / "checkpoint"
 
+    @property
+    def best(self) -> Path:
+        """Where the stage's checkpoint with the lowest validation loss is, if it has been looked
+        at.
+        """
+        return self.folder / "best"
+
     def run(self) -> Path:
         """Go through the stages that are left; returns the folder of the checkpoint to use.
 
-        That is the one with the lowest validation loss where stages may end early by it.
+        That is the last stage's with the lowest validation loss where stages may end early by it.
         """
         for number in range(self.place.stage, len(self.config.stages)):
             if number != self.place.stage:
@@ -105,8 +113,8 @@ class Run:
             self._begin(len(self.config.stages))
             self.save()
         self.journal.close()
-        watched, best = self.config.validation, self.folder / "best"
-        return best if watched and watched.patience and best.exists() else self.checkpoint
+        watched = self.config.validation
+        return self.best if watched and watched.patience and self.best.exists() else self.checkpoint
 
     def _begin(self, stage: int) -> None:
         place = self.place
@@ -114,6 +122,11 @@ class Run:
 
     def _run_stage(self, stage: Stage) -> None:
         place, config, world = self.place, self.config, self.accelerator.num_processes
+        if self.accelerator.is_main_process:
+            if place.stage_step:
+                checkpoint.recover(self.best)
+            elif self.best.exists():  # an earlier stage's, or another run's in this folder
+                shutil.rmtree(self.best)
         mixture = self._mixture(stage)
         batches: Iterator[Drawn] = loader(mixture, config.workers)
         held_out = self._draw_held_out(stage)
@@ -190,9 +203,10 @@ class Run:
         (stopped,) = self._summed(bool(drawn.stopped))
         if stopped:
             self.save()
+            remedy = ", and on_bad_sample: skip would leave it out" if drawn.skippable else ""
             raise Stopped(
                 f"step {self.place.step}: {drawn.stopped or 'a sample of another process is bad'}; "
-                f"{self.checkpoint} is saved, and on_bad_sample: skip would leave it out"
+                f"{self.checkpoint} is saved{remedy}"
             )
         return drawn
 
@@ -269,7 +283,7 @@ class Run:
         self.journal.validated(self.place.step, loss)
         if loss < self.place.best:
             self.place.best, self.place.waiting = loss, 0
-            self._export(self.folder / "best")
+            self._export(self.best)
         else:
             self.place.waiting += 1
 

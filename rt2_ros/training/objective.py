@@ -71,29 +71,25 @@ class Objective(nn.Module):
     ) -> Losses:  # fmt: skip
         """Losses of one batch; sigma in bins, web_weight as lambda in L_robot + lambda * L_web.
 
-        Figures: answer, dense, grounding (losses); robot_share of the answer tokens;
-        integer_error, the mean distance in bins between the likeliest and the right integer of web
-        questions, robot_error, the same of robot questions, and state_error, of those without a
-        picture; patch_accuracy.
+        Figures, each where the batch has something of the kind: answer, dense, grounding (losses);
+        robot_share of the answer tokens; integer_error, the mean distance in bins between the
+        likeliest and the right integer of web questions, robot_error, the same of robot questions,
+        and state_error, of those without a picture; patch_accuracy.
         """
         pixels = batch.pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
         features = self.see(pixels)
         embedding = self.model.get_input_embeddings().weight
-        zero = features.new_zeros((), dtype=torch.float32)
-        dense, patch_accuracy = (
-            self._dense(features, embedding, batch, sigma) if dense_weight else (zero, 0.0)
-        )
-        answer, robot_share, errors = zero, 0.0, [0.0, 0.0, 0.0]
+        total = features.new_zeros((), dtype=torch.float32)
+        figures: dict[str, float] = {}
+        if dense_weight:
+            dense, told = self._dense(features, embedding, batch, sigma)
+            total, figures = total + dense_weight * dense, figures | told
         if answers:
-            answer, robot_share, errors = self._answers(features, batch, sigma, web_weight)
-        grounding = self._ground(features, batch) if grounding_weight and answers else zero
-        total = answer + dense_weight * dense + grounding_weight * grounding
-        figures = {
-            "answer": float(answer.detach()), "dense": float(dense.detach()),
-            "grounding": float(grounding.detach()), "robot_share": robot_share,
-            "integer_error": errors[0], "robot_error": errors[1], "state_error": errors[2],
-            "patch_accuracy": patch_accuracy,
-        }  # fmt: skip
+            answer, told = self._answers(features, batch, sigma, web_weight)
+            total, figures = total + answer, figures | told
+        if answers and grounding_weight:
+            grounding, told = self._ground(features, batch)
+            total, figures = total + grounding_weight * grounding, figures | told
         return Losses(total, figures)
 
     def read(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -121,7 +117,7 @@ class Objective(nn.Module):
 
     def _answers(
         self, features: torch.Tensor, batch: Batch, sigma: float, web_weight: float
-    ) -> tuple[torch.Tensor, float, list[float]]:
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         hidden = self.read(features, batch)
         asked = batch.labels != IGNORED
         labels, soft, robot = batch.labels[asked], batch.soft[asked], batch.robot[asked]
@@ -138,13 +134,19 @@ class Objective(nn.Module):
         pictured = torch.zeros_like(batch.robot)
         pictured[: len(features)] = True
         told = pictured[asked][soft]
-        errors = [
-            float(distance[of].mean()) if of.any() else 0.0
-            for of in (~robot[soft], robot[soft] & told, ~told)
-        ]
-        return (loss * weight).sum() / weight.sum(), float(robot.float().mean()), errors
+        answer = (loss * weight).sum() / weight.sum()
+        figures = {"answer": float(answer.detach()), "robot_share": float(robot.float().mean())}
+        for name, of in (
+            ("integer_error", ~robot[soft]), ("robot_error", robot[soft] & told),
+            ("state_error", ~told),
+        ):  # fmt: skip
+            if of.any():
+                figures[name] = float(distance[of].mean())
+        return answer, figures
 
-    def _ground(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _ground(
+        self, features: torch.Tensor, batch: Batch
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """How far the first layer's attention is from looking, from a thing's name, at the thing.
 
         Two of its heads are told; the rest of the model learns what to do with what they find.
@@ -171,17 +173,20 @@ class Objective(nn.Module):
         scores = (queries @ keys.transpose(-1, -2)).float() * attention.scaling
         log_p = scores.log_softmax(-1).transpose(1, 2)[told]  # (N, heads, P)
         hit = log_p.masked_fill(~right[told][:, None], -torch.inf).logsumexp(-1)
-        return -hit.mean() if len(hit) else hit.sum()
+        if not len(hit):
+            return hit.sum(), {}
+        loss = -hit.mean()
+        return loss, {"grounding": float(loss.detach())}
 
     def _dense(
         self, features: torch.Tensor, embedding: torch.Tensor, batch: Batch, sigma: float
-    ) -> tuple[torch.Tensor, float]:
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         shown = batch.patch_uv[..., 0] != IGNORED
         labelled = batch.patch_words[..., 0] != IGNORED
         # Every patch with a thing, and one in eight without.
         kept = shown | (labelled & (torch.rand(shown.shape, device=shown.device) < 0.125))
         if not shown.any():  # of pictures of which nobody said what is where
-            return features.sum() * 0.0, 0.0
+            return features.sum() * 0.0, {}
         picked = features[kept].float()
         picked = picked * torch.rsqrt(picked.pow(2).mean(-1, keepdim=True) + 1e-6)
         log_p = (picked @ embedding.float().T).log_softmax(-1)
@@ -204,7 +209,7 @@ class Objective(nn.Module):
             loss = loss + nn.functional.cross_entropy(
                 self.flat(picked[things]), flat, ignore_index=IGNORED
             )
-        return loss, float(hit)
+        return loss, {"dense": float(loss.detach()), "patch_accuracy": float(hit)}
 
 
 def soft_targets(target: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from rt2_ros.data import split
+from rt2_ros.data import digests, split
 from rt2_ros.data.images import square
 from rt2_ros.data.robot import SPACE
 from rt2_ros.evaluation.runner import PolicyPlayer, episodes, play
@@ -37,6 +37,9 @@ def test_it_is_small_and_says_how_it_was_made():
     record = json.loads((FOLDER / "training.json").read_text())
     assert record["parameters"] < 12_000_000
     assert record["split"] == split.digest()
+    told, held_out = record["held_out"], digests.held_out()
+    assert (told["web"], told["looks"]) == (held_out["web"], held_out["looks"])
+    assert told["suites"].items() <= held_out["suites"].items()  # cells may have come since
 
 
 def test_it_brings_the_action_space_that_it_was_trained_with(policy):

@@ -63,7 +63,25 @@ def test_a_replay_that_differs_is_not_used(given, kind, replay):
             assert decode([Prompt(each)], grammar)[0].tokens == answer
 
 
-def test_a_model_on_another_gpu_than_the_current_one_is_decoded_on_its_own(monkeypatch):
+def test_a_model_is_decoded_with_its_own_device_as_the_current_one(given, kind, monkeypatch):
+    decode, entered, decoded = static(kind.model), [], []
+
+    @contextlib.contextmanager
+    def spy(device):
+        entered.append(device)
+        yield
+        entered.pop()
+
+    monkeypatch.setattr("rt2_ros.models.decode.current", spy)
+    batch = decode._batch
+    monkeypatch.setattr(
+        decode, "_batch", lambda *args: (decoded.append(list(entered)), batch(*args))[1]
+    )
+    decode([Prompt(each) for each in given], Bins())
+    assert decoded and all(each == [kind.model.device] for each in decoded) and not entered
+
+
+def test_the_current_device_is_changed_for_a_gpu_alone(monkeypatch):
     entered = []
     monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or "its own")
     assert current(torch.device("cuda", 1)) == "its own" and entered == [torch.device("cuda", 1)]

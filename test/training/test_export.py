@@ -2,8 +2,11 @@
 """What leaves a run: checkpoints to be used, and what its workers are given."""
 
 import dataclasses
+import json
 import multiprocessing
+import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -24,8 +27,19 @@ def plain(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module: module)
 
 
-def test_a_checkpoint_is_exported_whole_or_in_half_its_size(tmp_path):
-    finished = tiny_run(tiny_config(tmp_path / "run")).run()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A checkpoint that a run has left."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch, "compile", lambda module: module)
+        return tiny_run(tiny_config(tmp_path_factory.mktemp("run"))).run()
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_checkpoint_is_exported_whole_or_in_half_its_size(tmp_path, finished):
     whole, half = tmp_path / "whole", tmp_path / "half"
     export(finished, whole)
     export(finished, half, half=True)
@@ -51,32 +65,80 @@ def test_weights_that_float16_cannot_hold_leave_what_was_there_whole(tmp_path):
     with pytest.raises(ValueError, match="does not fit float16"):
         export(run.checkpoint, half, half=True)
     assert {path.name: path.read_bytes() for path in half.iterdir()} == before
-    assert not half.with_name("half.new").exists()
+    assert names(tmp_path) == {"run", "half"}
 
 
-def test_an_export_takes_an_older_ones_place_and_leaves_what_else_is_there(tmp_path, monkeypatch):
-    finished = tiny_run(tiny_config(tmp_path / "run")).run()
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "before there was a list"])
+def test_an_export_takes_an_older_ones_place_and_leaves_what_else_is_there(
+    tmp_path, monkeypatch, finished, listed
+):
     shipped = tmp_path / "shipped"
     export(finished, shipped)
-    written = {path.name for path in shipped.iterdir()}
-    (shipped / "README.md").write_text("what it can do")
-    (shipped / "plan_form.json").write_text("of another model")
+    written = names(shipped)
+    record = json.loads((shipped / "training.json").read_text())
+    assert set(record["files"]) == written == names(finished) - {"state.pt"}
+    gone = "merges.txt" if listed else "plan_form.json"
+    (shipped / gone).write_text("of the older model")
+    record["files"].append(gone)
+    if not listed:
+        del record["files"]
+    (shipped / "training.json").write_text(json.dumps(record))
+    own = {"README.md", "LICENSE.txt", "metrics.json", "adapter.safetensors", "chat.model"}
+    for name in own:
+        (shipped / name).write_text("a person's")
     (shipped / "films").mkdir()
     (shipped / "films" / "pick.mp4").write_bytes(b"film")
     with monkeypatch.context() as patched:  # a disk that is full
         patched.setattr(checkpoint.os, "replace", lambda *_: (_ for _ in ()).throw(OSError))
         with pytest.raises(OSError):
             export(finished, shipped)
-    assert {path.name for path in shipped.iterdir()} > written
-    export(finished, shipped)
-    assert {path.name for path in shipped.iterdir()} == {*written, "README.md", "films"}
+    assert names(shipped) > written
+    export(finished, shipped, half=True)
+    assert names(shipped) == {*written, *own, "films"}
+    assert all((shipped / name).read_text() == "a person's" for name in own)
     assert (shipped / "films" / "pick.mp4").read_bytes() == b"film"
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "package.json").write_text("{}")
-    for target in (tmp_path / "other", finished):
+
+
+def test_what_is_no_exported_checkpoint_is_left_alone(tmp_path, finished):
+    """A folder of other things, one file, the checkpoint itself, and that of another run."""
+    other, run, file = tmp_path / "other", tmp_path / "run", tmp_path / "file"
+    other.mkdir()
+    (other / "package.json").write_text("{}")
+    shutil.copytree(finished, run)
+    file.write_text("notes")
+    for target in (other, file, finished, run):
         with pytest.raises(ValueError, match="expected a new folder or an exported checkpoint's"):
             export(finished, target)
-    assert (finished / "state.pt").exists() and (tmp_path / "other" / "package.json").exists()
+    assert (finished / "state.pt").exists() and (run / "state.pt").exists()
+    assert names(other) == {"package.json"} and file.read_text() == "notes"
+
+
+def test_neighbours_of_an_export_stay(tmp_path, monkeypatch, finished):
+    mine, old, new = (tmp_path / name for name in ("mine", "mine.old", "mine.new"))
+    for folder in (old, new):
+        export(finished, folder)
+        (folder / "README.md").write_text(folder.name)
+    for _ in range(2):  # first without an older one, of which mine.old might be taken for
+        export(finished, mine)
+        assert names(tmp_path) == {"mine", "mine.old", "mine.new"}
+        assert "README.md" not in names(mine)
+        assert all((folder / "README.md").read_text() == folder.name for folder in (old, new))
+    (mine / "README.md").write_text("mine")
+    replace = os.replace
+
+    def killed(source, target):
+        if target == mine:  # between the two renames
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            export(finished, mine)
+    assert not mine.exists()
+    export(finished, mine)
+    assert names(tmp_path) == {"mine", "mine.old", "mine.new"}
+    assert (mine / "README.md").read_text() == "mine"
 
 
 def test_workers_get_what_packs_a_batch_without_the_model(tmp_path):

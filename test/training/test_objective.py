@@ -69,7 +69,24 @@ def test_rows_without_a_picture_are_read_where_they_would_stand_behind_one(parts
         other = objective.read(features + 1, both)
         torch.testing.assert_close(other[1], together[1])  # it saw no picture
     losses = objective(both, sigma=3.0, dense_weight=0.5, grounding_weight=0.5)
-    assert losses.figures["state_error"] > 0 and losses.figures["robot_error"] == 0.0
+    assert losses.figures["state_error"] > 0 and losses.figures["integer_error"] > 0
+    assert "robot_error" not in losses.figures  # no robot's picture is there
+
+
+def test_figures_are_of_what_was_asked_alone(parts):
+    objective, batch = parts
+    told = {"answer", "robot_share", "integer_error"}
+    assert set(objective(batch, sigma=3.0, dense_weight=0.0).figures) == told
+    told |= {"dense", "patch_accuracy", "grounding"}
+    every = {"sigma": 3.0, "dense_weight": 0.5, "grounding_weight": 0.5}
+    assert set(objective(batch, **every).figures) == told
+    patches = objective(batch, **every, answers=False).figures
+    assert set(patches) == {"dense", "patch_accuracy"}
+    # Of a picture of which nobody said what is where.
+    tokenizer = build_processor().tokenizer
+    packer = Packer(tokenizer, image_size=192, patch_size=16, words={"banana": "banana"})
+    bare = packer.pack([Frame(FRAME.image, (Query("Q: what? A:", "banana", "web"),), ())])
+    assert set(objective(bare, **every).figures) == {"answer", "robot_share"}
 
 
 def test_everything_learns_from_a_step(parts):
@@ -98,4 +115,4 @@ def test_grounding_is_less_when_the_name_looks_at_its_thing(parts):
     away[0, 0] = word
     towards[0, batch.owner[0] == 0] = word
     with torch.no_grad():
-        assert objective._ground(towards, batch) < objective._ground(away, batch)
+        assert objective._ground(towards, batch)[0] < objective._ground(away, batch)[0]

@@ -36,6 +36,7 @@ def runs(tmp_path_factory):
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
+    (folder / "said").write_text(done.stdout)
     for name in ("alone", "ddp/left", "fsdp/left"):
         alone(name).run()
     return folder
@@ -88,3 +89,14 @@ def test_weights_that_no_step_uses_stay_as_they_are(runs, parallel):
     assert sorted(spare) == sorted(whole)
     for step, found in whole.items():
         assert spare[step] == pytest.approx(found, rel=1e-4)
+
+
+def test_one_of_two_processes_exports(runs):
+    assert (runs / "said").read_text().count("exported to") == 1
+    shipped, finished = runs / "shipped", runs / "exported" / "checkpoint"
+    assert [path.name for path in runs.iterdir() if "shipped" in path.name] == ["shipped"]
+    assert {p.name for p in shipped.iterdir()} == {p.name for p in finished.iterdir()} - {
+        "state.pt"
+    }
+    weights, own = (load_file(folder / "model.safetensors") for folder in (shipped, finished))
+    assert all(torch.equal(weights[name], own[name]) for name in own)

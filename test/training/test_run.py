@@ -4,6 +4,8 @@
 import gc
 import json
 import math
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from tiny_runs import (
     SOURCES,
     Colour,
+    break_off,
     losses,
     tiny_config,
     tiny_run,
@@ -23,9 +26,12 @@ from tiny_runs import (
 )
 from transformers import AutoModelForImageTextToText
 
+from rt2_ros.actions import answer_text
+from rt2_ros.data import digests, split
 from rt2_ros.data.faults import BadSample
 from rt2_ros.policies import load_policy
 from rt2_ros.training import engine
+from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.config import TinySizes, Validation
 from rt2_ros.training.data import Drawn
 from rt2_ros.training.engine import Stopped
@@ -76,6 +82,8 @@ def test_a_short_run_writes_a_policy_with_its_record_and_takes_another_stage(tmp
     record = json.loads((checkpoint / "training.json").read_text())
     (sitting,) = record["sittings"]
     assert sitting["steps"] == run.place.step and len(sitting["config"]["stages"]) == 1
+    assert sitting["held_out"] == record["held_out"] == digests.held_out()
+    assert sitting["split"] == record["split"] == split.digest()
     # Broken off and gone on with, it is the same sitting.
     assert tiny_run(tiny_config(tmp_path, stages=stages)).record()["sittings"] == [sitting]
 
@@ -165,6 +173,42 @@ def test_a_stage_ends_when_validation_no_longer_falls_and_its_best_is_kept(tmp_p
     ]  # fmt: skip
 
 
+WATCHED = {"validation": Validation(every=2, batches=1, patience=2)}
+
+
+def test_an_earlier_stages_best_is_not_handed_out(tmp_path):
+    stages = (tiny_stage(name="read", steps=2), tiny_stage(steps=1))  # the second without a look
+    config = tiny_config(tmp_path / "at once", stages=stages, **WATCHED)
+    assert tiny_run(config, held_out=SOURCES).run() == tmp_path / "at once" / "checkpoint"
+    assert not (tmp_path / "at once" / "best").exists()
+    for there in (stages[:1], stages):  # the second was added to a run that had ended
+        config = tiny_config(tmp_path / "added", stages=there, **WATCHED)
+        result = tiny_run(config, held_out=SOURCES).run()
+        assert result.name == ("best" if there == stages[:1] else "checkpoint")
+    assert json.loads((result / "training.json").read_text())["steps"] == 3
+
+
+def test_another_runs_best_is_not_handed_out(tmp_path):
+    config = tiny_config(tmp_path, stages=(tiny_stage(steps=2),), **WATCHED)
+    assert tiny_run(config, held_out=SOURCES).run() == tmp_path / "best"
+    assert tiny_run(config, held_out=SOURCES).run() == tmp_path / "best"  # it has ended: the same
+    shutil.rmtree(tmp_path / "checkpoint")
+    config = tiny_config(tmp_path, stages=(tiny_stage(steps=1),), **WATCHED)
+    assert tiny_run(config, held_out=SOURCES).run() == tmp_path / "checkpoint"
+
+
+def test_a_run_that_goes_on_in_a_stage_keeps_its_best(tmp_path):
+    config = tiny_config(
+        tmp_path, stages=(tiny_stage(steps=5),), save_steps=3,
+        validation=Validation(every=3, batches=1, patience=2),
+    )  # fmt: skip
+    break_off(tiny_run(config, held_out=SOURCES)).run()
+    os.replace(tmp_path / "best", tmp_path / "best.old")  # killed as it took an older one's place
+    again = tiny_run(config, held_out=SOURCES)
+    assert again.place.stage_step == 3 and again.run() == tmp_path / "best"
+    assert json.loads((tmp_path / "best" / "training.json").read_text())["steps"] == 3
+
+
 class Torn(Colour):
     """One sample in four cannot be read."""
 
@@ -182,10 +226,35 @@ def test_a_bad_sample_is_left_out_or_ends_the_run_as_configured(tmp_path):
     assert len(losses(tmp_path / "skip")) == 6
     assert {"warning": f"left out: {message}"} in log(tmp_path / "skip")
     run = tiny_run(tiny_config(tmp_path / "stop", stages=(tiny_stage(steps=50),)), sources)
-    with pytest.raises(Stopped, match=f"{message}; .*checkpoint is saved"):
+    with pytest.raises(
+        Stopped, match=f"{message}; .*checkpoint is saved, and on_bad_sample: skip would leave it"
+    ):
         run.run()
     again = tiny_run(tiny_config(tmp_path / "stop", stages=(tiny_stage(steps=50),)), SOURCES)
     assert again.place.step == run.place.step  # nothing that was learned is lost
+
+
+class Placed(Colour):
+    """One plan in four tells a place."""
+
+    def __call__(self, random):
+        frame = super().__call__(random)
+        if random.random() < 0.75:
+            return frame
+        query = replace(frame.queries[0], answer=answer_text(self.bins(0), "red 3 4"))
+        return replace(frame, queries=(query,))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_crop_against_plans_that_tell_places_ends_a_run_that_skips_bad_samples(tmp_path, workers):
+    sources = {**SOURCES, "colour": Augmented(Placed(), Augmentation(crop=0.05), "colour")}
+    config = tiny_config(
+        tmp_path, stages=(tiny_stage(steps=50),), on_bad_sample="skip", workers=workers
+    )
+    with pytest.raises(
+        Stopped, match=r"source colour, colour \d: augment: crop is 0\.05, .* is saved$"
+    ):
+        tiny_run(config, sources).run()
 
 
 @pytest.mark.parametrize("on_bad_step", ["skip", "stop"])
@@ -253,6 +322,10 @@ def test_figures_are_means_of_the_batches_that_have_them(tmp_path):
         one = run.recipe.objective(drawn[0].batch).figures
     figures = run._step(vlm_stage(), drawn, 0.0)
     assert figures["robot"] == pytest.approx(one["robot"], rel=1e-5)
+    tiny_run(tiny_config(tmp_path / "robot")).run()  # of robot data alone, nothing dense asked
+    for line in log(tmp_path / "robot"):
+        assert "answer" in line and line["robot_share"] == 1.0
+        assert not {"integer_error", "state_error", "dense", "patch_accuracy"} & set(line)
 
 
 def test_a_run_killed_before_its_first_save_begins_its_log_anew(tmp_path):

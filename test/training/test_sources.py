@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_runs import SOURCES, Colour, vlm_stage
 
-from rt2_ros.data.faults import BadSample
+from rt2_ros.data.faults import BadSample, BadSetting
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.config import Stage
@@ -67,10 +67,12 @@ def test_a_source_with_nothing_but_bad_samples_ends_the_run():
         raise BadSample("a.mp4", "torn", frame=len(calls))
 
     drawn = mixture(sources={"bad": bad}, skip=True).draw(0)
-    assert drawn.batch is None and len(calls) == MOST_BAD
+    assert drawn.batch is None and len(calls) == MOST_BAD and not drawn.skippable
     assert drawn.stopped == f"{MOST_BAD} bad samples in a row; the last: a.mp4, frame 100: torn"
     stopped = list(mixture(sources={"bad": bad}))  # not one more batch after it
-    assert [drawn.stopped for drawn in stopped] == ["a.mp4, frame 101: torn"]
+    assert [(drawn.stopped, drawn.skippable) for drawn in stopped] == [
+        ("a.mp4, frame 101: torn", True)
+    ]
 
 
 def test_files_are_sources_with_rows_kept_out(tmp_path):
@@ -170,8 +172,12 @@ def test_noise_leaves_alone_what_is_asked_for():
 )
 def test_a_crop_that_would_make_answers_wrong_is_refused(frame):
     source = Augmented(lambda random: frame, Augmentation(crop=0.1), "mine")
-    with pytest.raises(ValueError, match=r"source mine: augment: crop is 0\.1, and would move"):
+    with pytest.raises(BadSetting, match=r"source mine: augment: crop is 0\.1, and would move"):
         source(np.random.default_rng(0))
+    for skip in (True, False):  # it is the configuration that is wrong, and no sample
+        drawn = mixture(sources={"mine": source}, skip=skip).draw(0)
+        assert drawn.batch is None and not drawn.left_out and not drawn.skippable
+        assert drawn.stopped.startswith("source mine: augment: crop is 0.1")
 
 
 def test_an_augmentation_out_of_range_is_refused():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs of two processes, as torchrun starts them for test_parallel: DDP and FSDP, unbroken and
-broken, one that a single process began and one that it will end.
+broken, one that a single process began and one that it will end, and one by the command, with an
+export.
 """
 
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import torch
 from tiny_runs import break_off, vlm_config, vlm_run, vlm_stage
+
+from rt2_ros.training import cli
 
 torch.set_num_threads(1)
 
@@ -24,6 +27,9 @@ def main(folder):
                 )  # fmt: skip
                 run = vlm_run(config, spare=name == "spare")
                 (break_off(run) if stop == 3 else run).run()
+    config = vlm_config(folder / "exported", folder / "model", stages=(vlm_stage(steps=1),))
+    cli._rt2 = lambda args: vlm_run(config)
+    cli.main(["--export", str(folder / "shipped")])
 
 
 if __name__ == "__main__":

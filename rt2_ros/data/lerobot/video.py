@@ -151,8 +151,7 @@ class VideoReader:
             _INHERITED.append(self._open)
             self._open, self._owner = OrderedDict(), os.getpid()
         try:
-            video = self._open.pop(path, None) or _OpenVideo(path, frame)
-            found = video.frame(seconds)
+            video, found = self._find(path, seconds, frame)
         except FileNotFoundError:
             raise BadSample(path, "no such file", frame) from None
         except (FFmpegError, OSError) as error:
@@ -164,6 +163,20 @@ class VideoReader:
         if len(self._open) > self._most:
             self._open.popitem(last=False)[1].close()
         return found.to_ndarray(format="rgb24", threads=1)  # to wake others costs more than to work
+
+    def _find(self, path: Path, seconds: float, frame: int | None) -> tuple[_OpenVideo, Any]:
+        """The film and its picture at a time, None where it has none.
+
+        Whether a picture can be had must not depend on the one read before: where damage lies
+        between them it is sought once more, in the film opened anew.
+        """
+        if (video := self._open.pop(path, None)) is not None:
+            try:
+                return video, video.frame(seconds)
+            except FFmpegError:
+                video.close()
+        video = _OpenVideo(path, frame)
+        return video, video.frame(seconds)
 
     def close(self) -> None:
         """Close all files."""

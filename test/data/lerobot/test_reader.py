@@ -133,6 +133,36 @@ def test_damage_inside_a_film_is_told_and_never_made_up_for(tmp_path):
         assert 1 <= told <= 4  # and reading goes on
 
 
+def test_whether_a_picture_is_damaged_does_not_depend_on_the_one_read_before(tmp_path):
+    """Pictures between are decoded through, damage there too, though a key frame lies behind it."""
+    path, random = tmp_path / "film.mp4", np.random.default_rng(0)
+    with VideoWriter(path, fps=4) as film:
+        for _ in range(12):
+            coarse = random.integers(0, 255, (12, 12, 3), np.uint8)
+            film.add(np.kron(coarse, np.ones((8, 8, 1), np.uint8)))
+    data = bytearray(path.read_bytes())
+    place = (data.index(b"mdat") + data.index(b"moov")) // 2
+    data[place : place + 8] = bytes(255 - byte for byte in data[place : place + 8])
+    path.write_bytes(data)
+
+    def bad(numbers, reader=None):
+        found = set()
+        for number in numbers:
+            try:
+                (reader or VideoReader()).read(path, number / 4, number)
+            except BadSample as error:
+                assert error.frame == number
+                found.add(number)
+        return found
+
+    alone = bad(range(12))
+    assert 1 <= len(alone) <= 2
+    for first in range(3):
+        for step in (1, 2, 3, 5, 7):
+            numbers = range(first, 12, step)
+            assert bad(numbers, VideoReader()) == alone & set(numbers), (first, step)
+
+
 def test_a_film_that_is_too_short_never_gives_another_frame(write):
     folder = write([3, 2])
     path = folder / f"videos/{CAMERA}/chunk-000/file-000.mp4"
