@@ -189,8 +189,8 @@ class Operator:
         RuntimeError if several policies would take it, perhaps another machine's as well.
         """
         if not text.strip():
-            if not self.stop():
-                raise TimeoutError(f"waited {REPLY_S:g} s for the policy to take the stop")
+            if problem := self.stop():
+                raise TimeoutError(f"waited {REPLY_S:g} s for the stop: {problem}")
             return self.policy.instruction_id
         self._await_listener(self._instruction)
         count = self.node.count_publishers(topics.POLICY_STATUS.name)
@@ -209,35 +209,65 @@ class Operator:
         )
         return self.policy.instruction_id
 
-    def stop(self, tell: Callable[[str], None] = lambda words: None) -> bool:
-        """Publish an empty instruction at once, and return whether the policy has taken it.
+    def stop(self, tell: Callable[[str], None] = lambda words: None) -> str:
+        """Publish an empty instruction at once, and return who has not confirmed it, "" if all.
 
         The controller listens for it itself, so nobody is waited for before: it goes to whoever
         listens already, and again when others are met. `tell` is called with how many each
-        time. TimeoutError if there is nobody.
+        time. Over when the policy has taken it, the arm does not move, and all that listen have
+        got it. TimeoutError if there is nobody.
         """
         topic, told = self._instruction.topic_name, 0
         end = time.monotonic() + REPLY_S
         before = self.policy.instruction_id if "policy" in self._heard else None
-        self._heard.discard("policy")  # only what is said from now on confirms anything
+        self._heard -= {"policy", "controller"}  # only what is said from now on confirms anything
+        problem = ""
         while time.monotonic() < end:
             met = self._instruction.get_subscription_count()
-            readers = len(self.node.get_subscriptions_info_by_topic(topic))
             if met > told:
                 self._instruction.publish(String(data=""))
                 tell(f"stop: sent, {met} listen to {topic}")
             told = met
-            status = self.policy
-            taken = not status.instruction and status.instruction_id != before
-            if taken and "policy" in self._heard and told >= max(1, readers):
-                self._instruction.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
-                return True
+            problem = self._unconfirmed(before, told)
+            if not problem:
+                if self._instruction.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S)):
+                    return ""
+                problem = "not all that listen have got it"
             self._executor.spin_once(0.05)
         if not told:
             raise TimeoutError(
                 f"waited {REPLY_S:g} s for somebody who listens to {topic} (is it up? try rt2 up)"
             )
-        return False
+        return problem
+
+    def _unconfirmed(self, before: int | None, told: int) -> str:
+        """Say who has not confirmed a stop that `told` readers were sent, "" if all have.
+
+        before: the policy's instruction id at that time, None if it was not known.
+        """
+        problems = []
+        status, readers = self.policy, self._readers(self._instruction)
+        controllers = set(self._writers(topics.CONTROLLER_STATUS))
+        met = told >= len(readers) and controllers and controllers <= set(readers) - {UNNAMED}
+        if "policy" not in self._heard or status.instruction or status.instruction_id == before:
+            problems.append("no policy has confirmed the stop")
+        if "controller" not in self._heard:
+            problems.append("no controller was met")
+        elif self.controller.state == ControllerStatus.MOVING:
+            problems.append("the controller has not confirmed the stop")
+        elif not met:
+            problems.append("not all were met that must listen")
+        return " and ".join(problems)
+
+    def _readers(self, publisher: Any) -> list[str]:
+        """The node of each reader of a publisher's topic."""
+        found = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
+        return [info.node_name for info in found]
+
+    def _writers(self, topic: Topic) -> list[str]:
+        """The node of each publisher of a topic."""
+        found = self.node.get_publishers_info_by_topic(self.node.resolve_topic_name(topic.name))
+        return [info.node_name for info in found]
 
     def ask(self, question: str, timeout: float = 60.0) -> str:
         """Publish a question about what the camera sees now and return the model's answer."""

@@ -47,8 +47,10 @@ def stub():
     yield node
     ending.set()
     thread.join()
+    nodes = executor.get_nodes()
     executor.shutdown()
-    node.destroy_node()
+    for each in nodes:
+        each.destroy_node()
     context.try_shutdown()
 
 
@@ -129,6 +131,7 @@ def test_a_stop_is_told_again_to_who_is_met_later_and_the_policy_confirms_it(stu
     stub.create_subscription(*topics.INSTRUCTION.to(lambda msg: heard.append(msg.data)))
     status = stub.create_publisher(*topics.POLICY_STATUS)
     status.publish(PolicyStatus(instruction="pick up the apple", instruction_id=3))
+    stub.create_publisher(*topics.CONTROLLER_STATUS).publish(ControllerStatus())
 
     def appear():
         timer.cancel()
@@ -140,6 +143,60 @@ def test_a_stop_is_told_again_to_who_is_met_later_and_the_policy_confirms_it(stu
     assert say.main(STOP) == 0
     assert set(heard) == {""}
     assert capsys.readouterr().out.splitlines()[-1] == "instruction 4: accepted"
+
+
+def confirms_at_once(stub, then=lambda: None):
+    """Be a policy that is idle; `then` is called at the first stop."""
+    status = stub.create_publisher(*topics.POLICY_STATUS)
+    status.publish(PolicyStatus(instruction_id=3))
+    stops = []
+
+    def take(msg):
+        stops.append(msg)
+        status.publish(PolicyStatus(instruction_id=4))
+        if len(stops) == 1:
+            then()
+
+    stub.create_subscription(*topics.INSTRUCTION.to(take))
+
+
+@pytest.mark.parametrize("seen", [False, True])  # whether it is, before it listens
+def test_a_stop_is_not_accepted_before_the_controller_has_got_it(stub, capsys, seen):
+    """An idle policy confirms at once; meanwhile the arm may be on its way home."""
+    controller = Node("controller_node", namespace=NAMESPACE, context=stub.context)
+    stub.executor.add_node(controller)
+    heard, statuses = [], []
+
+    def be_seen(state):
+        statuses.append(controller.create_publisher(*topics.CONTROLLER_STATUS))
+        statuses[0].publish(ControllerStatus(state=state))
+
+    def take(msg):
+        heard.append(msg.data)
+        statuses[0].publish(ControllerStatus(state=ControllerStatus.ARMED))
+
+    def listen():
+        later.cancel()
+        if not seen:
+            be_seen(ControllerStatus.MOVING)
+        controller.create_subscription(*topics.INSTRUCTION.to(take))
+
+    if seen:
+        be_seen(ControllerStatus.ARMED)
+    later = stub.create_timer(1.5, listen)
+    later.cancel()
+    confirms_at_once(stub, later.reset)
+    assert say.main(STOP) == 0
+    time.sleep(0.5)  # it has arrived; on its way to another thread
+    assert heard and set(heard) == {""}
+    assert capsys.readouterr().out.splitlines()[-1] == "instruction 4: accepted"
+
+
+def test_a_stop_without_a_controller_is_not_accepted(stub, monkeypatch, capsys):
+    monkeypatch.setattr(operator, "REPLY_S", 3.0)
+    confirms_at_once(stub)
+    assert say.main(STOP) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "no controller was met"
 
 
 def test_a_stop_that_nobody_hears_says_so(monkeypatch):

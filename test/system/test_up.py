@@ -87,6 +87,8 @@ def test_a_graph_takes_instructions_refuses_a_second_one_and_ends_clean(up, requ
     assert (code, said) == (1, "instruction 2: instruction refused: 10240 characters, at most 1000")
     code, said = rt2("ask", "what is this?", namespace=name)
     assert (code, said) == (1, "no answer: no observation yet: is the camera running?")
+    code, said = rt2("say", "", namespace=name)
+    assert code == 0 and said.endswith(": accepted")
 
     code, said = rt2("up", "--policy", "hold", "--sim", "none", namespace=name)
     assert code == 1
