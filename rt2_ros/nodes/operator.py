@@ -42,6 +42,7 @@ LATE_S = 10.0  # within which it is seen on a machine that is very busy
 READY_S = 90.0  # for all nodes to be ready; the policy loads its checkpoint
 REPLY_S = 10.0  # for a service of a node that is there
 ACKNOWLEDGE_S = 1.0  # for those who were told to stop to have got it
+UNNAMED = "_NODE_NAME_UNKNOWN_"  # rmw's word for the node of a reader that was met just now
 
 
 class Operator:
@@ -192,14 +193,7 @@ class Operator:
             if problem := self.stop():
                 raise TimeoutError(f"waited {REPLY_S:g} s for the stop: {problem}")
             return self.policy.instruction_id
-        self._await_listener(self._instruction)
-        count = self.node.count_publishers(topics.POLICY_STATUS.name)
-        if count > 1:
-            raise RuntimeError(
-                f"{count} policies listen to {self._instruction.topic_name}: end all but one (one "
-                "that was killed is seen for 20 s more), or take another --namespace or "
-                "ROS_DOMAIN_ID"
-            )
+        self._await_policy(self._instruction)
         before = self.policy.instruction_id
         self._instruction.publish(String(data=text))
         self.until(
@@ -270,24 +264,30 @@ class Operator:
         return [info.node_name for info in found]
 
     def ask(self, question: str, timeout: float = 60.0) -> str:
-        """Publish a question about what the camera sees now and return the model's answer."""
-        self._await_listener(self._question)
+        """Publish a question about what the camera sees now and return the model's answer.
+
+        RuntimeError if several policies would answer.
+        """
+        self._await_policy(self._question)
         self._answers.clear()
         self._question.publish(String(data=question))
         self.until(lambda: self._answers, timeout, "an answer")
         return self._answers[0]
 
-    def _await_listener(self, publisher: Any) -> None:
-        """Wait until the node that tells its policy_status is matched as this topic's reader."""
+    def _await_policy(self, publisher: Any) -> None:
+        """Wait until the node that tells its policy_status is matched as this topic's reader.
+
+        RuntimeError if there are several. Another's reader may be met before its status is, and
+        before it is known whose it is.
+        """
 
         def matched() -> bool:
-            readers = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
-            name = self.node.resolve_topic_name(topics.POLICY_STATUS.name)
-            policies = {info.node_name for info in self.node.get_publishers_info_by_topic(name)}
+            readers, policies = self._readers(publisher), self._writers(topics.POLICY_STATUS)
             return (
                 "policy" in self._heard
                 and bool(policies)
-                and policies <= {info.node_name for info in readers}
+                and set(policies) <= set(readers)
+                and UNNAMED not in readers
                 and publisher.get_subscription_count() >= len(readers)
             )
 
@@ -296,6 +296,14 @@ class Operator:
             REPLY_S,
             f"a policy that listens to {publisher.topic_name} (is it up? try rt2 up)",
         )
+        policies = self._writers(topics.POLICY_STATUS)
+        listening = sum(reader in policies for reader in self._readers(publisher))
+        count = max(len(policies), listening)
+        if count > 1:
+            raise RuntimeError(
+                f"{count} policies listen to {publisher.topic_name}: end all but one (one that was "
+                "killed is seen for 20 s more), or take another --namespace or ROS_DOMAIN_ID"
+            )
 
     def reset_table(self, seed: int, objects: Sequence[str] = (), scenario: str = "") -> SceneState:
         """Lay the simulated table anew with these objects on it; return its first state.

@@ -84,20 +84,58 @@ def test_a_table_is_laid_anew_only_when_nothing_moves_the_arm_any_more(stub):
     assert at_reset == [(ControllerStatus.ARMED, 0)]
 
 
-def test_an_instruction_goes_to_one_policy_only(stub):
-    """Two may be on two machines; the arm of the other one might move as well."""
+def say_to_two(stub, statuses, before=lambda person: None):
+    """Instruct and ask where two policies listen, of which so many have been heard of."""
     heard = []
-    stub.create_subscription(*topics.INSTRUCTION.to(heard.append))
-    statuses = [stub.create_publisher(*topics.POLICY_STATUS) for _ in range(2)]
-    for status in statuses:
-        status.publish(PolicyStatus(instruction_id=3))
+    for topic in (topics.INSTRUCTION, topics.QUESTION):
+        for _ in range(2):
+            stub.create_subscription(*topic.to(heard.append))
+    for _ in range(statuses):
+        stub.create_publisher(*topics.POLICY_STATUS).publish(PolicyStatus(instruction_id=3))
     with Operator(NAMESPACE) as person:
-        person.until(
-            lambda: person.node.count_publishers(topics.POLICY_STATUS.name) == 2, 10.0, "both"
-        )
-        with pytest.raises(RuntimeError, match="2 policies listen to /test_operator/instruction"):
-            person.instruct("pick up the apple")
+        node = person.node
+
+        def met():
+            listening = [person._instruction, person._question]
+            return (
+                node.count_publishers(topics.POLICY_STATUS.name) == statuses
+                and [publisher.get_subscription_count() for publisher in listening] == [2, 2]
+                and [len(person._readers(publisher)) for publisher in listening] == [2, 2]
+            )
+
+        person.until(met, 10.0, "both")
+        for say_it, name in ((person.instruct, "instruction"), (person.ask, "question")):
+            before(person)
+            words = f"2 policies listen to /test_operator/{name}"
+            with pytest.raises(RuntimeError, match=words):
+                say_it("pick up the apple")
+        time.sleep(0.5)  # on its way to another thread
     assert heard == []
+
+
+@pytest.mark.parametrize("statuses", [2, 1])
+def test_an_instruction_or_question_goes_to_one_policy_only(stub, statuses):
+    """Two may be on two machines; the arm of the other one might move as well.
+
+    Who listens may be met before what it tells is.
+    """
+    say_to_two(stub, statuses)
+
+
+def test_nothing_is_said_while_it_is_not_known_who_listens(stub, monkeypatch):
+    """Whose a reader is comes last of what is discovered."""
+
+    def hide(person):
+        looks = iter(range(5))
+
+        def readers(publisher):
+            first, second = Operator._readers(person, publisher)
+            known = "policy" in person._heard and next(looks, None) is None
+            return [first, second if known else operator.UNNAMED]
+
+        monkeypatch.setattr(person, "_readers", readers)
+
+    say_to_two(stub, 1, hide)
 
 
 STOP = ["", "--namespace", NAMESPACE]
