@@ -183,15 +183,16 @@ class ArmController:
     ) -> Command | None:
         """Take the joints' positions, in any order, other joints among them.
 
-        One that is no use is counted and passed over; one of the gripper alone, as some drivers
-        send, tells of that. A clock that goes back disarms. now_ns: the time on the stamp's clock;
-        a joint state may have waited while this process stood still.
+        One that is no use is counted and passed over; one without any joint of the arm, as drivers
+        of grippers and wheels send, tells of the gripper at most. A clock that goes back disarms.
+        now_ns: the time on the stamp's clock; a joint state may have waited while this process
+        stood still.
         """
         with suppress(ValueError):  # a gripper may report elsewhere, or not at all
             finger = by_name(names, positions, [self.profile.gripper_joint])[0]
             self.gripper_closedness = self.profile.gripper_closedness(float(finger))
-            if set(self.profile.arm_joints).isdisjoint(names):
-                return None
+        if set(self.profile.arm_joints).isdisjoint(names):
+            return None
         try:
             if 0 < stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
                 self.history.clear()
