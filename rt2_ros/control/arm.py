@@ -57,7 +57,8 @@ class ArmController:
     blocked, busy are the bridge's word, set before each event. blocked: why nothing may move
     (controllers are missing, Servo has halted); busy: what it is still carrying out (a planned
     motion, which lasts longer than a delta lives). Either refuses deltas; blocked also brakes.
-    A policy says terminate once: that is heard all the same, and what it carries out goes on.
+    A policy says terminate once: that is heard all the same, also while a person is asked, and what
+    the bridge carries out goes on.
     """
 
     def __init__(
@@ -330,7 +331,7 @@ class ArmController:
             return Verdict.refused(self.state.name.lower(), f"the arm is {self.state.name.lower()}")
         if not mandate.live:
             return Verdict.refused("instruction", "no instruction to act on")
-        if mandate.asking:
+        if mandate.asking and not delta.terminate:
             return Verdict.refused("help", self.reason)
         if np.isinf(self._joint_state_time):
             return Verdict.refused("joint states", "no joint states")
