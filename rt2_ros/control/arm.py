@@ -51,8 +51,9 @@ class ArmController:
     (`now_ns`).
 
     state, reason: where it is and why. accepted, refused: deltas so far; refusals: by Verdict.code;
-    changes: what was altered, by Change.code; bad_joint_states: not taken. verdict: on the last
-    delta. collisions: None where the profile wants none checked.
+    changes: what was altered, by Change.code; limited: deltas that ran into a limit, refused or
+    changed; bad_joint_states: not taken. verdict: on the last delta. collisions: None where the
+    profile wants none checked.
 
     blocked, busy are the bridge's word, set before each event. blocked: why nothing may move
     (controllers are missing, Servo has halted); busy: what it is still carrying out (a planned
@@ -76,6 +77,7 @@ class ArmController:
         self.accepted = 0
         self.refusals: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()
+        self.limited = 0
         self.bad_joint_states = 0
         self.verdict: Verdict | None = None
         self.gripper_closedness: float | None = None  # measured
@@ -247,6 +249,7 @@ class ArmController:
         late = self._clock() - now
         if self.verdict.chunk is not None and late > LATE:
             self.verdict = Verdict.refused("late", f"planning took {late:.2f} s: the arm moved on")
+        self.limited += self.verdict.limited
         if not self.verdict.accepted:
             self.refusals[self.verdict.code] += 1
             if self.verdict.code == "confidence":
