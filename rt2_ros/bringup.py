@@ -193,15 +193,16 @@ def describe(
 
 
 def _refuse_overridden(graph: Graph, params_file: Path) -> None:
-    """ValueError if a person's file sets what the arguments decide: it would be lost unsaid.
+    """ValueError if a person's file sets what the arguments decide: one would be lost unsaid.
 
-    bridge is no such parameter: who gives the argument means it to win.
+    Mostly the file's. But where the file has a section `/**`, the argument goes in there, and wins
+    over no later section that names the node: a dry run that was asked for would move the arm.
     """
     for pattern, given in _sections(read_yaml(params_file)):
         for node in graph.nodes:
             if not re.fullmatch(pattern, node.full_name):
                 continue
-            for key in sorted((given.keys() & node.parameters.keys()) - {"bridge"}):
+            for key in sorted(given.keys() & node.parameters.keys()):
                 if given[key] != node.parameters[key]:
                     raise ValueError(
                         f"{params_file}: {key} of {node.full_name} is {given[key]!r}, but the "

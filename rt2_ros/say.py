@@ -33,14 +33,15 @@ def main(argv: list[str]) -> int:
 
 
 def _stop(person: Operator) -> int:
-    """Say "stop", and who has confirmed it; exit status 0 if the policy has."""
-    if person.stop(print):
+    """Say "stop", and who has not confirmed it; exit status 0 if all have."""
+    problem = person.stop(print)
+    if not problem:
         print(f"instruction {person.policy.instruction_id}: accepted")
         return 0
     from rt2_ros.msg import ControllerStatus
 
     status = person.controller
     arm = "still moves" if status.state == ControllerStatus.MOVING else "does not move"
-    said = f"the controller says that the arm {arm}: {status.reason}" if status.reason else ""
-    print(f"no policy has confirmed the stop; {said or 'nor does the controller say anything'}")
+    said = f"; the controller says that the arm {arm}: {status.reason}" if status.reason else ""
+    print(f"{problem}{said}")
     return 1

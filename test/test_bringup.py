@@ -57,15 +57,28 @@ def test_arguments_become_ros_arguments(tmp_path):
     ]
 
 
-def test_a_bridge_of_a_params_file_stays_unless_the_argument_is_given(tmp_path):
+def test_a_bridge_of_a_params_file_stays_where_no_argument_is_given(tmp_path):
     """An empty argument, given after the file, once made a dry run move a real arm."""
     mine = tmp_path / "mine.yaml"
     mine.write_text("/**/controller_node:\n  ros__parameters:\n    bridge: dry_run\n")
     given = {"policy": "hold", "sim": "none", "params_file": str(mine)}
     node = by_name(describe(**given))["controller_node"]
     assert not [word for word in node.ros_args() if word.startswith("bridge:=")]
-    node = by_name(describe(**given, bridge="moveit"))["controller_node"]
-    assert 'bridge:="moveit"' in node.ros_args()
+    node = by_name(describe(**given, bridge="dry_run"))["controller_node"]
+    assert 'bridge:="dry_run"' in node.ros_args()
+
+
+@pytest.mark.parametrize("name", ["controller_node", "/left/controller_node", "/**"])
+def test_a_bridge_of_a_params_file_is_refused_where_the_argument_is_another(tmp_path, name):
+    """Under the node's own name, after a section `/**`, the file's went over the argument's."""
+    mine = tmp_path / "mine.yaml"
+    other = "" if name == "/**" else "/**:\n  ros__parameters:\n    use_sim_time: false\n"
+    mine.write_text(f"{other}{name}:\n  ros__parameters:\n    bridge: joint_trajectory\n")
+    namespace = "left" if "left" in name else ""
+    with pytest.raises(ValueError, match="bridge of .*/controller_node is 'joint_trajectory'"):
+        describe(
+            policy="hold", sim="none", params_file=str(mine), bridge="dry_run", namespace=namespace
+        )
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,15 @@ class ArmController:
     (`now_ns`).
 
     state, reason: where it is and why. accepted, refused: deltas so far; refusals: by Verdict.code;
-    changes: what was altered, by Change.code; bad_joint_states: not taken. verdict: on the last
-    delta. collisions: None where the profile wants none checked.
+    changes: what was altered, by Change.code; limited: deltas that ran into a limit, refused or
+    changed; bad_joint_states: not taken. verdict: on the last delta. collisions: None where the
+    profile wants none checked.
 
     blocked, busy are the bridge's word, set before each event. blocked: why nothing may move
     (controllers are missing, Servo has halted); busy: what it is still carrying out (a planned
     motion, which lasts longer than a delta lives). Either refuses deltas; blocked also brakes.
-    A policy says terminate once: that is heard all the same, and what it carries out goes on.
+    A policy says terminate once: that is heard all the same, also while a person is asked, and what
+    the bridge carries out goes on.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class ArmController:
         self.accepted = 0
         self.refusals: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()
+        self.limited = 0
         self.bad_joint_states = 0
         self.verdict: Verdict | None = None
         self.gripper_closedness: float | None = None  # measured
@@ -183,15 +186,16 @@ class ArmController:
     ) -> Command | None:
         """Take the joints' positions, in any order, other joints among them.
 
-        One that is no use is counted and passed over; one of the gripper alone, as some drivers
-        send, tells of that. A clock that goes back disarms. now_ns: the time on the stamp's clock;
-        a joint state may have waited while this process stood still.
+        One that is no use is counted and passed over; one without any joint of the arm, as drivers
+        of grippers and wheels send, tells of the gripper at most. A clock that goes back disarms.
+        now_ns: the time on the stamp's clock; a joint state may have waited while this process
+        stood still.
         """
         with suppress(ValueError):  # a gripper may report elsewhere, or not at all
             finger = by_name(names, positions, [self.profile.gripper_joint])[0]
             self.gripper_closedness = self.profile.gripper_closedness(float(finger))
-            if set(self.profile.arm_joints).isdisjoint(names):
-                return None
+        if set(self.profile.arm_joints).isdisjoint(names):
+            return None
         try:
             if 0 < stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
                 self.history.clear()
@@ -245,6 +249,7 @@ class ArmController:
         late = self._clock() - now
         if self.verdict.chunk is not None and late > LATE:
             self.verdict = Verdict.refused("late", f"planning took {late:.2f} s: the arm moved on")
+        self.limited += self.verdict.limited
         if not self.verdict.accepted:
             self.refusals[self.verdict.code] += 1
             if self.verdict.code == "confidence":
@@ -329,7 +334,7 @@ class ArmController:
             return Verdict.refused(self.state.name.lower(), f"the arm is {self.state.name.lower()}")
         if not mandate.live:
             return Verdict.refused("instruction", "no instruction to act on")
-        if mandate.asking:
+        if mandate.asking and not delta.terminate:
             return Verdict.refused("help", self.reason)
         if np.isinf(self._joint_state_time):
             return Verdict.refused("joint states", "no joint states")

@@ -28,6 +28,9 @@ from rt2_ros.control.trajectory import Chunk, NoTrajectory, plan_chunk
 
 _SHARES = (1.0, 0.5, 0.25)  # of the way to the target, tried until one can be done
 _WORTH_SAYING = 1e-4  # m or rad; smaller corrections are rounding
+# What the controller refuses or changes in any good episode: steps while the fingers move, steps
+# that are long along two axes; and a policy that gets nowhere is no matter of limits.
+EVERYDAY = {"gripper", "motion", "rate", "help", "translation", "rotation"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,12 @@ class Verdict:
     def refused(cls, code: str, reason: str) -> Verdict:
         """Say no."""
         return cls(False, code, reason)
+
+    @property
+    def limited(self) -> bool:
+        """Whether the delta ran into a limit (workspace, joints, collision, time-to-live)."""
+        codes = {change.code for change in self.changes} if self.accepted else {self.code}
+        return bool(codes - EVERYDAY)
 
 
 class SafetyFilter:

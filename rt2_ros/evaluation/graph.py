@@ -140,10 +140,11 @@ class _Watcher:
                 if now - done_at > SETTLE_S:
                     break
             person.spin(0.05)
-        status, refused = person.policy, int(person.controller.refused)
-        verdict, self._judge = self._judge.verdict(), None
-        person.instruct("")
+        status, controller = person.policy, person.controller
         steps = max(status.decisions + status.invalid, len(self._latency_ms))
+        limited = controller.limited if controller.instruction_id == self._id else 0
+        verdict, self._judge = self._judge.verdict(limited > steps / 2), None
+        person.instruct("")
         # The graph does not say how long a decision took that was invalid.
         typical = float(np.median(self._latency_ms)) if self._latency_ms else 0.0
         way = np.diff(np.array(self._tips).reshape(-1, 3), axis=0)
@@ -154,7 +155,7 @@ class _Watcher:
             target=task.target, success=verdict.success, failure=verdict.reason, steps=steps,
             path_length=float(np.linalg.norm(way, axis=1).sum()),
             sim_seconds=time.monotonic() - started,
-            held=min(steps, status.invalid + refused), invalid=status.invalid,
+            held=min(steps, status.invalid + controller.refused), invalid=status.invalid,
             latency_ms=(*self._latency_ms, *[typical] * (steps - len(self._latency_ms))),
             confidence=tuple(self._confidence),
         )  # fmt: skip

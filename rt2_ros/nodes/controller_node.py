@@ -83,7 +83,7 @@ class ControllerNode(BaseNode):
         self._problem = "not configured"
         self._frame = ""
         self._told: tuple[object, ...] = ()  # what the last status said
-        self._begun = (0, 0, 0)  # instruction id, and counts accepted and refused when it began
+        self._begun = (0, 0, 0, 0)  # instruction id; accepted, refused, limited when it began
         # Not managed, and not torn down: the last word must be that the arm is disarmed.
         self._status_out = self.create_publisher(*topics.CONTROLLER_STATUS)
         self._publish_status()
@@ -244,11 +244,12 @@ class ControllerNode(BaseNode):
         msg = ControllerStatus(state=ControllerStatus.DISARMED, reason=self._problem)
         if arm is not None:
             if arm.instruction_id != self._begun[0]:
-                self._begun = (arm.instruction_id, arm.accepted, arm.refused)
+                self._begun = (arm.instruction_id, arm.accepted, arm.refused, arm.limited)
             msg.state, msg.reason, msg.rate = int(arm.state), arm.reason, arm.rate()
             msg.instruction_id = arm.instruction_id
             msg.accepted = arm.accepted - self._begun[1]
             msg.refused = arm.refused - self._begun[2]
+            msg.limited = arm.limited - self._begun[3]
             msg.gripper_closedness = arm.gripper_closedness or 0.0
             try:
                 msg.end_effector_pose = pose_msg(arm.pose())

@@ -42,6 +42,7 @@ LATE_S = 10.0  # within which it is seen on a machine that is very busy
 READY_S = 90.0  # for all nodes to be ready; the policy loads its checkpoint
 REPLY_S = 10.0  # for a service of a node that is there
 ACKNOWLEDGE_S = 1.0  # for those who were told to stop to have got it
+UNNAMED = "_NODE_NAME_UNKNOWN_"  # rmw's word for the node of a reader that was met just now
 
 
 class Operator:
@@ -189,17 +190,10 @@ class Operator:
         RuntimeError if several policies would take it, perhaps another machine's as well.
         """
         if not text.strip():
-            if not self.stop():
-                raise TimeoutError(f"waited {REPLY_S:g} s for the policy to take the stop")
+            if problem := self.stop():
+                raise TimeoutError(f"waited {REPLY_S:g} s for the stop: {problem}")
             return self.policy.instruction_id
-        self._await_listener(self._instruction)
-        count = self.node.count_publishers(topics.POLICY_STATUS.name)
-        if count > 1:
-            raise RuntimeError(
-                f"{count} policies listen to {self._instruction.topic_name}: end all but one (one "
-                "that was killed is seen for 20 s more), or take another --namespace or "
-                "ROS_DOMAIN_ID"
-            )
+        self._await_policy(self._instruction)
         before = self.policy.instruction_id
         self._instruction.publish(String(data=text))
         self.until(
@@ -209,55 +203,91 @@ class Operator:
         )
         return self.policy.instruction_id
 
-    def stop(self, tell: Callable[[str], None] = lambda words: None) -> bool:
-        """Publish an empty instruction at once, and return whether the policy has taken it.
+    def stop(self, tell: Callable[[str], None] = lambda words: None) -> str:
+        """Publish an empty instruction at once, and return who has not confirmed it, "" if all.
 
         The controller listens for it itself, so nobody is waited for before: it goes to whoever
         listens already, and again when others are met. `tell` is called with how many each
-        time. TimeoutError if there is nobody.
+        time. Over when the policy has taken it, the arm does not move, and all that listen have
+        got it. TimeoutError if there is nobody.
         """
         topic, told = self._instruction.topic_name, 0
         end = time.monotonic() + REPLY_S
         before = self.policy.instruction_id if "policy" in self._heard else None
-        self._heard.discard("policy")  # only what is said from now on confirms anything
+        self._heard -= {"policy", "controller"}  # only what is said from now on confirms anything
+        problem = ""
         while time.monotonic() < end:
             met = self._instruction.get_subscription_count()
-            readers = len(self.node.get_subscriptions_info_by_topic(topic))
             if met > told:
                 self._instruction.publish(String(data=""))
                 tell(f"stop: sent, {met} listen to {topic}")
             told = met
-            status = self.policy
-            taken = not status.instruction and status.instruction_id != before
-            if taken and "policy" in self._heard and told >= max(1, readers):
-                self._instruction.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
-                return True
+            problem = self._unconfirmed(before, told)
+            if not problem:
+                if self._instruction.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S)):
+                    return ""
+                problem = "not all that listen have got it"
             self._executor.spin_once(0.05)
         if not told:
             raise TimeoutError(
                 f"waited {REPLY_S:g} s for somebody who listens to {topic} (is it up? try rt2 up)"
             )
-        return False
+        return problem
+
+    def _unconfirmed(self, before: int | None, told: int) -> str:
+        """Say who has not confirmed a stop that `told` readers were sent, "" if all have.
+
+        before: the policy's instruction id at that time, None if it was not known.
+        """
+        problems = []
+        status, readers = self.policy, self._readers(self._instruction)
+        controllers = set(self._writers(topics.CONTROLLER_STATUS))
+        met = told >= len(readers) and controllers and controllers <= set(readers) - {UNNAMED}
+        if "policy" not in self._heard or status.instruction or status.instruction_id == before:
+            problems.append("no policy has confirmed the stop")
+        if "controller" not in self._heard:
+            problems.append("no controller was met")
+        elif self.controller.state == ControllerStatus.MOVING:
+            problems.append("the controller has not confirmed the stop")
+        elif not met:
+            problems.append("not all were met that must listen")
+        return " and ".join(problems)
+
+    def _readers(self, publisher: Any) -> list[str]:
+        """The node of each reader of a publisher's topic."""
+        found = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
+        return [info.node_name for info in found]
+
+    def _writers(self, topic: Topic) -> list[str]:
+        """The node of each publisher of a topic."""
+        found = self.node.get_publishers_info_by_topic(self.node.resolve_topic_name(topic.name))
+        return [info.node_name for info in found]
 
     def ask(self, question: str, timeout: float = 60.0) -> str:
-        """Publish a question about what the camera sees now and return the model's answer."""
-        self._await_listener(self._question)
+        """Publish a question about what the camera sees now and return the model's answer.
+
+        RuntimeError if several policies would answer.
+        """
+        self._await_policy(self._question)
         self._answers.clear()
         self._question.publish(String(data=question))
         self.until(lambda: self._answers, timeout, "an answer")
         return self._answers[0]
 
-    def _await_listener(self, publisher: Any) -> None:
-        """Wait until the node that tells its policy_status is matched as this topic's reader."""
+    def _await_policy(self, publisher: Any) -> None:
+        """Wait until the node that tells its policy_status is matched as this topic's reader.
+
+        RuntimeError if there are several. Another's reader may be met before its status is, and
+        before it is known whose it is.
+        """
 
         def matched() -> bool:
-            readers = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
-            name = self.node.resolve_topic_name(topics.POLICY_STATUS.name)
-            policies = {info.node_name for info in self.node.get_publishers_info_by_topic(name)}
+            readers, policies = self._readers(publisher), self._writers(topics.POLICY_STATUS)
             return (
                 "policy" in self._heard
                 and bool(policies)
-                and policies <= {info.node_name for info in readers}
+                and set(policies) <= set(readers)
+                and UNNAMED not in readers
                 and publisher.get_subscription_count() >= len(readers)
             )
 
@@ -266,6 +296,14 @@ class Operator:
             REPLY_S,
             f"a policy that listens to {publisher.topic_name} (is it up? try rt2 up)",
         )
+        policies = self._writers(topics.POLICY_STATUS)
+        listening = sum(reader in policies for reader in self._readers(publisher))
+        count = max(len(policies), listening)
+        if count > 1:
+            raise RuntimeError(
+                f"{count} policies listen to {publisher.topic_name}: end all but one (one that was "
+                "killed is seen for 20 s more), or take another --namespace or ROS_DOMAIN_ID"
+            )
 
     def reset_table(self, seed: int, objects: Sequence[str] = (), scenario: str = "") -> SceneState:
         """Lay the simulated table anew with these objects on it; return its first state.

@@ -33,9 +33,6 @@ MAX_LATENCY = 2.0  # s
 STEP_PERIOD = 0.25  # s of simulated time from one action to the next
 MAX_STEPS = 40  # of an episode
 _JOINT_STATE_PERIOD = 0.01  # s
-# What the controller refuses or changes in any good episode: steps while the fingers move, steps
-# that are long along two axes; and a policy that gets nowhere is no matter of limits.
-_EVERYDAY = {"gripper", "motion", "rate", "help", "translation", "rotation"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,9 +173,7 @@ class TabletopEnv:
             self._do(self.controller.on_delta(delta, self._now_ns()))
             verdict = self.controller.verdict
             assert verdict is not None
-            refused = not verdict.accepted
-            codes = {verdict.code} if refused else {change.code for change in verdict.changes}
-            limited = bool(codes - _EVERYDAY)
+            refused, limited = not verdict.accepted, verdict.limited
         self.held = refused
         self._advance(self._period - self._latency)
         self._step += 1

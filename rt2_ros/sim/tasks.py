@@ -200,7 +200,7 @@ class Judge:
     def watch(self, state: TabletopState, limited: bool = False) -> bool:
         """Take the state after a step; whether the task is fulfilled in it.
 
-        limited: the step ran into a limit (workspace, joints, collision, time-to-live).
+        limited: the step ran into a limit of the controller's.
         """
         self._state = state
         self._steps += 1
@@ -214,8 +214,11 @@ class Judge:
             self._wrong |= not asked and thing.grasped and thing.height > WRONG_HEIGHT
         return self.task.success(state, self._start)
 
-    def verdict(self) -> Verdict:
-        """How it ended, by the last state watched and what went before."""
+    def verdict(self, limited: bool | None = None) -> Verdict:
+        """How it ended, by the last state watched and what went before.
+
+        limited: whether most steps ran into a limit; None: as `watch` was told.
+        """
         if self.task.success(self._state, self._start):
             return Verdict(True, "", self._steps)
         taking = self.task.kind in ("pick", *Task.PLACING)
@@ -228,7 +231,7 @@ class Judge:
             self.task.kind in Task.PLACING and let_go and lying,
             let_go,
             taking and self._closed and not self._lifted,
-            self._limited > self._steps / 2,
+            self._limited > self._steps / 2 if limited is None else limited,
             not self._moved,
             True,
         )

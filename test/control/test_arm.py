@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from rt2_ros.control.arm import ArmController, State
+from rt2_ros.control.pose import Pose
 from rt2_ros.control.safety import Delta
 
 from .refusal import held
@@ -282,6 +283,28 @@ def test_what_was_changed_is_counted(rig):
     rig.run(0.5)
     rig.move(0.3, 0, 0, rotation=(0, 0, 2.0))
     assert rig.arm.changes == {"translation": 2, "rotation": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "altered", "limited"),
+    [
+        ({"translation": (0.0, -0.07, -0.06)}, {"workspace": 2}, 1),  # two sides of it, one delta
+        ({"translation": (0.05, 0.0, 0.0), "gripper": 1.0}, {"motion": 1}, 0),
+        ({"translation": (0.08, 0.0, 0.08)}, {"translation": 1}, 0),
+        ({"translation": (0.03, 0.0, 0.0)}, {}, 0),
+        ({"frame_id": "camera"}, {}, 1),
+        ({"stamp_ns": 1}, {}, 1),
+    ],
+)
+def test_deltas_that_ran_into_a_limit_are_counted(
+    new_rig, kinematics, start, changes, altered, limited
+):
+    """What any good episode has does not count."""
+    corner = Pose(np.array([0.5, -0.3, 0.05]), np.diag([1.0, -1.0, -1.0]))
+    rig = new_rig(q=kinematics.inverse(corner, seed=start))
+    rig.instruct()
+    rig.send(rig.delta(**changes))
+    assert (rig.arm.changes, rig.arm.limited) == (altered, limited)
 
 
 def test_the_gripper_closes_before_the_arm_goes_on(rig):

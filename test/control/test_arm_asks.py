@@ -65,6 +65,20 @@ def test_a_person_may_say_go_on_for_a_while(careful):
     assert asks(careful, "confidence 0.10")
 
 
+def test_a_task_that_is_done_while_a_person_is_asked_is_done(careful):
+    """Terminate comes once; lost, the person would arm, and arm again, for no decision comes."""
+    careful.move(0.03, 0, 0, confidence=0.1)
+    assert careful.arm.needs_help
+    careful.move(0, 0, 0, confidence=0.9, terminate=True)
+    assert careful.arm.verdict.accepted and not careful.arm.needs_help
+    assert careful.arm.reason == "done: the policy says terminate"
+    careful.arm.arm()
+    careful.run(3.0)
+    assert not careful.arm.needs_help and careful.commands == []
+    careful.move(0.03, 0, 0)
+    assert held(careful, "instruction")
+
+
 def test_a_new_instruction_answers_as_well(careful):
     careful.move(0.03, 0, 0, confidence=0.1)
     careful.instruct("pick up the pear", 2)

@@ -85,6 +85,19 @@ def test_an_arm_that_lags_on_its_way_home_is_waited_for_and_told_nothing(rig, pr
     assert_allclose(rig.q, profile.home, atol=1e-9)
 
 
+def test_a_stop_of_which_only_the_policy_heard_ends_the_way_home(rig):
+    """`rt2 say ""` of somebody whom the controller has not met; the policy was idle before."""
+    rig.arm.on_policy_status(2, "")
+    rig.apply(rig.arm.home())
+    for number in (2, 0):  # told each second; a policy that is started anew tells nothing
+        rig.run(0.3)
+        assert rig.apply(rig.arm.on_policy_status(number, "")) is None and rig.moving
+    assert rig.apply(rig.arm.on_policy_status(1, "")).brake
+    rig.run(0.3)
+    assert not rig.moving
+    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "no instruction")
+
+
 def test_home_can_be_stopped_and_is_not_gone_to_by_an_arm_that_may_not_move(rig, new_rig):
     rig.apply(rig.arm.home())
     rig.run(0.5)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the controller does when decisions or joint states stay away, and when clocks go wrong."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -53,6 +55,21 @@ def test_a_gripper_that_tells_its_joint_in_messages_of_its_own_is_known(rig):
         assert rig.arm.gripper_closedness == pytest.approx(0.375)
         rig.arm.gripper_closedness = None
     assert (rig.arm.state, rig.arm.bad_joint_states) == (State.MOVING, 0)
+
+
+@pytest.mark.parametrize("gripper", [True, False])
+@pytest.mark.parametrize(("name", "value"), [("wheel", 0.0), ("panda_finger_joint1", np.nan)])
+def test_joint_states_of_other_parts_do_not_disarm_by_their_clock(rig, gripper, name, value):
+    """Of wheels, of a second arm, of a gripper that is not yet active or that no profile names."""
+    if not gripper:
+        rig.arm.profile = dataclasses.replace(
+            rig.profile, gripper_command="none", gripper_joint="", gripper_controller=""
+        )
+    rig.move(0.08, 0, 0)
+    for age_ns in (0, 5_000_000_000):
+        rig.arm.on_joint_state(rig.now_ns - age_ns, [name], [value], rig.now_ns)
+    assert (rig.arm.state, rig.arm.bad_joint_states) == (State.MOVING, 0)
+    assert_allclose(rig.arm.pose().position, rig.tip.position)
 
 
 def test_a_clock_that_goes_back_disarms(rig):

@@ -119,9 +119,10 @@ def test_a_gripper_that_is_not_known_is_not_said_to_be_open(new, before, why):
 
 def test_a_clock_that_is_set_back_begins_anew(new):
     seen = new("panda")
-    seen.joints(5000, {**ARM, FINGER: 0.0})
-    seen.joints(0, {**ARM, FINGER: 0.04})
-    assert seen.look(0).gripper_closedness == 0.0
+    seen.joints(5000, {**ARM, FINGER: 0.04})
+    seen.joints(0, {**ARM, FINGER: 0.0})
+    observation = seen.look(0)
+    assert observation.has_end_effector and observation.gripper_closedness == 1.0
 
 
 def test_joints_that_are_named_otherwise_are_missed_by_name(new):

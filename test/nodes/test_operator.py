@@ -47,8 +47,10 @@ def stub():
     yield node
     ending.set()
     thread.join()
+    nodes = executor.get_nodes()
     executor.shutdown()
-    node.destroy_node()
+    for each in nodes:
+        each.destroy_node()
     context.try_shutdown()
 
 
@@ -82,20 +84,58 @@ def test_a_table_is_laid_anew_only_when_nothing_moves_the_arm_any_more(stub):
     assert at_reset == [(ControllerStatus.ARMED, 0)]
 
 
-def test_an_instruction_goes_to_one_policy_only(stub):
-    """Two may be on two machines; the arm of the other one might move as well."""
+def say_to_two(stub, statuses, before=lambda person: None):
+    """Instruct and ask where two policies listen, of which so many have been heard of."""
     heard = []
-    stub.create_subscription(*topics.INSTRUCTION.to(heard.append))
-    statuses = [stub.create_publisher(*topics.POLICY_STATUS) for _ in range(2)]
-    for status in statuses:
-        status.publish(PolicyStatus(instruction_id=3))
+    for topic in (topics.INSTRUCTION, topics.QUESTION):
+        for _ in range(2):
+            stub.create_subscription(*topic.to(heard.append))
+    for _ in range(statuses):
+        stub.create_publisher(*topics.POLICY_STATUS).publish(PolicyStatus(instruction_id=3))
     with Operator(NAMESPACE) as person:
-        person.until(
-            lambda: person.node.count_publishers(topics.POLICY_STATUS.name) == 2, 10.0, "both"
-        )
-        with pytest.raises(RuntimeError, match="2 policies listen to /test_operator/instruction"):
-            person.instruct("pick up the apple")
+        node = person.node
+
+        def met():
+            listening = [person._instruction, person._question]
+            return (
+                node.count_publishers(topics.POLICY_STATUS.name) == statuses
+                and [publisher.get_subscription_count() for publisher in listening] == [2, 2]
+                and [len(person._readers(publisher)) for publisher in listening] == [2, 2]
+            )
+
+        person.until(met, 10.0, "both")
+        for say_it, name in ((person.instruct, "instruction"), (person.ask, "question")):
+            before(person)
+            words = f"2 policies listen to /test_operator/{name}"
+            with pytest.raises(RuntimeError, match=words):
+                say_it("pick up the apple")
+        time.sleep(0.5)  # on its way to another thread
     assert heard == []
+
+
+@pytest.mark.parametrize("statuses", [2, 1])
+def test_an_instruction_or_question_goes_to_one_policy_only(stub, statuses):
+    """Two may be on two machines; the arm of the other one might move as well.
+
+    Who listens may be met before what it tells is.
+    """
+    say_to_two(stub, statuses)
+
+
+def test_nothing_is_said_while_it_is_not_known_who_listens(stub, monkeypatch):
+    """Whose a reader is comes last of what is discovered."""
+
+    def hide(person):
+        looks = iter(range(5))
+
+        def readers(publisher):
+            first, second = Operator._readers(person, publisher)
+            known = "policy" in person._heard and next(looks, None) is None
+            return [first, second if known else operator.UNNAMED]
+
+        monkeypatch.setattr(person, "_readers", readers)
+
+    say_to_two(stub, 1, hide)
 
 
 STOP = ["", "--namespace", NAMESPACE]
@@ -129,6 +169,7 @@ def test_a_stop_is_told_again_to_who_is_met_later_and_the_policy_confirms_it(stu
     stub.create_subscription(*topics.INSTRUCTION.to(lambda msg: heard.append(msg.data)))
     status = stub.create_publisher(*topics.POLICY_STATUS)
     status.publish(PolicyStatus(instruction="pick up the apple", instruction_id=3))
+    stub.create_publisher(*topics.CONTROLLER_STATUS).publish(ControllerStatus())
 
     def appear():
         timer.cancel()
@@ -140,6 +181,60 @@ def test_a_stop_is_told_again_to_who_is_met_later_and_the_policy_confirms_it(stu
     assert say.main(STOP) == 0
     assert set(heard) == {""}
     assert capsys.readouterr().out.splitlines()[-1] == "instruction 4: accepted"
+
+
+def confirms_at_once(stub, then=lambda: None):
+    """Be a policy that is idle; `then` is called at the first stop."""
+    status = stub.create_publisher(*topics.POLICY_STATUS)
+    status.publish(PolicyStatus(instruction_id=3))
+    stops = []
+
+    def take(msg):
+        stops.append(msg)
+        status.publish(PolicyStatus(instruction_id=4))
+        if len(stops) == 1:
+            then()
+
+    stub.create_subscription(*topics.INSTRUCTION.to(take))
+
+
+@pytest.mark.parametrize("seen", [False, True])  # whether it is, before it listens
+def test_a_stop_is_not_accepted_before_the_controller_has_got_it(stub, capsys, seen):
+    """An idle policy confirms at once; meanwhile the arm may be on its way home."""
+    controller = Node("controller_node", namespace=NAMESPACE, context=stub.context)
+    stub.executor.add_node(controller)
+    heard, statuses = [], []
+
+    def be_seen(state):
+        statuses.append(controller.create_publisher(*topics.CONTROLLER_STATUS))
+        statuses[0].publish(ControllerStatus(state=state))
+
+    def take(msg):
+        heard.append(msg.data)
+        statuses[0].publish(ControllerStatus(state=ControllerStatus.ARMED))
+
+    def listen():
+        later.cancel()
+        if not seen:
+            be_seen(ControllerStatus.MOVING)
+        controller.create_subscription(*topics.INSTRUCTION.to(take))
+
+    if seen:
+        be_seen(ControllerStatus.ARMED)
+    later = stub.create_timer(1.5, listen)
+    later.cancel()
+    confirms_at_once(stub, later.reset)
+    assert say.main(STOP) == 0
+    time.sleep(0.5)  # it has arrived; on its way to another thread
+    assert heard and set(heard) == {""}
+    assert capsys.readouterr().out.splitlines()[-1] == "instruction 4: accepted"
+
+
+def test_a_stop_without_a_controller_is_not_accepted(stub, monkeypatch, capsys):
+    monkeypatch.setattr(operator, "REPLY_S", 3.0)
+    confirms_at_once(stub)
+    assert say.main(STOP) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "no controller was met"
 
 
 def test_a_stop_that_nobody_hears_says_so(monkeypatch):

@@ -195,6 +195,14 @@ def test_a_policy_that_keeps_running_into_limits_is_told_apart(tabletop):
     assert judge.verdict().reason == "limit hit"
 
 
+def test_whether_limits_were_run_into_may_be_told_by_who_knows(tabletop):
+    tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT)
+    judge = Judge(TASK, tabletop.state())
+    judge.watch(tabletop.state())
+    assert judge.verdict(limited=True).reason == "limit hit"
+    assert judge.verdict().reason == "never moved"
+
+
 @pytest.mark.parametrize("kind", PUSHES)
 @pytest.mark.parametrize(
     ("along", "aside", "success"),

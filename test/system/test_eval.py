@@ -13,6 +13,7 @@ from rt2_ros.evaluation.graph import play_on_graph
 from rt2_ros.evaluation.runner import PolicyFailed, episodes
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 from rt2_ros.evaluation.suites import load_suite
+from rt2_ros.policies.hold import HoldPolicy
 
 pytest.importorskip("rclpy")
 
@@ -58,13 +59,18 @@ def test_a_policy_for_another_arm_is_refused_on_the_graph_as_well(tmp_path, caps
     assert RunFolder(tmp_path / "other-arm-ros").records == ()
 
 
+def python_path(folder):
+    """PYTHONPATH with that before what it has."""
+    return os.pathsep.join((str(folder), *filter(None, (os.environ.get("PYTHONPATH"),))))
+
+
 def test_a_policy_that_raises_ends_the_run_and_no_episode_is_booked(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "from rt2_ros.policies.hold import HoldPolicy\n"
         "HoldPolicy.infer = lambda self, observation: 1 / 0\n"
     )
     whole = describe(policy="hold")
-    path = os.pathsep.join((str(tmp_path), *filter(None, (os.environ.get("PYTHONPATH"),))))
+    path = python_path(tmp_path)
     broken = tuple(
         replace(node, environment={**node.environment, "PYTHONPATH": path})
         if node.name == "policy_node"
@@ -80,6 +86,33 @@ def test_a_policy_that_raises_ends_the_run_and_no_episode_is_booked(tmp_path):
                 log=tmp_path / "nodes.log",
             )  # fmt: skip
         assert run.records == ()
+
+
+DOWN = """
+from dataclasses import replace
+import numpy as np
+from rt2_ros.policies.hold import HoldPolicy
+still = HoldPolicy.infer
+def down(self, observation):
+    decision = still(self, observation)
+    if decision.action is None:
+        return decision
+    action = replace(decision.action, translation=np.array([0.0, 0.0, -0.1]), gripper=0.0)
+    return replace(decision, action=action, bins=self.action_space.to_bins(action))
+HoldPolicy.infer = down
+"""
+
+
+def test_a_policy_that_runs_into_limits_fails_by_them_on_the_graph_as_well(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(DOWN)
+    monkeypatch.setenv("PYTHONPATH", python_path(tmp_path))
+    monkeypatch.setattr(HoldPolicy, "infer", HoldPolicy.infer)  # put back at the end
+    exec(DOWN, {})
+    arguments = ["--policy", "hold", "--episodes", "1", "--out", str(tmp_path)]
+    for mode, folder in ((["--ros"], "hold-ros"), ([], "hold")):
+        assert main([*arguments, *mode]) == 0
+        (record,) = RunFolder(tmp_path / folder).records
+        assert record.failure == "limit hit", folder
 
 
 def test_an_episode_that_cannot_be_begun_is_recorded_and_the_others_go_on(tmp_path, monkeypatch):

@@ -87,6 +87,8 @@ def test_a_graph_takes_instructions_refuses_a_second_one_and_ends_clean(up, requ
     assert (code, said) == (1, "instruction 2: instruction refused: 10240 characters, at most 1000")
     code, said = rt2("ask", "what is this?", namespace=name)
     assert (code, said) == (1, "no answer: no observation yet: is the camera running?")
+    code, said = rt2("say", "", namespace=name)
+    assert code == 0 and said.endswith(": accepted")
 
     code, said = rt2("up", "--policy", "hold", "--sim", "none", namespace=name)
     assert code == 1
@@ -134,3 +136,25 @@ def test_parameters_of_a_person_reach_a_node_in_a_namespace(tmp_path):
         processes.watch(lambda: False)
     assert str(ended.value).startswith("/left/policy_node ended (status 1): ")
     assert "max_rate: got 1000.0, expected float from 0.1 to 100 Hz" in str(ended.value)
+
+
+EVERYWHERE = "/**: {ros__parameters: {use_sim_time: false}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "bridge"),
+    [
+        (EVERYWHERE, "none"),
+        ("/controller_node: {ros__parameters: {moveit_params: a.yaml}}\n", "none"),
+        (f"{EVERYWHERE}/controller_node: {{ros__parameters: {{bridge: none}}}}\n", ""),
+    ],
+)
+def test_a_bridge_reaches_the_controller_by_argument_or_file(tmp_path, text, bridge):
+    """One that it refuses, so as to be told of it."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text)
+    graph = describe(policy="hold", sim="none", bridge=bridge, params_file=str(mine))
+    node = next(node for node in graph.nodes if node.name == "controller_node")
+    with pytest.raises(Ended) as ended, Processes(Graph((), (node,))) as processes:
+        processes.watch(lambda: False)
+    assert "parameter bridge: got 'none', expected one of " in str(ended.value)
