@@ -58,7 +58,8 @@ class Child:
 class Processes:
     """The running processes of a graph; a context manager that leaves none behind.
 
-    echo(node name, line) is called, from threads, with each line that a node writes.
+    echo(node name, line) is called, from threads, with each line that a node writes. Its OSError
+    (a pipe that nobody reads any longer, a full disk) loses the line and nothing else.
     """
 
     def __init__(self, graph: Graph, echo: Callable[[str, str], None] | None = None) -> None:
@@ -100,7 +101,12 @@ class Processes:
             found = ROS_LOG.fullmatch(raw.rstrip())
             line = f"{found['level']} {found['text']}" if found else raw.rstrip()
             child.lines.append(line)
-            self._echo(child.spec.name, line)
+            self._say(child.spec.name, line)
+
+    def _say(self, name: str, line: str) -> None:
+        """Echo a line if it can be: a node whose output nobody takes would stand still."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a file that is closed
+            self._echo(name, line)
 
     def check(self) -> None:
         """Raise Ended if a process has ended by itself."""
@@ -139,7 +145,7 @@ class Processes:
             try:
                 child.process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self._echo(child.spec.name, f"ERROR did not end within {GRACE_S:g} s: killed")
+                self._say(child.spec.name, f"ERROR did not end within {GRACE_S:g} s: killed")
                 _signal(child.process, signal.SIGKILL)
                 child.process.wait()
             if child.reader is not None:

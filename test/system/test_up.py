@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import psutil
 import pytest
 
 pytest.importorskip("rclpy")
 
+from rt2_ros import up as up_module  # noqa: E402
 from rt2_ros.bringup import Graph, NodeSpec, describe  # noqa: E402
 from rt2_ros.paths import config_path  # noqa: E402
 from rt2_ros.up import Ended, Processes  # noqa: E402
@@ -125,6 +127,45 @@ def test_the_last_words_of_a_node_are_told():
     told = str(ended.value)
     assert told.startswith("/policy_node ended (status 1): ")
     assert "no policy 'rt3': not one of" in told
+
+
+class Script(NodeSpec):
+    """A process that does what its `executable` names below, no node."""
+
+    def command(self):
+        return [sys.executable, "-c", SCRIPTS[self.executable]]
+
+
+SCRIPTS = {
+    "talks": "for _ in range(4000): print(40 * 'x')\nprint('ERROR the end')",  # over 64 KiB
+    "stays": "import signal, time\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('stays')\ntime.sleep(100)",
+}
+
+
+def nobody_listens(name, line):
+    raise BrokenPipeError
+
+
+def script(name):
+    return Graph((), (Script(name, name, "", ()),))
+
+
+def test_a_node_goes_on_when_its_words_can_no_longer_be_written():
+    """Else the pipe fills, the node stands still in its next line, and nobody is told."""
+    late = time.monotonic() + WAIT
+    with pytest.raises(Ended) as ended, Processes(script("talks"), nobody_listens) as processes:
+        processes.watch(lambda: time.monotonic() > late)
+    assert str(ended.value) == "/talks ended (status 0): ERROR the end"
+
+
+def test_what_does_not_end_is_killed_though_nobody_can_be_told(monkeypatch):
+    monkeypatch.setattr(up_module, "GRACE_S", 0.2)
+    late = time.monotonic() + WAIT
+    with Processes(script("stays"), nobody_listens) as processes:
+        (child,) = processes.children.values()
+        processes.watch(lambda: "stays" in child.lines or time.monotonic() > late)
+    assert child.process.returncode == -signal.SIGKILL
 
 
 def test_parameters_of_a_person_reach_a_node_in_a_namespace(tmp_path):
