@@ -19,17 +19,18 @@ def share_dir() -> Path:
     """Return the folder that holds ``package.xml``, ``config/``, ``launch/`` and ``models/``.
 
     The first of: the source checkout that this module lies in (``pip install -e``, or a checkout
-    on the path); ``share/rt2_ros`` of a prefix in ``AMENT_PREFIX_PATH`` (colcon); the same of the
-    Python prefix (pip).
+    on the path); ``share/rt2_ros`` of the folder or prefix that this module was installed to
+    (``pip install``, also with ``--user``, ``--prefix`` or ``--target``, and Debian's
+    ``/usr/local``); the same of a prefix in ``AMENT_PREFIX_PATH`` (colcon), and of Python's.
 
     Raises:
         FileNotFoundError: none of them is there; the message names the places looked at.
     """
-    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
-    places = [
-        Path(__file__).absolute().parents[1],
-        *(Path(prefix, "share", PACKAGE) for prefix in prefixes if prefix),
-    ]
+    folders = Path(__file__).absolute().parents
+    ament = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    # The package's folder lies in PREFIX/lib/python3.X/site-packages.
+    prefixes: list[str | Path] = [folders[1], *folders[4:5], *filter(None, ament), sys.prefix]
+    places = dict.fromkeys([folders[1], *(Path(prefix, "share", PACKAGE) for prefix in prefixes)])
     for place in places:
         if (place / "package.xml").is_file() and (place / "config").is_dir():
             return place

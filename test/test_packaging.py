@@ -102,6 +102,17 @@ def test_shared_files_are_found_in_a_prefix_and_missed_clearly(tmp_path, monkeyp
         assert paths.config_path("fastdds.xml") == share / "config" / "fastdds.xml"
 
 
+@pytest.mark.parametrize("site", ["lib/python3.12/site-packages", "."], ids=["prefix", "target"])
+def test_shared_files_are_found_where_pip_put_the_package(site, tmp_path, monkeypatch):
+    """With --user, --prefix or --target, or as root on Debian, that is not Python's own prefix."""
+    share = tmp_path / "share" / "rt2_ros"
+    (share / "config").mkdir(parents=True)
+    (share / "package.xml").touch()
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / site / "rt2_ros" / "paths.py"))
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    assert paths.share_dir() == share
+
+
 @pytest.mark.timeout(900)  # half a minute on an idle machine; it compiles
 def test_wheel_brings_messages_nodes_and_shared_files(tmp_path):
     """Build the wheel as pip does, install it apart from the checkout, and import from it."""
@@ -134,13 +145,15 @@ def test_wheel_brings_messages_nodes_and_shared_files(tmp_path):
     code = (
         "import rt2_ros; from rt2_ros.msg import Observation, SceneState; "
         "from rclpy.serialization import serialize_message; "
-        "print(rt2_ros.__file__, len(serialize_message(Observation(camera_names=['scene']))))"
+        "print(rt2_ros.__file__, len(serialize_message(Observation(camera_names=['scene'])))); "
+        "from rt2_ros.paths import config_path; print(config_path('bringup.yaml'))"
     )
     environment = os.environ | {"PYTHONPATH": str(site)}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    where, size = done.stdout.split()
+    where, size, config = done.stdout.split()
     assert Path(where).is_relative_to(site)
     assert int(size) > 100
+    assert Path(config).is_relative_to(prefix) and Path(config).is_file()
