@@ -15,9 +15,11 @@ import xacro
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
+    GroupAction,
     IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
+    SetEnvironmentVariable,
     Shutdown,
 )
 from launch.event_handlers import OnProcessExit
@@ -75,6 +77,8 @@ def gazebo(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             "on_exit_shutdown": "true",
         }.items(),
     )
+    # The controller manager lives in Gazebo's process, which must not leave this computer either.
+    transport = [SetEnvironmentVariable(name, value) for name, value in environment().items()]
     state_publisher = node(
         "robot_state_publisher",
         "robot_state_publisher",
@@ -96,7 +100,7 @@ def gazebo(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     broadcaster = spawner("joint_state_broadcaster")
     commanded = spawner(profile.arm_controller, profile.gripper_controller)
     return [
-        simulation,
+        GroupAction([*transport, simulation]),  # scoped: what else is launched keeps its own
         state_publisher,
         bridge,
         create,

@@ -7,6 +7,7 @@ say, in order, where launch_ros is.
 """
 
 import ctypes
+import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 import xacro
 import yaml
 
-from rt2_ros.bringup import SIMULATORS, describe
+from rt2_ros.bringup import PROFILES, SIMULATORS, describe
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes import topics
@@ -209,7 +210,10 @@ def test_sdfs_own_parser_takes_world_and_robot_and_keeps_the_camera_where_it_is(
 
 @pytest.fixture
 def ros_launch(monkeypatch, tmp_path):
-    """`launch`, with a package ros_gz_sim in the index, whose launch file only takes arguments."""
+    """`launch`, and in the index a package ros_gz_sim, whose launch file writes what it is given.
+
+    `start` returns that, the context, and what is started at once.
+    """
     sources = pytest.importorskip("launch.launch_description_sources")
     pytest.importorskip("launch_ros")
     index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
@@ -217,22 +221,28 @@ def ros_launch(monkeypatch, tmp_path):
     (index / "ros_gz_sim").touch()
     folder = tmp_path / "share" / "ros_gz_sim" / "launch"
     folder.mkdir(parents=True)
+    given = tmp_path / "given.json"
     (folder / "gz_sim.launch.py").write_text(
+        "import json\n"
         "from launch import LaunchDescription\n"
-        "from launch.actions import DeclareLaunchArgument as Argument\n"
+        "from launch.actions import OpaqueFunction\n"
+        "def note(context):\n"
+        "    given = dict(context.environment) | context.launch_configurations\n"
+        f"    open({str(given)!r}, 'w').write(json.dumps(given))\n"
         "def generate_launch_description():\n"
-        "    return LaunchDescription([Argument('gz_args'), Argument('on_exit_shutdown')])\n"
+        "    return LaunchDescription([OpaqueFunction(function=note)])\n"
     )
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    monkeypatch.delenv(PROFILES)
 
     def start(name, **arguments):
-        """Return the context and the nodes that are started at once, by executable."""
         import launch
 
         context = launch.LaunchContext()
         context.launch_configurations.update(arguments)
         description = sources.get_launch_description_from_python_launch_file(str(LAUNCH / name))
-        return context, list(walk(description.entities, context))
+        actions = list(walk(description.entities, context))
+        return json.loads(given.read_text()) if given.exists() else {}, context, actions
 
     return start
 
@@ -257,10 +267,13 @@ def is_node(action):
 def test_gazebo_gets_world_arm_and_controllers_one_after_the_other(ros_launch, headless):
     from launch.events.process import ProcessExited
 
-    context, actions = ros_launch("gazebo.launch.py", namespace="left", headless=headless)
+    given, context, actions = ros_launch("gazebo.launch.py", namespace="left", headless=headless)
     window = "--headless-rendering -s " if headless == "true" else ""
-    assert context.launch_configurations["gz_args"] == f"{window}-r -v 4 {WORLD}"
-    assert context.launch_configurations["on_exit_shutdown"] == "true"
+    assert given["gz_args"] == f"{window}-r -v 4 {WORLD}"
+    assert given["on_exit_shutdown"] == "true"
+    # Gazebo's own process holds the controllers: it does not leave the computer, others may.
+    assert given[PROFILES] == str(config_path("fastdds.xml"))
+    assert PROFILES not in context.environment
     nodes = [action for action in actions if is_node(action)]
     assert [node.node_executable for node in nodes] == [
         "robot_state_publisher",
@@ -291,19 +304,19 @@ def test_gazebo_gets_world_arm_and_controllers_one_after_the_other(ros_launch, h
 
 
 def test_bringup_starts_gazebo_and_our_nodes_on_its_time(ros_launch):
-    context, actions = ros_launch("bringup.launch.py", policy="hold", sim="gazebo")
+    given, _, actions = ros_launch("bringup.launch.py", policy="hold", sim="gazebo")
     started = [action.node_executable for action in actions if is_node(action)]
     assert started == [
         *("robot_state_publisher", "parameter_bridge", "create"),
         *("camera_node", "policy_node", "controller_node"),
     ]
-    assert "tabletop.sdf" in context.launch_configurations["gz_args"]
+    assert "tabletop.sdf" in given["gz_args"]
 
 
 def test_moveit_launch_starts_move_group_and_servo(ros_launch):
-    _, actions = ros_launch("moveit.launch.py", use_sim_time="true")
+    *_, actions = ros_launch("moveit.launch.py", use_sim_time="true")
     assert [action.node_executable for action in actions] == ["move_group", "servo_node"]
-    _, actions = ros_launch("moveit.launch.py", move_group="false")
+    *_, actions = ros_launch("moveit.launch.py", move_group="false")
     assert [action.node_executable for action in actions] == ["servo_node"]
 
 
