@@ -77,9 +77,8 @@ class Demo:
         )
         state = tabletop_state(scene, person.controller)
         self._judge, self._lifted_since = Judge(task, state), None
-        started = time.monotonic()
         self._id = person.instruct(instruction)
-        done_at = None
+        started, done_at, status = time.monotonic(), None, person.policy
         while (now := time.monotonic()) - started < limit_s:
             self.view.seconds = now - started
             if self._lifted_since is not None and now - self._lifted_since > HELD_S:
@@ -226,8 +225,8 @@ def run(
                 attempts.append(demo.attempt(text, task, seed + index, limit_s))
                 rows.append(evenly(demo.view.tiles, TILES))
                 screen.verdict(attempts[-1])
+            screen.table(attempts)  # before anything can go wrong with what is left to look at
     contact_sheet(out / "contact_sheet.png", rows)
-    screen.table(attempts)
     return attempts
 
 
@@ -262,8 +261,9 @@ def main(argv: list[str]) -> int:
         namespace=arguments.namespace,
     )
     done = sum(attempt.success for attempt in attempts)
-    print(
-        f"{done} of {len(attempts)} done in {time.monotonic() - started:.0f} s; "
-        f"see {arguments.out}/demo.mp4 and {arguments.out}/contact_sheet.png"
+    film, sheet = arguments.out / "demo.mp4", arguments.out / "contact_sheet.png"
+    see = (
+        f"see {film} and {sheet}" if sheet.exists() else f"there was no picture of camera {CAMERA}"
     )
+    print(f"{done} of {len(attempts)} done in {time.monotonic() - started:.0f} s; {see}")
     return 0 if done == len(attempts) else 1

@@ -96,9 +96,15 @@ def evenly(items: Sequence, count: int) -> list:
 
 
 def contact_sheet(path: str | Path, rows: Sequence[Sequence[Image]], gap: int = 6) -> None:
-    """Write a PNG of rows of equally large uint8 RGB tiles; short rows are filled with white."""
-    columns = max(map(len, rows))
-    height, width, _ = rows[0][0].shape
+    """Write a PNG of rows of equally large uint8 RGB tiles; short rows are filled with white.
+
+    Without any tile there is no file afterwards, nor one of an earlier run.
+    """
+    columns = max(map(len, rows), default=0)
+    if not columns:
+        Path(path).unlink(missing_ok=True)
+        return
+    height, width, _ = next(row[0] for row in rows if row).shape
     sheet = np.full(
         (len(rows) * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8
     )

@@ -43,3 +43,7 @@ def test_a_contact_sheet_has_a_row_for_each_list(tmp_path):
     assert sheet.shape == (2 * 50 + 2, 2 * 66 + 2, 3)
     assert (sheet[2:50, 2:66] == 128).all()
     assert (sheet[52:100, 68:132] == 255).all()  # the missing tile
+    contact_sheet(path, [[], [GREY]], gap=2)
+    assert cv2.imread(str(path)).shape == (2 * 50 + 2, 66 + 2, 3)
+    contact_sheet(path, [[]])
+    assert not path.exists()

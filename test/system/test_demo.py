@@ -36,6 +36,20 @@ def test_an_arm_that_did_nothing_is_a_failure_whatever_the_policy_says(tmp_path,
     assert "0 of 1 done" in shown
 
 
+def test_verdicts_are_told_without_a_picture_and_without_time(tmp_path, capsys):
+    wrist = tmp_path / "wrist.yaml"
+    cameras = "{ros__parameters: {cameras: [wrist]}}"
+    wrist.write_text(f"/**/simulator_node: {cameras}\n/**/camera_node: {cameras}\n")
+    arguments = ["--policy", "hold", "--params-file", str(wrist), "--limit", "1e-6"]
+    arguments += ["--instruction", "pick up the banana", "--out", str(tmp_path)]
+    (tmp_path / "contact_sheet.png").touch()  # of an earlier run
+    assert cli.main(["demo", *arguments]) == 1
+    shown = capsys.readouterr().out
+    assert "verdicts of the simulator" in shown
+    assert "0 of 1 done" in shown and "there was no picture of camera scene" in shown
+    assert not (tmp_path / "contact_sheet.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
