@@ -8,8 +8,10 @@ contact_sheet("out/demo/contact_sheet.png", [[tile, tile], [tile, tile]])
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,25 +19,62 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from rt2_ros.data.pictographs import FONTS
 
 Image = NDArray[np.uint8]
 MILLISECOND = Fraction(1, 1000)
 BAND = 26  # px, height of a line of text
+LETTERS = (15, 6)  # px, size of letters, and the least to which a long line is shrunk
+CHINESE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]+")
+# Fonts with Chinese, as Debian's fonts-wqy-microhei (the smallest), fonts-wqy-zenhei,
+# fonts-noto-cjk and fonts-droid-fallback call them.
+CHINESE_FONTS = (
+    "wqy-microhei.ttc", "wqy-zenhei.ttc", "NotoSansCJK-Regular.ttc", "DroidSansFallback*.ttf",
+)  # fmt: skip
 
 
 def captioned(image: Image, top: str, bottom: str = "") -> Image:
-    """A copy of uint8 RGB (H, W, 3) with a line of text along its upper and lower edge."""
+    """A copy of uint8 RGB (H, W, 3) with a line of text along its upper and lower edge.
+
+    Chinese is written if one of CHINESE_FONTS is installed; else "(in Chinese)" stands for it.
+    """
     picture = np.ascontiguousarray(image).copy()
     height, width = picture.shape[:2]
     for text, y in ((top, 0), (bottom, height - BAND)):
         if not text:
             continue
-        picture[y : y + BAND] = picture[y : y + BAND] // 4
-        (wide, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.55, 1)
-        scale = 0.55 * min(1.0, (width - 16) / max(wide, 1))
-        org, white = (8, y + 18), (255, 255, 255)
-        cv2.putText(picture, text, org, cv2.FONT_HERSHEY_SIMPLEX, scale, white, 1, cv2.LINE_AA)
+        text, file = " ".join(text.splitlines()), ""
+        if CHINESE.search(text):
+            file = _chinese_font()
+            text = text if file else CHINESE.sub("(in Chinese)", text)
+        size, least = LETTERS
+        wide = _font(file, size).getlength(text)
+        font = _font(file, max(least, int(size * min(1.0, (width - 16) / max(wide, 1)))))
+        band = Pillow.fromarray(picture[y : y + BAND] // 4)
+        ImageDraw.Draw(band).text((8, BAND // 2), text, "white", font, anchor="lm")
+        picture[y : y + BAND] = band
     return picture
+
+
+@cache
+def _chinese_font() -> str:
+    """The file of an installed font that has Chinese, "" if there is none."""
+    found = (
+        path
+        for name in CHINESE_FONTS
+        for folder in FONTS
+        for path in folder.expanduser().rglob(name)
+    )
+    return str(next(found, ""))
+
+
+@cache
+def _font(file: str, size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """The font of a file, or of Pillow, at a size in px."""
+    return ImageFont.truetype(file, size) if file else ImageFont.load_default(size)
 
 
 class Film:

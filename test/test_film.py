@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
+from rt2_ros import film
 from rt2_ros.film import Film, captioned, contact_sheet, evenly
 
 GREY = np.full((48, 64, 3), 128, np.uint8)
@@ -29,6 +32,34 @@ def test_a_caption_leaves_the_middle_and_the_original_alone():
     assert picture[:26].min() < 128 < picture[:26].max()
     assert picture[-26:].max() > 128
     assert np.array_equal(GREY, before)
+
+
+@pytest.fixture
+def no_fonts(monkeypatch, tmp_path):
+    """The folder where fonts are looked for, empty."""
+    monkeypatch.setattr(film, "FONTS", (tmp_path,))
+    film._chinese_font.cache_clear()
+    yield tmp_path
+    film._chinese_font.cache_clear()
+
+
+def test_a_caption_in_chinese_is_written_with_a_font_that_has_it_or_called_so(no_fonts):
+    blank = np.zeros((192, 256, 3), np.uint8)
+    said, called = '"拿起香蕉"  3.2 s', '"(in Chinese)"  3.2 s'
+    assert np.array_equal(captioned(blank, said), captioned(blank, called))
+
+    matplotlib = pytest.importorskip("matplotlib")
+    font = no_fonts / "truetype" / "wqy" / "wqy-microhei.ttc"  # the name of one that has
+    font.parent.mkdir(parents=True)
+    font.symlink_to(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+    film._chinese_font.cache_clear()
+    assert not np.array_equal(captioned(blank, said), captioned(blank, called))
+
+
+@pytest.mark.parametrize("text", ["", "\n", "Plan: banana 131 87 take. " * 40, "pick up\nthe cup"])
+def test_a_caption_may_be_anything(text):
+    blank = np.zeros((192, 256, 3), np.uint8)
+    assert captioned(blank, text).any() == bool(text.strip())
 
 
 def test_evenly_keeps_first_and_last():
