@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rt2 ask "what is this?" --image photo.png`: free text from the same weights that move the arm.
 
-Without a picture the question goes to the running graph, about what its camera sees now.
+Without a picture the question goes to the running graph, about what its camera sees now. Its
+answers do not say to which question they are, so ask one at a time: of two people who ask at once,
+one is shown the other's.
 """
 
 from __future__ import annotations
@@ -11,7 +13,11 @@ import argparse
 
 def main(argv: list[str]) -> int:
     """Print the answer."""
-    parser = argparse.ArgumentParser("rt2 ask", description="Ask the model a question.")
+    parser = argparse.ArgumentParser(
+        "rt2 ask",
+        description="Ask the model a question. The running graph's answers do not say to which "
+        "question they are: ask it one at a time.",
+    )
     parser.add_argument("question", help='for example "which of these is a fruit?"')
     parser.add_argument("--image", help="a picture file; else the running graph's camera")
     parser.add_argument("--policy", default="rt2-tiny", help="with --image (default: rt2-tiny)")

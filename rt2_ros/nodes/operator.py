@@ -264,9 +264,10 @@ class Operator:
         return [info.node_name for info in found]
 
     def ask(self, question: str, timeout: float = 60.0) -> str:
-        """Publish a question about what the camera sees now and return the model's answer.
+        """Publish a question about what the camera sees now and return the first answer.
 
-        RuntimeError if several policies would answer.
+        It is another's if another asks at the same time: an answer does not say to which question
+        it is. RuntimeError if several policies would answer.
         """
         self._await_policy(self._question)
         self._answers.clear()
