@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.screen import Attempt, Screen, View
+from rt2_ros.stamps import stamp_ns
 from rt2_ros.up import Processes, add_graph_arguments, graph_from, stop_requested
 
 if TYPE_CHECKING:
@@ -178,11 +179,6 @@ def tabletop_state(scene: Any, controller: Any) -> TabletopState:
 def _arrays(pose: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     p, q = pose.position, pose.orientation
     return np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
-
-
-def stamp_ns(stamp: Any) -> int:
-    """A message's stamp in nanoseconds."""
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 def run(

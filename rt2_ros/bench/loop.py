@@ -26,6 +26,7 @@ from rich.table import Table
 
 from rt2_ros.demo import INSTRUCTIONS
 from rt2_ros.up import Processes, add_graph_arguments, graph_from, stop_requested
+from rt2_ros.stamps import stamp_ns
 
 if TYPE_CHECKING:
     from rt2_ros.bringup import Graph
@@ -104,12 +105,12 @@ class Stopwatch:
             self.samples.intervals.append(now - self._last_delta)
         self._last_delta = now
         if self._first_image is None:
-            self._first_image = _ns(msg.header.stamp)
+            self._first_image = stamp_ns(msg.header.stamp)
             for stamp, q in self._joints:
                 self._look_for_motion(stamp, q)
 
     def _note_joints(self, msg: Any) -> None:
-        stamp, q = _ns(msg.header.stamp), np.array(msg.position)
+        stamp, q = stamp_ns(msg.header.stamp), np.array(msg.position)
         self._joints = [*self._joints[-199:], (stamp, q)]
         self._look_for_motion(stamp, q)
 
@@ -157,10 +158,6 @@ def _percentiles(seconds: Any) -> dict[str, float | None]:
 
 def _round(value: Any) -> float:
     return round(float(value), 2)
-
-
-def _ns(stamp: Any) -> int:
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 def show(result: dict[str, Any]) -> None:

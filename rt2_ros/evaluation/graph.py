@@ -21,6 +21,7 @@ from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.runner import Episode, PolicyFailed
 from rt2_ros.evaluation.runs import RunFolder
 from rt2_ros.sim.env import MAX_STEPS, STEP_PERIOD, Scenario, TabletopEnv
+from rt2_ros.stamps import stamp_ns
 
 LIMIT_S = MAX_STEPS * STEP_PERIOD  # of an episode, as in process; the graph may decide more often
 SETTLE_S = 1.0  # after the policy says that it is done
@@ -103,7 +104,7 @@ class _Watcher:
 
     def play(self, episode: Episode, name: str, check: Callable[[], None]) -> EpisodeRecord:
         """One episode to its end."""
-        from rt2_ros.demo import stamp_ns, tabletop_state
+        from rt2_ros.demo import tabletop_state
         from rt2_ros.msg import PolicyStatus
         from rt2_ros.sim.tasks import Judge
 
@@ -172,8 +173,6 @@ class _Watcher:
             self._confidence.append(min(max(msg.confidence, 0.0), 1.0))
 
     def _note_observation(self, msg: Any) -> None:
-        from rt2_ros.demo import stamp_ns
-
         self._seen_ns = stamp_ns(msg.header.stamp)
 
     def _note_scene(self, msg: Any) -> None:

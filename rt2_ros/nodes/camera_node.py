@@ -40,6 +40,7 @@ from rt2_ros.nodes.topics import (
     camera_compressed,
     camera_image,
 )
+from rt2_ros.stamps import stamp_ns
 
 FrameSet = dict[str, tuple[int, Any]]  # camera -> (stamp in ns, image message)
 
@@ -181,7 +182,7 @@ class CameraNode(BaseNode):
                 self.get_logger().info(f"camera {camera!r}: pictures arrive again")
             if not self.active:
                 return
-            stamp = Time.from_msg(msg.header.stamp).nanoseconds
+            stamp = stamp_ns(msg.header.stamp)
             frames = self._frames.add(camera, stamp, self.now_ns(), msg)
             if frames is not None:
                 self._worker.put(frames)
@@ -197,12 +198,12 @@ class CameraNode(BaseNode):
 
     def _note(self, history: JointHistory, msg: JointState, problem: str) -> str:
         """Add a joint state to a history that it is about; return what is wrong with it by now."""
-        stamp = Time.from_msg(msg.header.stamp).nanoseconds
+        stamp = stamp_ns(msg.header.stamp)
         try:
             newest, _ = history.newest()
             if set(history.joint_names).isdisjoint(msg.name):
                 return problem  # of another part of the robot
-            if stamp < newest - 1_000_000_000:  # the clock was set back
+            if 0 < stamp < newest - 1_000_000_000:  # the clock was set back
                 history.clear()
         except NotInHistory:
             pass

@@ -43,6 +43,7 @@ from rt2_ros.sim.model import ARM_JOINTS
 from rt2_ros.sim.robot import Points, SimulatedRobot
 from rt2_ros.sim.tabletop import ObjectState, Tabletop, TabletopState
 from rt2_ros.sim.world import Unstable
+from rt2_ros.stamps import stamp_ns
 
 PERIOD_NS = 10_000_000  # joint states at 100 Hz
 SCENE_PERIOD = 10  # in periods: scene_state at 10 Hz
@@ -198,7 +199,7 @@ class SimulatorNode(BaseNode):
     ) -> None:
         if not self.active:
             return
-        stamp = Time.from_msg(msg.header.stamp).nanoseconds
+        stamp = stamp_ns(msg.header.stamp)
         delay = (stamp - self._now_ns()) * 1e-9 if stamp else 0.0
         points = [
             Point(
