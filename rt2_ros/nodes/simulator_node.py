@@ -31,7 +31,7 @@ from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.split import ROBOT_NAMES
 from rt2_ros.msg import SceneObject, SceneState
 from rt2_ros.nodes import topics
-from rt2_ros.nodes.base import BaseNode, Health, one_line, run
+from rt2_ros.nodes.base import EXPECTED, BaseNode, Health, one_line, run
 from rt2_ros.nodes.camera_node import image_msg
 from rt2_ros.nodes.parameters import Parameter, words
 from rt2_ros.nodes.realtime import RealTimeLoop
@@ -185,7 +185,7 @@ class SimulatorNode(BaseNode):
             response.message = self._loop.call(self._lay)
             response.success = True
             self.get_logger().info(response.message)
-        except (ValueError, LookupError) as error:
+        except EXPECTED as error:
             response.message = f"table not laid: {one_line(error)}"
             self.get_logger().error(response.message)
         return response
