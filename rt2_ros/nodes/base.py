@@ -249,14 +249,14 @@ class BaseNode(LifecycleNode):
         label = self._state_machine.current_state[1]
         if self._failure:
             health = Health.error(self._failure)
-        elif label == "unconfigured":
-            health = Health.warn("unconfigured")
-        else:
+        elif label in ("inactive", "active"):
             health = self.diagnose()
         status = DiagnosticStatus(
             level=health.level,
             name=self.get_fully_qualified_name().lstrip("/"),
             message=health.message,
+        else:  # of what `_setup` makes there may be nothing
+            health = Health.warn(label)
             values=[KeyValue(key=key, value=str(v)) for key, v in health.values.items()],
         )
         status.values.append(KeyValue(key="lifecycle", value=label))
