@@ -37,6 +37,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
@@ -54,7 +55,10 @@ ERROR = TransitionCallbackReturn.ERROR
 
 # What bad input raises: told in one line. Anything else is a bug of ours and is told with its
 # traceback.
-EXPECTED = (ValueError, OSError, RuntimeError, ImportError, LookupError)
+EXPECTED = (
+    *(ValueError, OSError, RuntimeError, ImportError, LookupError),
+    NameValidationException,  # of a topic, as a parameter names it
+)
 
 AUTOSTART = Parameter(
     "autostart",
@@ -251,12 +255,12 @@ class BaseNode(LifecycleNode):
             health = Health.error(self._failure)
         elif label in ("inactive", "active"):
             health = self.diagnose()
+        else:  # of what `_setup` makes there may be nothing
+            health = Health.warn(label)
         status = DiagnosticStatus(
             level=health.level,
             name=self.get_fully_qualified_name().lstrip("/"),
             message=health.message,
-        else:  # of what `_setup` makes there may be nothing
-            health = Health.warn(label)
             values=[KeyValue(key=key, value=str(v)) for key, v in health.values.items()],
         )
         status.values.append(KeyValue(key="lifecycle", value=label))
