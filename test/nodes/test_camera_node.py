@@ -147,3 +147,16 @@ def test_joints_that_are_named_otherwise_are_missed_by_name(new):
     seen.joints(0, {"joint1": 0.0, FINGER: 0.0})
     assert not seen.look(0).has_end_effector
     assert "joint state: lacks panda_joint1" in seen.node.diagnose().message
+
+
+def test_joint_states_that_are_behind_the_pictures_are_told(new):
+    """Each is good by itself, and yet none is of the time of a picture."""
+    seen = new("panda")
+    for ms in (0, 10):
+        seen.joints(ms, {**ARM, FINGER: 0.0})
+    assert not seen.look(110).has_end_effector
+    seen.joints(20, {**ARM, FINGER: 0.0})
+    told = seen.node.diagnose().message
+    assert told.startswith("no end effector pose: no joint state as new as that")
+    assert seen.look(15).has_end_effector
+    assert seen.node.diagnose().message == "observing"
