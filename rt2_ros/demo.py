@@ -68,7 +68,7 @@ class Demo:
 
         person = self._person
         self.view = View(instruction=instruction)
-        scene = person.reset_table(seed, list(task.things))
+        scene = person.reset_table(seed, list(task.things), check=self._check)
         laid_ns = stamp_ns(scene.header.stamp)
         person.until(
             lambda: min(self._seen_ns, stamp_ns(person.controller.header.stamp)) > laid_ns,
@@ -79,7 +79,7 @@ class Demo:
         state = tabletop_state(scene, person.controller)
         self._judge, self._lifted_since = Judge(task, state), None
         started = time.monotonic()
-        self._id = person.instruct(instruction)
+        self._id = person.instruct(instruction, self._check)
         done_at = None
         while (now := time.monotonic()) - started < limit_s:
             self.view.seconds = now - started
@@ -101,7 +101,7 @@ class Demo:
         if task.object:
             height = state.find(task.object).height
         seconds = time.monotonic() - started
-        person.instruct("")
+        person.instruct("", self._check)
         reason = verdict.reason
         if reason and status.reason:
             reason += f" (policy: {status.reason})"

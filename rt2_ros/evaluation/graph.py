@@ -78,7 +78,7 @@ def play_on_graph(
                     crashes += episode.key not in again
                     if crashes >= MAX_CRASHES:
                         raise
-                    watcher.leave()
+                    watcher.leave(processes.check)
                     record = EpisodeRecord.crashed(name, episode.key, f"TimeoutError: {error}")
                 run.append(record)
                 on_record(record)
@@ -111,7 +111,7 @@ class _Watcher:
         person, cell = self._person, episode.cell
         scenario: Scenario = cell.scenario(episode.seed)
         names = [placement.name for placement in scenario.layout]
-        scene = person.reset_table(episode.seed, names, f"{cell.source}:{cell.name}")
+        scene = person.reset_table(episode.seed, names, f"{cell.source}:{cell.name}", check)
         laid_ns = stamp_ns(scene.header.stamp)
         person.until(
             lambda: min(self._seen_ns, stamp_ns(person.controller.header.stamp)) > laid_ns,
@@ -122,7 +122,7 @@ class _Watcher:
         self._latency_ms, self._confidence, self._tips = [], [], []
         self._judge = Judge(scenario.task, tabletop_state(scene, person.controller))
         started = time.monotonic()
-        self._id = person.instruct(scenario.instruction)
+        self._id = person.instruct(scenario.instruction, check)
         done_at = None
         while (now := time.monotonic()) - started < LIMIT_S:
             check()
@@ -145,7 +145,7 @@ class _Watcher:
         steps = max(status.decisions + status.invalid, len(self._latency_ms))
         limited = controller.limited if controller.instruction_id == self._id else 0
         verdict, self._judge = self._judge.verdict(limited > steps / 2), None
-        person.instruct("")
+        person.instruct("", check)
         # The graph does not say how long a decision took that was invalid.
         typical = float(np.median(self._latency_ms)) if self._latency_ms else 0.0
         way = np.diff(np.array(self._tips).reshape(-1, 3), axis=0)
@@ -161,10 +161,10 @@ class _Watcher:
             confidence=tuple(self._confidence),
         )  # fmt: skip
 
-    def leave(self) -> None:
+    def leave(self, check: Callable[[], None]) -> None:
         """Give the episode up; the arm stops."""
         self._judge = None
-        self._person.instruct("")
+        self._person.instruct("", check)
 
     def _note_delta(self, msg: Any) -> None:
         if msg.instruction_id == self._id:
