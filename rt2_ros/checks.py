@@ -117,7 +117,7 @@ def _stamps(stream: Stream, oldest: float) -> str:
     """Say what is wrong with the stamps of messages that came; empty if nothing is."""
     ages = np.array(stream.ages)
     if np.isinf(ages).any():
-        return "header.stamp is zero: the driver must stamp its messages"
+        return "header.stamp is zero or negative: the driver must stamp its messages"
     if float(ages.min()) < -AHEAD:
         return f"stamps lie up to {-ages.min():.3f} s ahead of this clock: {CLOCKS}"
     if float(np.median(ages)) > oldest:

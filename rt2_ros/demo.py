@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.screen import Attempt, Screen, View
+from rt2_ros.stamps import stamp_ns
 from rt2_ros.up import Processes, add_graph_arguments, graph_from, stop_requested
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Demo:
 
         person = self._person
         self.view = View(instruction=instruction)
-        scene = person.reset_table(seed, list(task.things))
+        scene = person.reset_table(seed, list(task.things), check=self._check)
         laid_ns = stamp_ns(scene.header.stamp)
         person.until(
             lambda: min(self._seen_ns, stamp_ns(person.controller.header.stamp)) > laid_ns,
@@ -77,7 +78,7 @@ class Demo:
         )
         state = tabletop_state(scene, person.controller)
         self._judge, self._lifted_since = Judge(task, state), None
-        self._id = person.instruct(instruction)
+        self._id = person.instruct(instruction, self._check)
         started, done_at, status = time.monotonic(), None, person.policy
         while (now := time.monotonic()) - started < limit_s:
             self.view.seconds = now - started
@@ -99,7 +100,7 @@ class Demo:
         if task.object:
             height = state.find(task.object).height
         seconds = time.monotonic() - started
-        person.instruct("")
+        person.instruct("", self._check)
         reason = verdict.reason
         if reason and status.reason:
             reason += f" (policy: {status.reason})"
@@ -177,11 +178,6 @@ def tabletop_state(scene: Any, controller: Any) -> TabletopState:
 def _arrays(pose: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     p, q = pose.position, pose.orientation
     return np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
-
-
-def stamp_ns(stamp: Any) -> int:
-    """A message's stamp in nanoseconds."""
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 def run(

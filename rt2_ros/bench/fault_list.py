@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rt2_ros.stamps import stamp_ns
+
 if TYPE_CHECKING:
     from rt2_ros.bench.faults import Bench
 
@@ -25,6 +27,7 @@ LIMITS = "limits"  # moves or not, within every limit
 PAUSE_S = 2.4  # longer than what the controller takes for a hiccup: a person must say go on
 FLOOD_HZ, FLOOD_S = 1000, 1.5
 HUGE = 1e9  # m
+ERA_S = 2e9  # more than since 1970: what is stamped so much earlier has a negative stamp
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def tampered(name: str, tamper: Callable[[Any], Iterable[Any]]) -> Callable[[Ben
 def later(seconds: float) -> Callable[[Any], Iterable[Any]]:
     """Stamp messages so much later, or earlier for a negative number; a clock shows so much more.
 
-    Never a negative time, which ROS does not have.
+    A stamp may become negative, as its type allows; a clock may not: rclpy itself ends at that.
     """
 
     def tamper(msg: Any) -> list[Any]:
@@ -68,8 +71,10 @@ def later(seconds: float) -> Callable[[Any], Iterable[Any]]:
             stamp = changed.header.stamp
         else:
             changed.clock = stamp = copy.deepcopy(msg.clock)
-        total = stamp.sec * 10**9 + stamp.nanosec + round(seconds * 1e9)
-        stamp.sec, stamp.nanosec = divmod(max(total, 0), 10**9)
+        total = stamp_ns(stamp) + round(seconds * 1e9)
+        if not hasattr(msg, "header"):
+            total = max(total, 0)
+        stamp.sec, stamp.nanosec = divmod(total, 10**9)
         return [changed]
 
     return tamper
@@ -256,6 +261,7 @@ FAULTS = (
         lasts=1.0,
     ),
     Fault("camera's clock 2 s behind", tampered("pictures", later(-2.0))),
+    Fault("camera's clock below zero", tampered("pictures", later(-ERA_S))),
     Fault("simulator paused", paused_simulator, stays=True),
     Fault("joint states stop", tampered("joint_states", nothing), stays=True, lasts=PAUSE_S),
     Fault(
@@ -276,6 +282,7 @@ FAULTS = (
         tampered("joint_states", joints(lambda q: q | {"panda_joint4": NAN})),
     ),
     Fault("joint states' clock goes back", tampered("joint_states", later(-5.0)), stays=True),
+    Fault("joint states' clock below zero", tampered("joint_states", later(-ERA_S))),
     Fault("controller killed", killed("controller_node"), restarted("controller_node"), stays=True),
     Fault(
         "controller frozen",
@@ -290,6 +297,7 @@ FAULTS = (
     Fault("deltas alternating", alternating, expect=LIMITS, lasts=1.5),
     Fault("deltas replayed", replayed),
     Fault("deltas without a stamp", tampered("deltas", delta(unstamp))),
+    Fault("deltas with a stamp below zero", tampered("deltas", later(-ERA_S))),
     Fault("deltas from the future", tampered("deltas", later(1.0))),
     Fault("deltas of an old instruction", old_instruction),
     Fault("deltas of a second publisher", second_publisher, lambda b: b.rig.retreat()),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rt2_ros.demo import INSTRUCTIONS
+from rt2_ros.stamps import stamp_ns
 from rt2_ros.up import Processes, add_graph_arguments, graph_from, stop_requested
 
 if TYPE_CHECKING:
@@ -67,23 +69,28 @@ class Stopwatch:
         person.on(topics.JOINT_STATES_IN, self._note_joints)
         person.on(topics.CONTROLLER_STATUS, self._note_controller)
 
-    def round(self, instruction: str, seed: int, seconds: float) -> None:
-        """One instruction on a fresh table, until it is done or its time is over."""
+    def round(self, instruction: str, seed: int, seconds: float, check: Callable[[], None]) -> None:
+        """One instruction on a fresh table, until it is done or its time is over.
+
+        check: called now and then; may raise.
+        """
         from rt2_ros.data.split import object_name
         from rt2_ros.msg import PolicyStatus
         from rt2_ros.sim.tasks import parse_task
 
         person = self._person
-        person.reset_table(seed, list(parse_task(instruction, object_name).things))
+        things = list(parse_task(instruction, object_name).things)
+        person.reset_table(seed, things, check=check)
         self._joints.clear()
-        person.until(self._still, 10.0, "the arm to rest")
+        person.until(self._still, 10.0, "the arm to rest", check)
         self._rest = self._joints[-1][1]
         self._first_image = self._last_delta = None
-        self._id = person.instruct(instruction)
+        self._id = person.instruct(instruction, check)
         end = time.monotonic() + seconds
         while time.monotonic() < end and person.policy.state != PolicyStatus.DONE:
+            check()
             person.spin(0.1)
-        person.instruct("")
+        person.instruct("", check)
         self._id = -1
 
     def _still(self) -> bool:
@@ -104,12 +111,12 @@ class Stopwatch:
             self.samples.intervals.append(now - self._last_delta)
         self._last_delta = now
         if self._first_image is None:
-            self._first_image = _ns(msg.header.stamp)
+            self._first_image = stamp_ns(msg.header.stamp)
             for stamp, q in self._joints:
                 self._look_for_motion(stamp, q)
 
     def _note_joints(self, msg: Any) -> None:
-        stamp, q = _ns(msg.header.stamp), np.array(msg.position)
+        stamp, q = stamp_ns(msg.header.stamp), np.array(msg.position)
         self._joints = [*self._joints[-199:], (stamp, q)]
         self._look_for_motion(stamp, q)
 
@@ -159,10 +166,6 @@ def _round(value: Any) -> float:
     return round(float(value), 2)
 
 
-def _ns(stamp: Any) -> int:
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
 def show(result: dict[str, Any]) -> None:
     """Print the figures as a table."""
 
@@ -200,7 +203,7 @@ def run(graph: Graph, seconds: float, seed: int = 0, namespace: str = "") -> dic
 
             person.until_ready(graph, check)
             stopwatch = Stopwatch(person)
-            stopwatch.round(INSTRUCTIONS[0], seed, WARM_UP_S)
+            stopwatch.round(INSTRUCTIONS[0], seed, WARM_UP_S, check)
             stopwatch.samples = Samples()  # the first decisions load code and caches
             watched = {
                 name: psutil.Process(child.process.pid)
@@ -213,7 +216,7 @@ def run(graph: Graph, seconds: float, seed: int = 0, namespace: str = "") -> dic
                 check()
                 index += 1
                 instruction = INSTRUCTIONS[index % len(INSTRUCTIONS)]
-                stopwatch.round(instruction, seed + index, min(ROUND_S, left))
+                stopwatch.round(instruction, seed + index, min(ROUND_S, left), check)
             load = {
                 name: {
                     "cpu": _round(process.cpu_percent()),

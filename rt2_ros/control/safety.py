@@ -162,10 +162,10 @@ class SafetyFilter:
                 "instruction",
                 f"for instruction {delta.instruction_id}, current is {situation.instruction_id}",
             )
-        if delta.step <= situation.step or delta.stamp_ns < situation.stamp_ns:
-            return Verdict.refused("step", f"step {delta.step} is not after step {situation.step}")
         if delta.stamp_ns <= 0:
             return Verdict.refused("stamp", "without a time stamp")
+        if delta.step <= situation.step or delta.stamp_ns < situation.stamp_ns:
+            return Verdict.refused("step", f"step {delta.step} is not after step {situation.step}")
         age = (situation.now_ns - delta.stamp_ns) * 1e-9
         if age < 0:
             return Verdict.refused("stamp", f"its image is {-age:.3f} s in the future")

@@ -21,6 +21,7 @@ from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.runner import Episode, PolicyFailed
 from rt2_ros.evaluation.runs import RunFolder
 from rt2_ros.sim.env import MAX_STEPS, STEP_PERIOD, Scenario, TabletopEnv
+from rt2_ros.stamps import stamp_ns
 
 LIMIT_S = MAX_STEPS * STEP_PERIOD  # of an episode, as in process; the graph may decide more often
 SETTLE_S = 1.0  # after the policy says that it is done
@@ -77,7 +78,7 @@ def play_on_graph(
                     crashes += episode.key not in again
                     if crashes >= MAX_CRASHES:
                         raise
-                    watcher.leave()
+                    watcher.leave(processes.check)
                     record = EpisodeRecord.crashed(name, episode.key, f"TimeoutError: {error}")
                 run.append(record)
                 on_record(record)
@@ -103,14 +104,14 @@ class _Watcher:
 
     def play(self, episode: Episode, name: str, check: Callable[[], None]) -> EpisodeRecord:
         """One episode to its end."""
-        from rt2_ros.demo import stamp_ns, tabletop_state
+        from rt2_ros.demo import tabletop_state
         from rt2_ros.msg import PolicyStatus
         from rt2_ros.sim.tasks import Judge
 
         person, cell = self._person, episode.cell
         scenario: Scenario = cell.scenario(episode.seed)
         names = [placement.name for placement in scenario.layout]
-        scene = person.reset_table(episode.seed, names, f"{cell.source}:{cell.name}")
+        scene = person.reset_table(episode.seed, names, f"{cell.source}:{cell.name}", check)
         laid_ns = stamp_ns(scene.header.stamp)
         person.until(
             lambda: min(self._seen_ns, stamp_ns(person.controller.header.stamp)) > laid_ns,
@@ -121,7 +122,7 @@ class _Watcher:
         self._latency_ms, self._confidence, self._tips = [], [], []
         self._judge = Judge(scenario.task, tabletop_state(scene, person.controller))
         started = time.monotonic()
-        self._id = person.instruct(scenario.instruction)
+        self._id = person.instruct(scenario.instruction, check)
         done_at = None
         while (now := time.monotonic()) - started < LIMIT_S:
             check()
@@ -144,7 +145,7 @@ class _Watcher:
         steps = max(status.decisions + status.invalid, len(self._latency_ms))
         limited = controller.limited if controller.instruction_id == self._id else 0
         verdict, self._judge = self._judge.verdict(limited > steps / 2), None
-        person.instruct("")
+        person.instruct("", check)
         # The graph does not say how long a decision took that was invalid.
         typical = float(np.median(self._latency_ms)) if self._latency_ms else 0.0
         way = np.diff(np.array(self._tips).reshape(-1, 3), axis=0)
@@ -160,10 +161,10 @@ class _Watcher:
             confidence=tuple(self._confidence),
         )  # fmt: skip
 
-    def leave(self) -> None:
+    def leave(self, check: Callable[[], None]) -> None:
         """Give the episode up; the arm stops."""
         self._judge = None
-        self._person.instruct("")
+        self._person.instruct("", check)
 
     def _note_delta(self, msg: Any) -> None:
         if msg.instruction_id == self._id:
@@ -172,8 +173,6 @@ class _Watcher:
             self._confidence.append(min(max(msg.confidence, 0.0), 1.0))
 
     def _note_observation(self, msg: Any) -> None:
-        from rt2_ros.demo import stamp_ns
-
         self._seen_ns = stamp_ns(msg.header.stamp)
 
     def _note_scene(self, msg: Any) -> None:

@@ -37,6 +37,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
@@ -54,7 +55,10 @@ ERROR = TransitionCallbackReturn.ERROR
 
 # What bad input raises: told in one line. Anything else is a bug of ours and is told with its
 # traceback.
-EXPECTED = (ValueError, OSError, RuntimeError, ImportError, LookupError)
+EXPECTED = (
+    *(ValueError, OSError, RuntimeError, ImportError, LookupError),
+    NameValidationException,  # of a topic, as a parameter names it
+)
 
 AUTOSTART = Parameter(
     "autostart",
@@ -249,10 +253,10 @@ class BaseNode(LifecycleNode):
         label = self._state_machine.current_state[1]
         if self._failure:
             health = Health.error(self._failure)
-        elif label == "unconfigured":
-            health = Health.warn("unconfigured")
-        else:
+        elif label in ("inactive", "active"):
             health = self.diagnose()
+        else:  # of what `_setup` makes there may be nothing
+            health = Health.warn(label)
         status = DiagnosticStatus(
             level=health.level,
             name=self.get_fully_qualified_name().lstrip("/"),

@@ -40,6 +40,7 @@ from rt2_ros.nodes.topics import (
     camera_compressed,
     camera_image,
 )
+from rt2_ros.stamps import stamp_ns
 
 FrameSet = dict[str, tuple[int, Any]]  # camera -> (stamp in ns, image message)
 
@@ -150,6 +151,7 @@ class CameraNode(BaseNode):
         self._model_problem = f"no message on {self._resolved(ROBOT_DESCRIPTION.name)} yet"
         self._joint_problem = f"no message on {self._resolved(JOINT_STATES_IN.name)} yet"
         self._gripper_problem = ""
+        self._pose_problem = ""  # why the newest observation has no pose of the hand
         self._observations = 0
         self._reported: dict[str, int] = {}  # refusals per camera at the last diagnostics
         self._since = dict.fromkeys(cameras, time.monotonic())  # last sign of life
@@ -181,7 +183,7 @@ class CameraNode(BaseNode):
                 self.get_logger().info(f"camera {camera!r}: pictures arrive again")
             if not self.active:
                 return
-            stamp = Time.from_msg(msg.header.stamp).nanoseconds
+            stamp = stamp_ns(msg.header.stamp)
             frames = self._frames.add(camera, stamp, self.now_ns(), msg)
             if frames is not None:
                 self._worker.put(frames)
@@ -197,12 +199,12 @@ class CameraNode(BaseNode):
 
     def _note(self, history: JointHistory, msg: JointState, problem: str) -> str:
         """Add a joint state to a history that it is about; return what is wrong with it by now."""
-        stamp = Time.from_msg(msg.header.stamp).nanoseconds
+        stamp = stamp_ns(msg.header.stamp)
         try:
             newest, _ = history.newest()
             if set(history.joint_names).isdisjoint(msg.name):
                 return problem  # of another part of the robot
-            if stamp < newest - 1_000_000_000:  # the clock was set back
+            if 0 < stamp < newest - 1_000_000_000:  # the clock was set back
                 history.clear()
         except NotInHistory:
             pass
@@ -242,50 +244,54 @@ class CameraNode(BaseNode):
         for image, (own_ns, source) in zip(images, frames.values(), strict=True):
             image.header.stamp = Time(nanoseconds=own_ns).to_msg()
             image.header.frame_id = source.header.frame_id
-        q = self._joints_at(stamp_ns)
-        if q is not None:
-            msg.joint_state.header.stamp = stamp
-            msg.joint_state.name = list(self._joints.joint_names)
-            msg.joint_state.position = q.tolist()
-            finger = self._gripper_at(stamp_ns)
-            if finger is not None:
-                msg.joint_state.name.append(self._profile.gripper_joint)
-                msg.joint_state.position.append(finger)
-                msg.gripper_closedness = self._profile.gripper_closedness(finger)
-            if self._kinematics is not None and (self._gripper is None or finger is not None):
-                msg.has_end_effector = True
-                msg.end_effector_pose = pose_msg(self._kinematics.forward(q))
+        try:
+            self._add_pose(msg, stamp_ns)
+        except NotInHistory as error:
+            self._pose_problem = one_line(error)
+        else:
+            self._pose_problem = ""
         self._out.publish(msg)
         self._observations += 1
 
-    def _joints_at(self, stamp_ns: int) -> NDArray[np.float64] | None:
+    def _add_pose(self, msg: Observation, stamp_ns: int) -> None:
+        """Write into an observation where arm and hand were; NotInHistory says what is missing."""
+        q = self._joints_at(stamp_ns)
+        msg.joint_state.header.stamp = msg.header.stamp
+        msg.joint_state.name = list(self._joints.joint_names)
+        msg.joint_state.position = q.tolist()
+        if self._gripper is not None:
+            finger = self._gripper_at(self._gripper, stamp_ns)
+            msg.joint_state.name.append(self._profile.gripper_joint)
+            msg.joint_state.position.append(finger)
+            msg.gripper_closedness = self._profile.gripper_closedness(finger)
+        if (kinematics := self._kinematics) is not None:  # else there is a _model_problem
+            msg.has_end_effector = True
+            msg.end_effector_pose = pose_msg(kinematics.forward(q))
+
+    def _joints_at(self, stamp_ns: int) -> NDArray[np.float64]:
         """Return the arm's positions (n,) at a time, waiting a little for the newest."""
         deadline = time.monotonic() + self._joint_wait
         with self._joints_changed:
             while True:
                 try:
                     return self._joints.at(stamp_ns)
-                except NotInHistory as error:
+                except NotInHistory:
                     try:
                         too_early = self._joints.newest()[0] < stamp_ns
                     except NotInHistory:
                         too_early = False  # no joint states at all: nothing to wait for
                     left = deadline - time.monotonic()
                     if not too_early or left <= 0:
-                        self._joint_problem = self._joint_problem or one_line(error)
-                        return None
+                        raise
                 self._joints_changed.wait(left)
 
-    def _gripper_at(self, stamp_ns: int) -> float | None:
-        """Return the position of gripper_joint at a time; None without one, or if not known."""
-        if self._gripper is None:
-            return None
+    def _gripper_at(self, gripper: JointHistory, stamp_ns: int) -> float:
+        """Return the position of gripper_joint at a time."""
         with self._joints_changed:
             try:
-                return float(self._gripper.near(stamp_ns, GRIPPER_AGE)[0])
+                return float(gripper.near(stamp_ns, GRIPPER_AGE)[0])
             except NotInHistory as error:
-                self._gripper_problem = self._gripper_problem or f"gripper: {one_line(error)}"
-                return None
+                raise NotInHistory(f"gripper: {error}") from error
 
     # Health
 
@@ -329,7 +335,12 @@ class CameraNode(BaseNode):
             for text in refused:
                 self.complain(text)
             return Health.warn("; ".join(refused), **figures)
-        for problem in (self._model_problem, self._joint_problem, self._gripper_problem):
+        for problem in (
+            self._model_problem,
+            self._joint_problem,
+            self._gripper_problem,
+            self._pose_problem,
+        ):
             if problem:
                 return Health.warn(f"no end effector pose: {problem}", **figures)
         return Health(message="observing", values=figures)

@@ -16,7 +16,6 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
@@ -30,6 +29,7 @@ from rt2_ros.nodes.base import BaseNode, Health, one_line, run
 from rt2_ros.nodes.bridges import BRIDGES, make_bridge
 from rt2_ros.nodes.parameters import Parameter
 from rt2_ros.nodes.robot import ROBOT, load_robot, pose_msg
+from rt2_ros.stamps import stamp_ns
 
 STATUS_PERIOD = 0.2  # s
 
@@ -38,7 +38,7 @@ def delta_of(msg: EndEffectorDelta) -> Delta:
     """Return a message as the safety filter takes it; nothing is checked here."""
     t, r = msg.translation, msg.rotation
     return Delta(
-        stamp_ns=Time.from_msg(msg.header.stamp).nanoseconds,
+        stamp_ns=stamp_ns(msg.header.stamp),
         frame_id=msg.header.frame_id,
         instruction_id=msg.instruction_id,
         step=msg.step,
@@ -149,7 +149,7 @@ class ControllerNode(BaseNode):
 
     def _take_joints(self, msg: JointState) -> None:
         if self._arm is not None:
-            stamp = Time.from_msg(msg.header.stamp).nanoseconds
+            stamp = stamp_ns(msg.header.stamp)
             self._send(self._arm.on_joint_state(stamp, msg.name, msg.position, self.now_ns()))
 
     def _take_instruction(self, msg: String) -> None:

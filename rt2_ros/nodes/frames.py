@@ -78,7 +78,9 @@ class FrameSets(Generic[T]):
         account.received += 1
         age_ms = (now_ns - stamp_ns) / 1e6
         if stamp_ns <= 0:
-            account.refuse("unstamped", "header.stamp is zero; the driver must stamp its images")
+            account.refuse(
+                "unstamped", "header.stamp is zero or negative; the driver must stamp its images"
+            )
         elif now_ns - stamp_ns > self.limits.max_age_ns:
             account.refuse(
                 "late",

@@ -31,7 +31,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.task import Future
-from rclpy.time import Time
 
 from rt2_ros.facts import Endpoint, Facts, Stream
 from rt2_ros.nodes import topics
@@ -42,6 +41,7 @@ from rt2_ros.nodes.decoding import BadImage
 from rt2_ros.nodes.parameters import words
 from rt2_ros.nodes.policy_node import PolicyNode
 from rt2_ros.nodes.topics import Topic
+from rt2_ros.stamps import stamp_ns
 
 LATE_S = 10.0  # at most, for what is there to be seen, to answer, or to be heard
 QUIET_S = 4.0  # that a graph to which nothing is added any more has been seen whole
@@ -263,8 +263,8 @@ class Inspector:
             for each in found:
                 each.arrivals.append(time.monotonic())
                 if stamped:
-                    stamp = Time.from_msg(msg.header.stamp).nanoseconds
-                    each.ages.append((now - stamp) * 1e-9 if stamp else float("inf"))
+                    stamp = stamp_ns(msg.header.stamp)
+                    each.ages.append((now - stamp) * 1e-9 if stamp > 0 else float("inf"))
                 each.problem = problem_of(msg) or each.problem
                 each.newest = msg
 

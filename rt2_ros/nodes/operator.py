@@ -184,32 +184,38 @@ class Operator:
         except TimeoutError:
             raise TimeoutError(f"waited {READY_S:g} s for {missing()}") from None
 
-    def instruct(self, text: str) -> int:
+    def instruct(self, text: str, check: Callable[[], None] = lambda: None) -> int:
         """Publish an instruction, "" to stop, and return its id once the policy has taken it.
 
-        RuntimeError if several policies would take it, perhaps another machine's as well.
+        `check` is called now and then and may raise. RuntimeError if several policies would take
+        it, perhaps another machine's as well.
         """
         if not text.strip():
-            if problem := self.stop():
+            if problem := self.stop(check=check):
                 raise TimeoutError(f"waited {REPLY_S:g} s for the stop: {problem}")
             return self.policy.instruction_id
-        self._await_policy(self._instruction)
+        self._await_policy(self._instruction, check)
         before = self.policy.instruction_id
         self._instruction.publish(String(data=text))
         self.until(
             lambda: self.policy.instruction_id != before,
             REPLY_S,
             "the policy to take the instruction",
+            check,
         )
         return self.policy.instruction_id
 
-    def stop(self, tell: Callable[[str], None] = lambda words: None) -> str:
+    def stop(
+        self,
+        tell: Callable[[str], None] = lambda words: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> str:
         """Publish an empty instruction at once, and return who has not confirmed it, "" if all.
 
         The controller listens for it itself, so nobody is waited for before: it goes to whoever
         listens already, and again when others are met. `tell` is called with how many each
-        time. Over when the policy has taken it, the arm does not move, and all that listen have
-        got it. TimeoutError if there is nobody.
+        time, and `check`, which may raise, now and then. Over when the policy has taken it, the arm
+        does not move, and all that listen have got it. TimeoutError if there is nobody.
         """
         topic, told = self._instruction.topic_name, 0
         end = time.monotonic() + REPLY_S
@@ -227,6 +233,7 @@ class Operator:
                 if self._instruction.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S)):
                     return ""
                 problem = "not all that listen have got it"
+            check()
             self._executor.spin_once(0.05)
         if not told:
             raise TimeoutError(
@@ -275,7 +282,7 @@ class Operator:
         self.until(lambda: self._answers, timeout, "an answer")
         return self._answers[0]
 
-    def _await_policy(self, publisher: Any) -> None:
+    def _await_policy(self, publisher: Any, check: Callable[[], None] = lambda: None) -> None:
         """Wait until the node that tells its policy_status is matched as this topic's reader.
 
         RuntimeError if there are several. Another's reader may be met before its status is, and
@@ -296,6 +303,7 @@ class Operator:
             matched,
             REPLY_S,
             f"a policy that listens to {publisher.topic_name} (is it up? try rt2 up)",
+            check,
         )
         policies = self._writers(topics.POLICY_STATUS)
         listening = sum(reader in policies for reader in self._readers(publisher))
@@ -306,11 +314,18 @@ class Operator:
                 "killed is seen for 20 s more), or take another --namespace or ROS_DOMAIN_ID"
             )
 
-    def reset_table(self, seed: int, objects: Sequence[str] = (), scenario: str = "") -> SceneState:
+    def reset_table(
+        self,
+        seed: int,
+        objects: Sequence[str] = (),
+        scenario: str = "",
+        check: Callable[[], None] = lambda: None,
+    ) -> SceneState:
         """Lay the simulated table anew with these objects on it; return its first state.
 
         Waits until the controller has heard that the last instruction is over (`instruct("")`).
-        scenario: "SUITE:CELL" of the evaluation that the scene is of, if it is of one.
+        scenario: "SUITE:CELL" of the evaluation that the scene is of, if it is of one. check: is
+        called now and then and may raise.
         """
         simulator = f"{self.node.get_namespace().rstrip('/')}/simulator_node"
         request = SetParameters.Request()
@@ -321,14 +336,17 @@ class Operator:
                 "objects", value=[""] if scenario else list(objects) or [""]
             ).to_parameter_msg(),
         ]
-        reply = self._call(SetParameters, f"{simulator}/set_parameters", request)
+        reply = self._call(SetParameters, f"{simulator}/set_parameters", request, check)
         refused = [result.reason for result in reply.results if not result.successful]
         if refused:
             raise RuntimeError(f"the simulator refused: {'; '.join(refused)}")
         self.until(
-            lambda: is_idle(self.controller), REPLY_S, "the controller to end the instruction"
+            lambda: is_idle(self.controller),
+            REPLY_S,
+            "the controller to end the instruction",
+            check,
         )
-        reply = self._call(Trigger, f"{simulator}/reset", Trigger.Request())
+        reply = self._call(Trigger, f"{simulator}/reset", Trigger.Request(), check)
         if not reply.success:
             raise RuntimeError(f"the simulator could not be reset: {reply.message}")
         self.scene = SceneState()
@@ -337,15 +355,15 @@ class Operator:
             there = {o.name for o in self.scene.objects}
             return bool(there) and self.scene.seed == seed and set(objects) <= there
 
-        self.until(laid, REPLY_S, f"the table of seed {seed} with {', '.join(objects)}")
+        self.until(laid, REPLY_S, f"the table of seed {seed} with {', '.join(objects)}", check)
         return self.scene
 
-    def _call(self, kind: Any, name: str, request: Any) -> Any:
+    def _call(self, kind: Any, name: str, request: Any, check: Callable[[], None]) -> Any:
         client = self.node.create_client(kind, name)
         try:
-            self.until(client.service_is_ready, REPLY_S, f"the service {name}")
+            self.until(client.service_is_ready, REPLY_S, f"the service {name}", check)
             future = client.call_async(request)
-            self.until(future.done, REPLY_S, f"a reply of {name}")
+            self.until(future.done, REPLY_S, f"a reply of {name}", check)
             return future.result()
         finally:
             self.node.destroy_client(client)

@@ -33,6 +33,7 @@ from rt2_ros.nodes.topics import (
 )
 from rt2_ros.policies import Observation, load_policy
 from rt2_ros.policies.runner import PolicyRunner, State, Status, Step
+from rt2_ros.stamps import stamp_ns
 
 
 def to_observation(msg: ObservationMsg) -> Observation:
@@ -55,7 +56,7 @@ def to_observation(msg: ObservationMsg) -> Observation:
     if msg.has_end_effector:
         tip = msg.end_effector_pose.position
         state = np.array([tip.x, tip.y, tip.z, msg.gripper_closedness])
-    return Observation(images, "", state, Time.from_msg(msg.header.stamp).nanoseconds)
+    return Observation(images, "", state, stamp_ns(msg.header.stamp))
 
 
 class PolicyNode(BaseNode):

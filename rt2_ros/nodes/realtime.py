@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -78,7 +78,9 @@ class RealTimeLoop:
                 future.set_exception(error)
 
         self._jobs.put(job)
-        return future.result(timeout)
+        if not wait([future], timeout).done:
+            raise TimeoutError(f"waited {timeout:g} s for the thread {self._thread.name!r}")
+        return future.result()
 
     def close(self, timeout: float = 10.0) -> None:
         """Tear down and end the thread; once is enough."""

@@ -31,7 +31,7 @@ from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.split import ROBOT_NAMES
 from rt2_ros.msg import SceneObject, SceneState
 from rt2_ros.nodes import topics
-from rt2_ros.nodes.base import BaseNode, Health, one_line, run
+from rt2_ros.nodes.base import EXPECTED, BaseNode, Health, one_line, run
 from rt2_ros.nodes.camera_node import image_msg
 from rt2_ros.nodes.parameters import Parameter, words
 from rt2_ros.nodes.realtime import RealTimeLoop
@@ -43,6 +43,7 @@ from rt2_ros.sim.model import ARM_JOINTS
 from rt2_ros.sim.robot import Points, SimulatedRobot
 from rt2_ros.sim.tabletop import ObjectState, Tabletop, TabletopState
 from rt2_ros.sim.world import Unstable
+from rt2_ros.stamps import stamp_ns
 
 PERIOD_NS = 10_000_000  # joint states at 100 Hz
 SCENE_PERIOD = 10  # in periods: scene_state at 10 Hz
@@ -184,7 +185,7 @@ class SimulatorNode(BaseNode):
             response.message = self._loop.call(self._lay)
             response.success = True
             self.get_logger().info(response.message)
-        except (ValueError, LookupError) as error:
+        except EXPECTED as error:
             response.message = f"table not laid: {one_line(error)}"
             self.get_logger().error(response.message)
         return response
@@ -198,7 +199,7 @@ class SimulatorNode(BaseNode):
     ) -> None:
         if not self.active:
             return
-        stamp = Time.from_msg(msg.header.stamp).nanoseconds
+        stamp = stamp_ns(msg.header.stamp)
         delay = (stamp - self._now_ns()) * 1e-9 if stamp else 0.0
         points = [
             Point(

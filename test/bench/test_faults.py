@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rt2_ros.bench.fault_list import FAULTS, HOLDS, LIMITS, Fault
+from rt2_ros.bench.fault_list import FAULTS, HOLDS, LIMITS, Fault, later
 from rt2_ros.bench.fault_report import Outcome, figures, report, show, summary
 from rt2_ros.bench.faults import main
 
@@ -65,3 +65,17 @@ def test_the_table_shows_the_worst_of_each_kind(capsys):
 def test_a_fault_that_there_is_not_is_refused_before_anything_starts():
     with pytest.raises(ValueError, match="--only must match"):
         main(["--only", "meteor"])
+
+
+def test_a_stamp_may_become_negative_but_no_clock():
+    pytest.importorskip("rclpy")
+    from rosgraph_msgs.msg import Clock
+    from sensor_msgs.msg import JointState
+
+    msg = JointState()
+    msg.header.stamp.sec, msg.header.stamp.nanosec = 1, 500_000_000
+    (changed,) = later(-2.25)(msg)
+    assert (changed.header.stamp.sec, changed.header.stamp.nanosec) == (-1, 250_000_000)
+    assert msg.header.stamp.sec == 1
+    (changed,) = later(-2.25)(Clock(clock=msg.header.stamp))
+    assert (changed.clock.sec, changed.clock.nanosec) == (0, 0)

@@ -262,6 +262,10 @@ def test_stale_future_and_unstamped_deltas_are_refused(rig):
     assert held(rig, "stamp")
     assert rig.commands == []
     assert rig.arm.refused == 3
+    rig.move(0.02, 0, 0)
+    rig.run(0.2)
+    rig.move(0.02, 0, 0, stamp_ns=-1)
+    assert held(rig, "stamp")
 
 
 def test_a_flood_is_cut_to_the_control_rate(rig):

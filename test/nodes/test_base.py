@@ -32,6 +32,7 @@ class Talker(BaseNode):
     def _setup(self):
         self.at_teardown(self.events.append, "undone first step")
         self.out = self.publish(Topic(String, "talk", COMMAND))
+        self.made = "well"
         self.at_teardown(self.events.append, "undone second step")
         if self.value("do") == "refuse":
             raise ValueError("do: refuse;\nset it to work")
@@ -42,6 +43,9 @@ class Talker(BaseNode):
         if self.value("do") == "fail to start":
             raise OSError("the device is busy")
         self.events.append("started")
+
+    def diagnose(self):
+        return Health(message=self.made)
 
     def _stop(self):
         self.events.append(f"stopped, publishing {self.out.is_activated}")
@@ -121,19 +125,37 @@ def test_a_failed_start_leaves_the_node_inactive_and_silent(make):
     assert state(node) == "inactive" and not node.active and not node.out.is_activated
 
 
-def test_diagnostics_tell_the_failure_in_one_line(make, context):
+def diagnostics(node):
+    """Return what a node says of itself now."""
     heard = []
-    listener = rclpy.create_node("listener", context=context)
-    node = make(do="refuse")
-    node.trigger_configure()
     publish = node._diagnostics.publish
     node._diagnostics.publish = lambda msg: (heard.append(msg.status[0]), publish(msg))
     node.publish_diagnostics()
-    listener.destroy_node()
-    assert heard[0].level == DiagnosticStatus.ERROR
-    assert heard[0].message == "configure: do: refuse; set it to work"
-    assert heard[0].name == "talker"
-    assert [(v.key, v.value) for v in heard[0].values] == [("lifecycle", "unconfigured")]
+    node._diagnostics.publish = publish
+    return heard[0]
+
+
+def test_diagnostics_tell_the_failure_in_one_line(make):
+    node = make(do="refuse")
+    node.trigger_configure()
+    told = diagnostics(node)
+    assert told.level == DiagnosticStatus.ERROR
+    assert told.message == "configure: do: refuse; set it to work"
+    assert told.name == "talker"
+    assert [(v.key, v.value) for v in told.values] == [("lifecycle", "unconfigured")]
+
+
+def test_only_a_configured_node_is_asked_how_it_is(make):
+    node = make()
+    assert diagnostics(node).message == "unconfigured"
+    node.trigger_configure()
+    assert diagnostics(node).message == "well"
+    node.trigger_activate()
+    assert diagnostics(node).message == "well"
+    never = make()
+    never.trigger_shutdown()
+    told = diagnostics(never)
+    assert (told.level, told.message) == (DiagnosticStatus.WARN, "finalized")
 
 
 @pytest.mark.parametrize(

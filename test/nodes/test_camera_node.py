@@ -125,8 +125,38 @@ def test_a_clock_that_is_set_back_begins_anew(new):
     assert observation.has_end_effector and observation.gripper_closedness == 1.0
 
 
+@pytest.mark.parametrize("sec", [0, -1])
+def test_joint_states_and_pictures_without_a_time_are_passed_over(new, sec):
+    seen = new("panda")
+    seen.joints(0, {**ARM, FINGER: 0.04})
+    msg = JointState(name=[*ARM, FINGER], position=[*ARM.values(), 0.0])
+    msg.header.stamp.sec = sec
+    seen.node._take_joints(msg)
+    assert "expected a time" in seen.node.diagnose().message
+    assert seen.look(0).has_end_effector  # what was known is not forgotten
+    assert seen.node.trigger_activate() == SUCCESS
+    picture = Image()
+    picture.header.stamp.sec = sec
+    seen.node._receiver("scene")(picture)
+    assert seen.node._frames.accounts["scene"].refused == {"unstamped": 1}
+    seen.node.trigger_deactivate()
+
+
 def test_joints_that_are_named_otherwise_are_missed_by_name(new):
     seen = new("panda")
     seen.joints(0, {"joint1": 0.0, FINGER: 0.0})
     assert not seen.look(0).has_end_effector
     assert "joint state: lacks panda_joint1" in seen.node.diagnose().message
+
+
+def test_joint_states_that_are_behind_the_pictures_are_told(new):
+    """Each is good by itself, and yet none is of the time of a picture."""
+    seen = new("panda")
+    for ms in (0, 10):
+        seen.joints(ms, {**ARM, FINGER: 0.0})
+    assert not seen.look(110).has_end_effector
+    seen.joints(20, {**ARM, FINGER: 0.0})
+    told = seen.node.diagnose().message
+    assert told.startswith("no end effector pose: no joint state as new as that")
+    assert seen.look(15).has_end_effector
+    assert seen.node.diagnose().message == "observing"

@@ -61,6 +61,7 @@ def test_the_newest_frames_in_step_are_taken():
         (0, 501, "late", "501 ms old, at most 500 ms"),
         (200, 0, "future", "200 ms ahead; check clocks and use_sim_time"),
         (-10_000, 0, "unstamped", "header.stamp is zero"),
+        (-11_000, 0, "unstamped", "or negative"),
     ],
 )
 def test_bad_stamps_are_refused_and_counted(ms, now_ms, kind, reason):

@@ -241,3 +241,50 @@ def test_a_stop_that_nobody_hears_says_so(monkeypatch):
     monkeypatch.setattr(operator, "REPLY_S", 0.5)
     with pytest.raises(TimeoutError, match="somebody who listens to /nobody/instruction"):
         say.main(["", "--namespace", "nobody"])
+
+
+def test_every_wait_ends_when_its_check_raises(stub):
+    """A node that has died is told at once, as is ctrl-C; neither is waited for as a reply is."""
+
+    class Died(Exception):
+        pass
+
+    def check():
+        raise Died
+
+    with Operator(NAMESPACE) as person:
+        began = time.monotonic()
+        for wait in (
+            lambda: person.instruct("pick up the apple", check),
+            lambda: person.instruct("", check),
+            lambda: person.stop(check=check),
+            lambda: person.reset_table(7, check=check),
+        ):
+            with pytest.raises(Died):
+                wait()
+        assert time.monotonic() - began < operator.REPLY_S / 2
+
+
+def test_a_check_is_made_while_a_reply_is_awaited(stub):
+    """The policy listens but takes nothing; the simulator lays no table."""
+    stub.create_subscription(*topics.INSTRUCTION.to(lambda msg: None))
+    stub.create_publisher(*topics.POLICY_STATUS).publish(PolicyStatus(instruction_id=3))
+
+    def reset(request, response):
+        response.success = True
+        return response
+
+    stub.create_service(Trigger, topics.RESET_SERVICE, reset)
+    with Operator(NAMESPACE) as person:
+        for wait in (
+            lambda check: person.instruct("pick up the apple", check),
+            lambda check: person.reset_table(7, check=check),
+        ):
+            end = time.monotonic() + 3.0
+
+            def check(end=end):
+                if time.monotonic() > end:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                wait(check)

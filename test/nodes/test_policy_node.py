@@ -167,6 +167,7 @@ def test_an_unknown_policy_ends_the_process_in_one_line():
         ({"encoding": "bgr8"}, "'scene' is bgr8 8x8"),
         ({"step": 32}, "step 32"),
         ({"height": 9}, "8x9, step 24, 192 bytes"),
+        ({"sec": -1}, "stamp_ns is -999999995; expected >= 0"),
     ],
 )
 def test_a_broken_observation_is_named(change, message):
@@ -174,7 +175,7 @@ def test_a_broken_observation_is_named(change, message):
     assert to_observation(msg).stamp_ns == 5
     np.testing.assert_allclose(to_observation(msg).state, [0, 0, 0, 1])
     for name, value in change.items():
-        setattr(msg.images[0], name, value)
+        setattr(msg.images[0] if hasattr(msg.images[0], name) else msg.header.stamp, name, value)
     with pytest.raises(ValueError, match=message):
         to_observation(msg)
 

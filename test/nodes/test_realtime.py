@@ -108,3 +108,12 @@ def test_time_in_which_the_world_stood_still_is_not_made_up_for():
     world.steps(4)
     loop.close()
     assert world.times[3] - world.times[0] >= 0.04 + 0.02 * 3 - 0.001
+
+
+def test_a_call_that_waits_too_long_says_so():
+    world, go_on = World(), threading.Event()
+    loop = world.loop()
+    with pytest.raises(TimeoutError, match="waited 0.05 s for the thread 'world'"):
+        loop.call(lambda: go_on.wait(WAIT), timeout=0.05)
+    go_on.set()
+    loop.close()

@@ -50,6 +50,12 @@ URDF = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
             "configure: cameras: expected one or more different names, got []",
         ),
         (
+            "camera_node",
+            {"cameras": "['front-cam']"},
+            "configure: Invalid topic name: topic name must not contain characters other than "
+            "alphanumerics, '_', '~', '{{', or '}}': 'front-cam/image_raw' ^",
+        ),
+        (
             "simulator_node",
             {"cameras": "['front']"},
             "configure: camera: 'front', expected one of scene, wrist",

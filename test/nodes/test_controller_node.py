@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What controller_node makes of messages; test/system/test_line.py has the node as a process."""
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy")
+
+from rclpy.parameter import Parameter  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
+
+from rt2_ros.control.profile import RobotProfile  # noqa: E402
+from rt2_ros.msg import EndEffectorDelta, PolicyStatus  # noqa: E402
+from rt2_ros.nodes.base import SUCCESS  # noqa: E402
+from rt2_ros.nodes.controller_node import ControllerNode  # noqa: E402
+from rt2_ros.paths import config_path  # noqa: E402
+
+URDF = config_path("robots", "panda.urdf").read_text(encoding="utf-8")
+PROFILE = RobotProfile.load(config_path("robots", "panda.yaml"))
+
+
+@pytest.fixture
+def node():
+    """An armed controller that knows where the arm is and has got an instruction, its first."""
+    rclpy.init()
+    given = {"robot": "panda", "bridge": "dry_run", "start_armed": True}
+    node = ControllerNode(parameter_overrides=[Parameter(k, value=v) for k, v in given.items()])
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    node._take_description(String(data=URDF))
+    node._take_joints(joints(node))
+    node._take_instruction(String(data="pick up the apple"))
+    node._take_policy_status(PolicyStatus(instruction="pick up the apple", instruction_id=1))
+    yield node
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def joints(node):
+    msg = JointState(
+        name=[*PROFILE.arm_joints, PROFILE.gripper_joint], position=[*PROFILE.home, 0.04]
+    )
+    msg.header.stamp = node.get_clock().now().to_msg()
+    return msg
+
+
+@pytest.mark.parametrize("sec", [0, -1, -(2**31)])
+def test_messages_without_a_time_are_refused(node, sec):
+    msg = joints(node)
+    msg.header.stamp.sec = sec
+    msg.header.stamp.nanosec = 0
+    node._take_joints(msg)
+    assert node._arm.bad_joint_states == 1
+    delta = EndEffectorDelta(instruction_id=1, step=0)
+    delta.header.frame_id = PROFILE.base_frame
+    delta.header.stamp.sec = sec
+    delta.translation.x = 0.05
+    node._take_delta(delta)
+    assert (node._arm.verdict.accepted, node._arm.verdict.code) == (False, "stamp")
