@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -187,26 +188,25 @@ def measure(name: str, steps: int, repeats: int, workers: int | None) -> dict[st
     for _ in track(range(repeats), "repeats"):
         for way, function in ways.items():
             found[way].append(apart(function, config, stage, steps))
-    middle = repeats // 2
     rates = {
-        f"{way}_{what}_per_second": sorted(one[what] for one in found[way])[middle]
+        f"{way}_{what}_per_second": median(one[what] for one in found[way])
         for way in ways
         for what in COUNTED
     }
     ratios = {
-        what: sorted(
+        what: [
             ours[what] / theirs[what]
             for ours, theirs in zip(found["engine"], found["trainer"], strict=True)
-        )
+        ]
         for what in COUNTED
     }
     return {
         "config": name, "machine": machine(), "steps": steps, "repeats": repeats,
         "workers": config.workers, **rates,
-        "speedup_vs_trainer": ratios["questions"][middle],
-        "speedup_range": [ratios["questions"][0], ratios["questions"][-1]],
-        "tokens_speedup_vs_trainer": ratios["tokens"][middle],
-        "waited_share": sorted(one["waited_share"] for one in found["engine"])[middle],
+        "speedup_vs_trainer": median(ratios["questions"]),
+        "speedup_range": [min(ratios["questions"]), max(ratios["questions"])],
+        "tokens_speedup_vs_trainer": median(ratios["tokens"]),
+        "waited_share": median(one["waited_share"] for one in found["engine"]),
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from rt2_ros.bench import train
 from rt2_ros.bench.train import Collator, QuestionRows, main
 from rt2_ros.data.samples import Frame, Query
 from rt2_ros.models.tiny import build_processor
@@ -35,3 +36,17 @@ def test_a_batch_asks_for_answers_and_their_ends():
 def test_nothing_to_measure_is_refused():
     with pytest.raises(ValueError, match="expected at least 1"):
         main(["--steps", "0"])
+
+
+def test_the_median_of_two_repeats_lies_between_them(monkeypatch):
+    questions = {train.by_trainer: iter((10.0, 20.0)), train.by_engine: iter((40.0, 40.0))}
+
+    def apart(function, *_):
+        asked = next(questions[function])
+        return {"questions": asked, "tokens": 3 * asked, "waited_share": 0.0}
+
+    monkeypatch.setattr(train, "apart", apart)
+    figures = train.measure("rt2-tiny", steps=1, repeats=2, workers=0)
+    assert figures["trainer_questions_per_second"] == 15
+    assert figures["speedup_vs_trainer"] == figures["tokens_speedup_vs_trainer"] == 3
+    assert figures["speedup_range"] == [2, 4]
