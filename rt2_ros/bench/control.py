@@ -109,7 +109,7 @@ def execution(
     """Follow the ideal with each of the OPTIONS."""
     kinematics, collisions = profile.kinematics(urdf), profile.collisions(urdf)
     start = kinematics.inverse(ideal(0.0), profile.home)
-    result = {}
+    profile, result = _patient(profile, seconds), {}
     for name, options in OPTIONS.items():
         rig = Rig(dataclasses.replace(profile, **options), kinematics, collisions, q=start)
         result[name] = {key: round(value, 2) for key, value in follow(rig, seed, seconds).items()}
@@ -117,32 +117,56 @@ def execution(
 
 
 def jitter(profile: RobotProfile, urdf: str, seconds: float) -> dict[str, Any]:
-    """Run a controller in real time at its rate; return how punctual it is and what it costs."""
-    kinematics = profile.kinematics(urdf)
+    """Run a controller in real time at its rate; return how punctual it is and what it costs.
+
+    The arm follows. planned: of the decisions; the others were refused, why is in refusals.
+    """
+    kinematics, profile = profile.kinematics(urdf), _patient(profile, seconds)
     arm = ArmController(profile, kinematics, profile.collisions(urdf), armed=True)
     q = kinematics.inverse(ideal(0.0), profile.home)
-    names, positions = list(profile.arm_joints), q.tolist()
+    names = [*profile.arm_joints, profile.gripper_joint]
     rig = Rig(profile, kinematics, None)  # for its deltas
     arm.on_policy_status(0, "")
     arm.on_policy_status(1, "follow")
     period, starts, costs = 1.0 / profile.control_rate, [], []
+    chunk, chunk_time = None, 0.0
     deadline = time.monotonic()
     for tick in range(round(seconds * profile.control_rate)):
         deadline += period
         time.sleep(max(0.0, deadline - time.monotonic()))
         starts.append(time.monotonic())
-        now_ns = time.time_ns()
-        arm.on_joint_state(now_ns, names, positions, now_ns)
-        arm.tick(time.time_ns())
-        if tick % round(profile.control_rate / 5) == 0:
+        if chunk is not None:
+            q, _ = chunk.sample(starts[-1] - chunk_time)
+        positions, now_ns = [*q.tolist(), profile.gripper_open], time.time_ns()
+        decided = tick % round(profile.control_rate / 5) == 0
+        if decided:
             step, turn = kinematics.forward(q).delta_to(ideal(tick * period))
-            stamp = arm.history.newest()[0]
-            delta = rig.delta(tuple(step), rotation=tuple(turn), stamp_ns=stamp, instruction_id=1)
-            arm.on_delta(delta, time.time_ns())
-        costs.append(time.monotonic() - starts[-1])
+            delta = rig.delta(tuple(step), rotation=tuple(turn), stamp_ns=now_ns, instruction_id=1)
+        begun = time.monotonic()
+        commands = [
+            arm.on_joint_state(now_ns, names, positions, now_ns),
+            arm.tick(time.time_ns()),
+        ]
+        if decided:
+            commands.append(arm.on_delta(delta, time.time_ns()))
+        costs.append(time.monotonic() - begun)
+        for command in commands:
+            if command is not None and command.chunk is not None:
+                chunk, chunk_time = command.chunk, time.monotonic()
     late = np.abs(np.diff(starts) - period) * 1e3
     work = np.array(costs) * 1e3
-    return {"period_jitter_ms": _percentiles(late), "work_ms": _percentiles(work)}
+    return {
+        "period_jitter_ms": _percentiles(late),
+        "work_ms": _percentiles(work),
+        "decisions": arm.accepted + arm.refused,
+        "planned": arm.accepted,
+        "refusals": dict(arm.refusals),
+    }
+
+
+def _patient(profile: RobotProfile, seconds: float) -> RobotProfile:
+    """The robot, asking for no help for so long: the ideal returns to where the tip has been."""
+    return dataclasses.replace(profile, no_progress_time=seconds + 1.0)
 
 
 def _percentiles(values: Array) -> dict[str, float]:
@@ -174,6 +198,7 @@ def show(result: dict[str, Any]) -> None:
     table.add_row("hostile cases", f"{result['cases']} ({result['accepted']} deltas accepted)")
     table.add_row("violations", f"{result['violations']} in {result['trajectories']} trajectories")
     table.add_row("longest braking", f"{result['longest_braking_s']} s")
+    table.add_row("decisions planned", f"{result['planned']} of {result['decisions']}")
     for name, key in (("period jitter", "period_jitter_ms"), ("work per period", "work_ms")):
         table.add_row(f"{name}, median / p99", f"{result[key]['p50']} / {result[key]['p99']} ms")
     console.print(table)

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
@@ -100,12 +101,12 @@ def measure(policy: str, count: int, repeats: int, seed: int) -> dict[str, Any]:
         "policy": policy, "machine": machine(), "repeats": repeats, "episodes": repeats * count,
     }  # fmt: skip
     for name, values in rates.items():
-        figures[f"{name}_per_minute"] = sorted(values)[repeats // 2]
+        figures[f"{name}_per_minute"] = median(values)
         figures[f"{name}_successes"] = successes[name]
     for name in rates.keys() - {"runner"}:
-        ratios = sorted(b / a for a, b in zip(rates[name], rates["runner"], strict=True))
-        figures[f"speedup_vs_{name}"] = ratios[repeats // 2]
-        figures[f"speedup_vs_{name}_range"] = [ratios[0], ratios[-1]]
+        ratios = [b / a for a, b in zip(rates[name], rates["runner"], strict=True)]
+        figures[f"speedup_vs_{name}"] = median(ratios)
+        figures[f"speedup_vs_{name}_range"] = [min(ratios), max(ratios)]
     return figures
 
 

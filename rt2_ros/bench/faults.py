@@ -6,8 +6,9 @@
 
 The real graph runs, and the simulator is the judge. Each fault strikes the moving arm; then the arm
 must be at rest within a bound and stay so, or go on within every limit, as the fault's `expect`
-says. The fault is lifted, and where `stays` is set the arm may not move again by itself. The same
-list is run by test/system/test_faults.py.
+says. The fault is lifted, and where `stays` is set the arm may not move again by itself. An arm
+that is not seen does not hold: without joint states a fault fails. The same list is run by
+test/system/test_faults.py.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 BOUND_S = 3.0  # to rest, on a machine that does other things as well
 QUIET_S = 0.8  # without motion, for the arm to be at rest
-SEEN = 20  # joint states in that time, of some 80
+SEEN = 20  # joint states in that time, of some 80; with fewer nothing is known
 STAY_S = 1.2  # after a fault is lifted, in which nothing may move by itself
 IN_MOTION = 4  # commands, after which the arm is under way
 MOVING = 0.15  # rad/s of the fastest joint: the arm is in full motion
@@ -114,10 +115,14 @@ class Bench:
         struck = time.monotonic()
         struck = fault.strike(self) or struck
         if fault.expect == HOLDS:
-            self._wait_for_rest(struck)
+            rested = self._wait_for_rest(struck)
             outcome.time_to_hold = time_to_rest(rig.states, struck)
             if outcome.time_to_hold > BOUND_S:
                 outcome.unsafe.append(f"still moving {outcome.time_to_hold:.2f} s after the fault")
+            elif not rested:
+                outcome.failed.append("not seen at rest")
+            if outcome.time_to_hold == 0:
+                outcome.failed.append("not seen moving when it struck")
         left = struck + fault.lasts - time.monotonic()
         time.sleep(max(left, QUIET_S if fault.expect == GOES_ON else 0.0))
         if fault.expect == HOLDS:
@@ -129,11 +134,13 @@ class Bench:
             lately = [s for s in rig.states if s.time > time.monotonic() - QUIET_S]
             if way(lately) < 10 * MOVED:
                 outcome.failed.append(f"stopped without need: {rig.status.reason}")
+        self._must_see(struck, "after the fault")
         lifted = time.monotonic()
         rig.tamper.clear()
         fault.lift(self)
         if fault.stays:
             time.sleep(STAY_S)
+            self._must_see(lifted, "after it was lifted")
             by_itself = way([s for s in rig.states if s.time > lifted])
             if by_itself > MOVED:
                 outcome.unsafe.append(f"moved by {by_itself:.3f} rad, and nobody had said so")
@@ -156,16 +163,27 @@ class Bench:
         time.sleep(self._rng.uniform(0.0, 0.2))  # so that faults strike at any phase of a step
         rig.until(lambda: rig.speed() > MOVING, "the arm to be in full motion")
 
-    def _wait_for_rest(self, struck: float) -> None:
-        """Return when the joints have not moved for a while, or should long be at rest."""
+    def _must_see(self, since: float, when: str) -> None:
+        """Note a failure where too little was seen of the arm to say what it did."""
+        seen = sum(state.time > since for state in self.rig.states)
+        if seen < SEEN or self.rig.silence > QUIET_S:
+            self._outcome.failed.append(
+                f"{seen} joint states {when}, the last {self.rig.silence:.1f} s ago"
+            )
+
+    def _wait_for_rest(self, struck: float) -> bool:
+        """Return True once the joints are seen not to have moved for a while, False where that
+        should long be so.
+        """
         while time.monotonic() < struck + BOUND_S + QUIET_S:
             since = max(struck, time.monotonic() - QUIET_S)
             lately = [s for s in self.rig.states[-200:] if s.time > since]
             moving = any(np.abs(s.velocity).max() > STILL for s in lately)
             # A simulator that is silent, on a busy machine, may be in the middle of a motion.
             if len(lately) > SEEN and not moving and time.monotonic() - struck > QUIET_S:
-                return
+                return True
             time.sleep(0.02)
+        return False
 
 
 def knows_the_arm(status: ControllerStatus) -> bool:
@@ -233,21 +251,25 @@ def main(argv: list[str]) -> int:
     from rt2_ros.up import use_transport
 
     use_transport()
-    outcomes = []
-    for faults, sim_time in zip(chosen, (False, True), strict=True):
-        if not faults:
-            continue
-        with bench(arguments.namespace, arguments.seed, sim_time) as running:
-            for fault in faults * arguments.repeats:
-                outcomes.append(running.run(fault))
-                tell(outcomes[-1])
-    result = figures(outcomes)
-    show(result)
-    for path, text in (
-        (arguments.json, json.dumps(result, indent=1) + "\n"),
-        (arguments.report, report(result)),
-    ):
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+    outcomes: list[Outcome] = []
+    try:
+        for faults, sim_time in zip(chosen, (False, True), strict=True):
+            if not faults:
+                continue
+            with bench(arguments.namespace, arguments.seed, sim_time) as running:
+                for fault in faults * arguments.repeats:
+                    outcomes.append(Outcome(fault, failed=["broken off"]))  # unless it ends
+                    outcomes[-1] = running.run(fault)
+                    tell(outcomes[-1])
+    finally:
+        result = figures(outcomes)
+        if outcomes:
+            show(result)
+            for path, text in (
+                (arguments.json, json.dumps(result, indent=1) + "\n"),
+                (arguments.report, report(result)),
+            ):
+                if path:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(text, encoding="utf-8")
     return 1 if result["unsafe"] or result["failed"] else 0

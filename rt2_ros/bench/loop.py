@@ -9,6 +9,7 @@ again and again:
     image to delta      stamp of the picture -> publishing of the decision on it
     outside inference   the same without the policy's own time: camera node, transport, waiting
     image to motion     stamp of the first picture of an instruction -> first joint that moves
+    CPU                 of each process while an instruction is carried out, as rates are
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ from rt2_ros.stamps import stamp_ns
 from rt2_ros.up import Processes, add_graph_arguments, graph_from, stop_requested
 
 if TYPE_CHECKING:
+    import psutil
+
     from rt2_ros.bringup import Graph
     from rt2_ros.nodes.operator import Operator
 
@@ -52,13 +55,43 @@ class Samples:
     control_rate: list[float] = field(default_factory=list)
 
 
+class Load:
+    """CPU time of processes, from each `begin` to the `look`s after it; nothing between counts."""
+
+    def __init__(self, watched: Mapping[str, psutil.Process]) -> None:
+        self._watched = watched
+        self._used, self._seconds = dict.fromkeys(watched, 0.0), 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """What was used until now does not count."""
+        self._last = self._now()
+
+    def look(self) -> None:
+        """Add what was used since the last look."""
+        (then, before), self._last = self._last, self._now()
+        now, used = self._last
+        self._seconds += now - then
+        for name in self._used:
+            self._used[name] += used[name] - before[name]
+
+    def percent(self, name: str) -> float:
+        """Of one core, on average."""
+        return 100 * self._used[name] / self._seconds if self._seconds else 0.0
+
+    def _now(self) -> tuple[float, dict[str, float]]:
+        times = {name: process.cpu_times() for name, process in self._watched.items()}
+        return time.monotonic(), {name: t.user + t.system for name, t in times.items()}
+
+
 class Stopwatch:
-    """Takes times from what an Operator hears."""
+    """Takes times from what an Operator hears, and the load while an instruction is carried out."""
 
     def __init__(self, person: Operator) -> None:
         from rt2_ros.nodes import topics
 
         self.samples = Samples()
+        self.load = Load({})
         self._person = person
         self._id = -1
         self._joints: list[tuple[int, np.ndarray]] = []  # stamp ns, positions; newest last
@@ -87,8 +120,10 @@ class Stopwatch:
         self._first_image = self._last_delta = None
         self._id = person.instruct(instruction, check)
         end = time.monotonic() + seconds
+        self.load.begin()
         while time.monotonic() < end and person.policy.state != PolicyStatus.DONE:
             check()
+            self.load.look()
             person.spin(0.1)
         person.instruct("", check)
         self._id = -1
@@ -209,8 +244,7 @@ def run(graph: Graph, seconds: float, seed: int = 0, namespace: str = "") -> dic
                 name: psutil.Process(child.process.pid)
                 for name, child in processes.children.items()
             }
-            for process in watched.values():
-                process.cpu_percent()  # begins to measure
+            stopwatch.load = Load(watched)
             end, index = time.monotonic() + seconds, 0
             while (left := end - time.monotonic()) > 0.5 or index == 0:
                 check()
@@ -219,7 +253,7 @@ def run(graph: Graph, seconds: float, seed: int = 0, namespace: str = "") -> dic
                 stopwatch.round(instruction, seed + index, min(ROUND_S, left), check)
             load = {
                 name: {
-                    "cpu": _round(process.cpu_percent()),
+                    "cpu": _round(stopwatch.load.percent(name)),
                     "rss_mb": _round(process.memory_info().rss / 2**20),
                 }
                 for name, process in watched.items()

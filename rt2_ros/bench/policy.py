@@ -61,20 +61,23 @@ def main(argv: list[str]) -> int:
             raise ValueError("--bandwidth and --tflops go together")
         machines = {"given": Machine("given", args.bandwidth * 1e9, args.tflops * 1e12)}
     policy: Any = load_policy(args.policy)
-    threads = args.threads or os.cpu_count() or 1  # whatever a policy asks for in a graph
+    threads = args.threads or len(os.sched_getaffinity(0))  # whatever a policy asks for in a graph
     torch.set_num_threads(threads)
     if not hasattr(policy, "infer_by_generate"):
         raise ValueError(f"policy {policy.name}: type vlm is measured; this one has no generate")
     result = measure(policy, args.repeats, args.seed)
     if policy.model.device.type == "cpu":
-        kinds = {OTHER_NUMBERS: {"dtype": OTHER_NUMBERS}}
+        own = kind_of(policy.model)
+        kinds = {OTHER_NUMBERS: {"dtype": OTHER_NUMBERS, "weights": "full"}}
         if find_spec("torchao"):
             kinds["int8"] = {"weights": "int8"}
         others: dict[str, Any] = {
             kind: load_policy(args.policy, threads=threads, **settings)
             for kind, settings in kinds.items()
+            if kind != own
         }
-        result["numbers"] = numbers({"float32": policy, **others}, args.repeats, args.seed)
+        result["numbers"] = numbers({own: policy, **others}, args.repeats, args.seed)
+    result["peak_memory_mb"] = _round(peak_memory(policy.model.device))  # of all that
     result["accelerators"] = floors(machines)
     if gpu := gpu_figures(args.gpu, args.docs):
         result["gpu"] = gpu
@@ -158,7 +161,7 @@ def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
     return {
         "policy": policy.name,
         "device": str(policy.model.device),
-        "dtype": str(policy.model.dtype).removeprefix("torch."),
+        "dtype": kind_of(policy.model),
         "threads": torch.get_num_threads(),
         "repeats": repeats,
         "seed": seed,
@@ -177,8 +180,14 @@ def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
         "machine": {"gb_per_s": machine.bandwidth / 1e9, "gflop_per_s": machine.rate / 1e9},
         "batch": batches(policy, seen, max(4, repeats // 4)),
         "costs": costs(max(4, repeats // 4), seed) if policy.model.device.type == "cpu" else {},
-        "peak_memory_mb": _round(peak_memory(policy.model.device)),
     }
+
+
+def kind_of(model: PreTrainedModel) -> str:
+    """The numbers that a model's weights are in."""
+    if getattr(model, "hf_quantizer", None) is not None:
+        return "int8"  # the only kind that a policy asks for
+    return str(model.dtype).removeprefix("torch.")
 
 
 def numbers(

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rt2 bench train`: training's speed against a plain Hugging Face `Trainer` with the same model.
 
-Both see the same mixture of pictures and questions with the same number of workers, in bfloat16
-where the machine computes in it, and take turns, so that whatever else it does falls on both. The
-Trainer has one row for each question, as its examples have; the engine encodes a picture once and
-packs its questions behind it. What is counted is what is learned from: questions, and tokens of
+Both see the same mixture of pictures and questions, plans included, with the same number of
+workers, the same attention, in bfloat16 where the machine computes in it, and take turns, so that
+whatever else it does falls on both. The Trainer has one row for each question, as its examples
+have, and as many of them in a batch as the engine has questions in a step (at most MOST_ROWS, for
+memory: on a CPU more are no faster); the engine encodes a picture once and packs its questions
+behind it, those that find room. What is counted is what is learned from: questions, and tokens of
 their answers.
 """
 
@@ -21,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -38,6 +41,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from rt2_ros.data.mixture import Mixing
 from rt2_ros.data.samples import Query
 from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.provenance import machine
@@ -47,11 +51,11 @@ from rt2_ros.training.engine import Run
 from rt2_ros.training.packing import IGNORED
 from rt2_ros.training.parallel import precision
 from rt2_ros.training.sources import build, main_space
-from rt2_ros.training.tiny import TinyRecipe
+from rt2_ros.training.tiny import ATTENTION, TinyRecipe
 
 WARM_UP = 5  # steps: compilation, workers, memory
 COUNTED = ("questions", "tokens")
-ROWS = 32  # questions in a Trainer's batch
+MOST_ROWS = {"cpu": 32, "cuda": 512}  # questions in a Trainer's batch
 
 
 class QuestionRows(IterableDataset[dict[str, Any]]):
@@ -112,20 +116,26 @@ class CountingTrainer(Trainer):
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-def by_trainer(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, float]:
-    """Questions and tokens per second of a plain Trainer."""
+def by_trainer(
+    config: TinyConfig, stage: TinyStage, steps: int, questions: float
+) -> dict[str, float]:
+    """Questions and tokens per second of a plain Trainer, and the rows of its batches: so many
+    questions, or MOST_ROWS.
+    """
     sources = build(config.sources, config.augment)
     processor = build_processor()
     model = build_model(processor, seed=config.seed, **dataclasses.asdict(config.model))
     clock = Clock()
+    model.set_attn_implementation(ATTENTION)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = min(round(questions), MOST_ROWS[device.type])
     low = precision(config.precision, device) == "bf16"
     with tempfile.TemporaryDirectory() as folder:
         trainer = CountingTrainer(
             model, data_collator=Collator(processor), callbacks=[clock],
             train_dataset=QuestionRows(sources, stage.shares),
             args=TrainingArguments(
-                folder, max_steps=WARM_UP + steps, per_device_train_batch_size=ROWS,
+                folder, max_steps=WARM_UP + steps, per_device_train_batch_size=rows,
                 dataloader_num_workers=config.workers, bf16=low, report_to=[],
                 learning_rate=stage.learning_rate, save_strategy="no", logging_strategy="no",
                 disable_tqdm=True, remove_unused_columns=False,
@@ -135,11 +145,16 @@ def by_trainer(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, fl
         trainer.tokens = []
         trainer.train()
     seconds = clock.ends[-1] - clock.ends[WARM_UP - 1]
-    return {"questions": steps * ROWS / seconds, "tokens": sum(trainer.tokens[WARM_UP:]) / seconds}
+    return {
+        "questions": steps * rows / seconds, "tokens": sum(trainer.tokens[WARM_UP:]) / seconds,
+        "rows": rows,
+    }  # fmt: skip
 
 
 def by_engine(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, float]:
-    """The same of the engine, with the share of time that it waits for data."""
+    """The same of the engine, with the share of time that it waits for data, and the questions in
+    one of its steps.
+    """
     sources = build(config.sources, config.augment)
     with tempfile.TemporaryDirectory() as folder:
         stage = dataclasses.replace(stage, minutes=0.0, steps=WARM_UP + steps)
@@ -158,12 +173,11 @@ def by_engine(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, flo
         "questions": sums["questions_per_second"] / seconds,
         "tokens": sums["tokens_per_second"] / seconds,
         "waited_share": sums["waited_share"] / sum(spent),
+        "questions_per_step": sums["questions_per_second"] / steps,
     }
 
 
-def apart(
-    function: Callable[[TinyConfig, TinyStage, int], dict[str, float]], *args: Any
-) -> dict[str, float]:
+def apart(function: Callable[..., dict[str, float]], *args: Any) -> dict[str, float]:
     """Call it in a process of its own: each sets up its arithmetic for the whole process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_quiet) as pool:
         return pool.submit(function, *args).result()
@@ -181,32 +195,34 @@ def measure(name: str, steps: int, repeats: int, workers: int | None) -> dict[st
         config = dataclasses.replace(config, workers=workers)
     stage = config.stages[-1]
     assert isinstance(stage, TinyStage)
-    stage = dataclasses.replace(stage, state_rows=0)  # a Trainer's rows all have a picture
-    ways = {"trainer": by_trainer, "engine": by_engine}
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    # What a Trainer's rows have: a picture each, every plan, and sources by their weights.
+    stage = dataclasses.replace(stage, state_rows=0, plan_share=1.0, mixing=Mixing())
+    found: dict[str, list[dict[str, float]]] = {"engine": [], "trainer": []}
     for _ in track(range(repeats), "repeats"):
-        for way, function in ways.items():
-            found[way].append(apart(function, config, stage, steps))
-    middle = repeats // 2
+        found["engine"].append(apart(by_engine, config, stage, steps))
+        questions = found["engine"][-1]["questions_per_step"]
+        found["trainer"].append(apart(by_trainer, config, stage, steps, questions))
     rates = {
-        f"{way}_{what}_per_second": sorted(one[what] for one in found[way])[middle]
-        for way in ways
+        f"{way}_{what}_per_second": median(one[what] for one in found[way])
+        for way in ("trainer", "engine")
         for what in COUNTED
     }
     ratios = {
-        what: sorted(
+        what: [
             ours[what] / theirs[what]
             for ours, theirs in zip(found["engine"], found["trainer"], strict=True)
-        )
+        ]
         for what in COUNTED
     }
     return {
         "config": name, "machine": machine(), "steps": steps, "repeats": repeats,
         "workers": config.workers, **rates,
-        "speedup_vs_trainer": ratios["questions"][middle],
-        "speedup_range": [ratios["questions"][0], ratios["questions"][-1]],
-        "tokens_speedup_vs_trainer": ratios["tokens"][middle],
-        "waited_share": sorted(one["waited_share"] for one in found["engine"])[middle],
+        "engine_questions_per_step": median(one["questions_per_step"] for one in found["engine"]),
+        "trainer_rows": found["trainer"][-1]["rows"],
+        "speedup_vs_trainer": median(ratios["questions"]),
+        "speedup_range": [min(ratios["questions"]), max(ratios["questions"])],
+        "tokens_speedup_vs_trainer": median(ratios["tokens"]),
+        "waited_share": median(one["waited_share"] for one in found["engine"]),
     }  # fmt: skip
 
 
@@ -230,6 +246,8 @@ def main(argv: list[str]) -> int:
     low, high = figures["speedup_range"]
     console.print(
         f"{figures['speedup_vs_trainer']:.2f} times the questions ({low:.2f} to {high:.2f}); "
+        f"{figures['engine_questions_per_step']:.0f} in a step of the engine, "
+        f"{figures['trainer_rows']:.0f} in one of the Trainer; "
         f"{figures['waited_share']:.1%} of the engine's time waits for data"
     )
     if args.json:

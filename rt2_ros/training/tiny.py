@@ -33,6 +33,7 @@ from rt2_ros.training.sources import WebSource, plan_form
 
 WEIGHTS = "model.safetensors"
 SAMPLE = 200  # pictures that the patch embedding is fitted to
+ATTENTION = "eager"  # faster than SDPA's backward at these lengths
 TOLD = 69  # tokens of a question without a picture and its answer, about
 
 
@@ -48,7 +49,7 @@ class TinyRecipe:
         self._plan = "required" if config.stages[-1].plan_share > 0 else "none"
         self.processor = build_processor()
         model = build_model(self.processor, seed=config.seed, **asdict(config.model))
-        model.set_attn_implementation("eager")  # faster than SDPA's backward at these lengths
+        model.set_attn_implementation(ATTENTION)
         if config.init is None:
             _fit_patches(model, sources, np.random.default_rng(config.seed))
         else:

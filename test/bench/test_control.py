@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
 import math
 
@@ -46,6 +47,18 @@ def test_the_arm_follows_and_the_filter_trades_lag_for_smoothness(panda):
     assert filtered["lag_ms"] > plain["lag_ms"]
     assert figures["ensemble"]["jerk"] < plain["jerk"]
     assert figures["both"]["jerk"] < filtered["jerk"]
+
+
+def test_nobody_is_asked_for_help_while_it_measures(panda):
+    """Planning is what costs, and the arm that is timed is one that moves."""
+    profile, urdf = panda
+    hasty = dataclasses.replace(profile, no_progress_time=0.3)
+    figures = control.jitter(hasty, urdf, 2.0)
+    assert figures["decisions"] == 10
+    assert "help" not in figures["refusals"]
+    assert figures["planned"] >= 8  # one may come late on a busy machine
+    followed = control.execution(hasty, urdf, 4.0, seed=0)["plain"]
+    assert followed["commands"] == followed["decisions"]
 
 
 def test_what_it_writes_is_what_others_read(tmp_path, capsys):

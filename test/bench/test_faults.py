@@ -2,12 +2,19 @@
 """What the fault bench makes of its outcomes; the faults themselves are in test/system."""
 
 import json
+import math
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
+from rt2_ros.bench import faults
 from rt2_ros.bench.fault_list import FAULTS, HOLDS, LIMITS, Fault, later
 from rt2_ros.bench.fault_report import Outcome, figures, report, show, summary
-from rt2_ros.bench.faults import main
+from rt2_ros.bench.faults import Bench, main
+from rt2_ros.bench.judge import Judge, Sample
+from rt2_ros.control.profile import RobotProfile
+from rt2_ros.paths import config_path
 
 ONE = next(fault for fault in FAULTS if fault.expect == HOLDS)
 
@@ -79,3 +86,102 @@ def test_a_stamp_may_become_negative_but_no_clock():
     assert msg.header.stamp.sec == 1
     (changed,) = later(-2.25)(Clock(clock=msg.header.stamp))
     assert (changed.clock.sec, changed.clock.nanosec) == (0, 0)
+
+
+class Moments:
+    """A clock that goes on by being waited for."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += max(seconds, 1e-4)
+
+
+class Arm:
+    """What a FaultRig hears of an arm that moves until `rest` s, heard every 10 ms until `lost`."""
+
+    def __init__(self, clock, rest=0.3, lost=math.inf):
+        self.profile = RobotProfile.load(config_path("robots", "panda.yaml"))
+        self.tamper, self.sent = {}, []
+        self._clock, self._rest, self._lost = clock, rest, lost
+
+    @property
+    def states(self):
+        speed = np.array([0.2] + [0.0] * 6)
+        times = np.arange(0.0, min(self._clock.now, self._lost), 0.01)
+        return [
+            Sample(t, self.profile.home + speed * min(t, self._rest), speed * (t < self._rest))
+            for t in times
+        ]
+
+    @property
+    def silence(self):
+        return self._clock.now - min(self._clock.now, self._lost) if self.states else math.inf
+
+
+@pytest.fixture
+def play(monkeypatch):
+    """Return a function that lets a fault strike an Arm; it returns the outcome."""
+    urdf = config_path("robots", "panda.urdf").read_text()
+    monkeypatch.setattr(Bench, "_set_in_motion", lambda bench: None)
+
+    def run(expect, stays=False, **arm):
+        clock = Moments()
+        monkeypatch.setattr(faults, "time", clock)
+        rig = Arm(clock, **arm)
+        fault = Fault("odd", lambda b: None, expect=expect, stays=stays, lasts=1.0)
+        return Bench(rig, None, Judge(rig.profile, urdf), 0).run(fault)
+
+    return run
+
+
+@pytest.mark.parametrize(("expect", "stays"), [(HOLDS, True), (HOLDS, False), (LIMITS, False)])
+def test_an_arm_that_is_seen_is_as_expected(play, expect, stays):
+    outcome = play(expect, stays)
+    assert outcome.unsafe == outcome.failed == []
+
+
+@pytest.mark.parametrize(
+    ("expect", "stays", "arm", "words"),
+    [
+        (HOLDS, False, {"lost": 0.0}, "not seen at rest"),
+        (HOLDS, False, {"lost": 0.25}, "not seen at rest"),  # in the middle of a motion
+        (HOLDS, False, {"rest": 0.0}, "not seen moving when it struck"),
+        (HOLDS, True, {"lost": 1.05}, "joint states after it was lifted"),
+        (LIMITS, False, {"lost": 0.0}, "0 joint states after the fault, the last inf s ago"),
+        (LIMITS, False, {"lost": 0.1}, "9 joint states after the fault, the last 0.9 s ago"),
+    ],
+)
+def test_an_arm_that_is_not_seen_is_not_as_expected(play, expect, stays, arm, words):
+    outcome = play(expect, stays, **arm)
+    assert outcome.unsafe == []
+    assert any(words in problem for problem in outcome.failed), outcome.failed
+
+
+def test_what_was_played_is_written_when_the_bench_breaks_off(tmp_path, monkeypatch):
+    class Running:
+        def run(self, fault):
+            if fault is chosen[1]:
+                raise TimeoutError("waited 15 s for the arm to rest")
+            return Outcome(fault, time_to_hold=0.2, commands=5)
+
+    @contextmanager
+    def started(*_):
+        yield Running()
+
+    chosen = [fault for fault in FAULTS if "killed" in fault.name]
+    monkeypatch.setattr(faults, "bench", started)
+    monkeypatch.setattr("rt2_ros.up.use_transport", lambda: None)
+    file, page = tmp_path / "faults.json", tmp_path / "faults.md"
+    with pytest.raises(TimeoutError, match="the arm to rest"):
+        main(["--only", "killed", "--json", str(file), "--report", str(page)])
+    rows = json.loads(file.read_text())["outcomes"]
+    assert [(row["fault"], row["failed"]) for row in rows] == [
+        (chosen[0].name, []),
+        (chosen[1].name, ["broken off"]),
+    ]
+    assert f"| {chosen[1].name} | holds | broken off |" in page.read_text()

@@ -1,43 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stopwatch of `rt2 bench loop` where a node dies; test/system has it on the real graph."""
+"""What `rt2 bench loop` counts, and that a node's death ends it; test/system has the real graph."""
 
 import itertools
+import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 pytest.importorskip("rclpy")
 
-from rt2_ros.bench.loop import Stopwatch  # noqa: E402
+from rt2_ros.bench.loop import INSTRUCTIONS, Load, Stopwatch  # noqa: E402
 from rt2_ros.msg import PolicyStatus  # noqa: E402
 from rt2_ros.up import Ended  # noqa: E402
 
 
+def work(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
 class Person:
-    """Everything goes well at once, but no policy is ever done."""
+    """An Operator for whom all goes well, but no policy is ever done.
+
+    tables: s of this process's work to lay a table and to leave it; spin: called to wait.
+    """
 
     policy = PolicyStatus(state=PolicyStatus.RUNNING)
 
+    def __init__(self, tables=0.0, spin=lambda seconds: None):
+        self._tables, self.spin = tables, spin
+
     def on(self, topic, callback):
         if topic.name == "joint_states":
-            self.joints = callback
+            self._joints = callback
 
     def reset_table(self, seed, objects, check):
         check()
+        work(self._tables)
 
     def until(self, condition, timeout, what, check):
         check()
         for sec in range(3):
             stamp = SimpleNamespace(sec=sec, nanosec=0)
-            self.joints(SimpleNamespace(header=SimpleNamespace(stamp=stamp), position=[0.0] * 7))
+            self._joints(SimpleNamespace(header=SimpleNamespace(stamp=stamp), position=[0.0] * 7))
         assert condition()
 
     def instruct(self, text, check):
         check()
+        if not text:
+            work(self._tables)
         return 1
-
-    def spin(self, seconds):
-        pass
 
 
 def test_a_node_that_dies_in_a_round_ends_it():
@@ -49,3 +63,16 @@ def test_a_node_that_dies_in_a_round_ends_it():
 
     with pytest.raises(Ended):
         Stopwatch(Person()).round("pick up the banana", 0, 600.0, check)
+
+
+def test_the_load_is_that_of_carrying_out_an_instruction():
+    percent = []
+    for spin in (time.sleep, work):
+        stopwatch = Stopwatch(Person(0.3, spin))
+        stopwatch.load = Load({"me": psutil.Process()})
+        for _ in range(2):
+            stopwatch.round(INSTRUCTIONS[0], 0, 0.5, lambda: None)
+        percent.append(stopwatch.load.percent("me"))
+    idle, busy = percent
+    assert 0 <= idle < 20
+    assert busy > idle + 20  # of a core that others may want as well

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
 
 from rt2_ros.bench import policy
+from rt2_ros.paths import config_path
 
 
 def test_it_measures_the_default_model_and_writes_figures_and_a_page(tmp_path, monkeypatch, capsys):
@@ -23,6 +25,7 @@ def test_it_measures_the_default_model_and_writes_figures_and_a_page(tmp_path, m
     )
     assert found["forwards"]["ours"] < found["forwards"]["no_guesses"]
     assert found["speedup_vs_generate"] > 0
+    assert found["dtype"] == "float32" and found["peak_memory_mb"] > 0
     assert found["numbers"].keys() - {"int8"} == {"float32", "bfloat16"}
     first = found["numbers"]["float32"]
     assert (first["times"], first["same"]) == (1.0, 1.0)
@@ -50,6 +53,30 @@ def test_other_numbers_are_measured_on_as_many_threads(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert threads == [3]
+
+
+def test_numbers_are_called_what_they_are_and_memory_is_told_last(tmp_path, monkeypatch):
+    file = tmp_path / "half.yaml"
+    settings = config_path("policies", "rt2-tiny.yaml").read_text()
+    file.write_text(f"{settings}\ndtype: bfloat16\n")
+    before, told = torch.get_num_threads(), []
+
+    def numbers(policies, *_):
+        told.append({name: policy.kind_of(one.model) for name, one in policies.items()})
+        told.append(torch.get_num_threads())
+
+    monkeypatch.setattr(policy, "measure", lambda *_: {"same_tokens": True})
+    monkeypatch.setattr(policy, "floors", lambda _: {})
+    monkeypatch.setattr(policy, "numbers", numbers)
+    monkeypatch.setattr(policy, "peak_memory", lambda _: told.append("memory") or 1.0)
+    monkeypatch.setattr(policy.performance, "show", lambda _: None)
+    monkeypatch.setattr(policy.os, "sched_getaffinity", lambda _: {0, 2, 5})
+    try:
+        assert policy.main(["--policy", str(file)]) == 0
+    finally:
+        torch.set_num_threads(before)
+    kinds = {"bfloat16": "bfloat16"} | ({"int8": "int8"} if find_spec("torchao") else {})
+    assert told == [kinds, 3, "memory"]
 
 
 def test_figures_of_a_gpu_stay_in_the_docs(tmp_path):

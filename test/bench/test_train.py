@@ -5,11 +5,16 @@ import itertools
 
 import numpy as np
 import pytest
+import yaml
 
+from rt2_ros.bench import train
 from rt2_ros.bench.train import Collator, QuestionRows, main
+from rt2_ros.data.mixture import Mixing
 from rt2_ros.data.samples import Frame, Query
 from rt2_ros.models.tiny import build_processor
+from rt2_ros.paths import config_path
 from rt2_ros.training.packing import IGNORED
+from rt2_ros.training.tiny import ATTENTION
 
 IMAGE = np.zeros((192, 192, 3), np.uint8)
 QUERIES = (
@@ -35,3 +40,50 @@ def test_a_batch_asks_for_answers_and_their_ends():
 def test_nothing_to_measure_is_refused():
     with pytest.raises(ValueError, match="expected at least 1"):
         main(["--steps", "0"])
+
+
+def test_the_median_of_two_repeats_lies_between_them(monkeypatch):
+    questions = {train.by_trainer: iter((10.0, 20.0)), train.by_engine: iter((40.0, 40.0))}
+
+    def apart(function, *_):
+        asked = next(questions[function])
+        figures = {"waited_share": 0.0, "questions_per_step": 9.0, "rows": 9}
+        return {"questions": asked, "tokens": 3 * asked, **figures}
+
+    monkeypatch.setattr(train, "apart", apart)
+    figures = train.measure("rt2-tiny", steps=1, repeats=2, workers=0)
+    assert figures["trainer_questions_per_second"] == 15
+    assert figures["speedup_vs_trainer"] == figures["tokens_speedup_vs_trainer"] == 3
+    assert figures["speedup_range"] == [2, 4]
+
+
+def test_both_are_asked_the_same_in_batches_of_one_size(tmp_path, monkeypatch):
+    """The default configuration leaves a tenth of the plans out, which rows do not."""
+    trained = {}
+
+    class Watched(train.CountingTrainer):
+        def train(self, *args, **kwargs):
+            trained.update(rows=self.args.per_device_train_batch_size, model=self.model)
+            return super().train(*args, **kwargs)
+
+    def here(function, config, stage, steps, *rest):
+        assert (stage.plan_share, stage.mixing, stage.state_rows) == (1.0, Mixing(), 0)
+        if function is train.by_engine:  # its step is measured where it is trained
+            return {"questions": 1.0, "tokens": 9.0, "waited_share": 0.0, "questions_per_step": 2.4}
+        return function(config, stage, steps, *rest)
+
+    config = yaml.safe_load(config_path("training", "rt2-tiny.yaml").read_text())
+    config["stages"][-1]["mixing"] = {"robot_share": 0.66}
+    config |= {"model": {"hidden": 48, "vision_layers": 1, "text_layers": 1}, "augment": {}}
+    file = tmp_path / "mixed.yaml"
+    file.write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(train, "WARM_UP", 1)
+    monkeypatch.setattr(train, "CountingTrainer", Watched)
+    monkeypatch.setattr(train, "apart", here)
+    figures = train.measure(str(file), steps=1, repeats=1, workers=0)
+    assert trained["rows"] == figures["trainer_rows"] == 2
+    assert trained["model"].config.text_config._attn_implementation == ATTENTION
+    assert figures["trainer_questions_per_second"] > 0
+    monkeypatch.setitem(train.MOST_ROWS, "cpu", 1)
+    monkeypatch.setitem(train.MOST_ROWS, "cuda", 1)
+    assert train.measure(str(file), steps=1, repeats=1, workers=0)["trainer_rows"] == 1

@@ -123,3 +123,17 @@ def test_the_bench_sees_an_arm_that_does_not_stay(running):
     outcome = running.run(Fault("moved by hand", stop.strike, move, stays=True))
     running.rig.stranger.destroy_publisher(other)
     assert [words[:8] for words in outcome.unsafe] == ["moved by"]
+
+
+def test_the_bench_says_so_where_it_hears_nothing_of_the_arm(running):
+    rig, take = running.rig, running.rig._take_state
+
+    def deafen(b):
+        rig._take_state = lambda msg: None
+
+    try:
+        outcome = running.run(Fault("deaf", deafen))
+    finally:
+        rig._take_state = take
+    assert outcome.unsafe == []
+    assert "not seen at rest" in outcome.failed
