@@ -9,6 +9,7 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
+from rclpy.context import Context  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
@@ -22,14 +23,16 @@ from rt2_ros.sim.world import Unstable  # noqa: E402
 @pytest.fixture
 def node(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MuJoCo writes a file where it stands
-    rclpy.init()
-    node = SimulatorNode()
+    context = Context()
+    rclpy.init(context=context, args=[])
+    node = SimulatorNode(context=context)
     try:
         assert node.trigger_configure() == SUCCESS
         yield node
     finally:
         node.destroy_node()
-        rclpy.shutdown()
+        context.try_shutdown()
+        context.destroy()  # graphs of later tests would see the node
 
 
 def test_a_table_whose_physics_became_unstable_is_laid_anew(node, capfd):
@@ -48,18 +51,18 @@ def reset(node):
     return node._reset(Trigger.Request(), Trigger.Response())
 
 
-@pytest.mark.parametrize("error", [PermissionError("suite.yaml"), Unstable("it fell over")])
-def test_a_reset_that_fails_is_answered(node, monkeypatch, error):
+@pytest.mark.parametrize("kind", [PermissionError, Unstable])
+def test_a_reset_that_fails_is_answered(node, monkeypatch, kind):
     def fail(*_, **options):
-        raise error
+        raise kind("it fell over")  # a new one: it holds the node, which must not outlive the test
 
-    if isinstance(error, Unstable):
+    if kind is Unstable:
         monkeypatch.setattr(node._table, "reset", fail)
     else:
         monkeypatch.setattr(Path, "read_text", fail)
         node.set_parameters([Parameter("scenario", value="seen:anything")])
     reply = reset(node)
-    assert not reply.success and reply.message == f"table not laid: {error}"
+    assert not reply.success and reply.message == "table not laid: it fell over"
     monkeypatch.undo()
     node.set_parameters([Parameter("scenario", value="")])
     assert reset(node).success

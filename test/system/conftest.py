@@ -4,6 +4,7 @@
 Waits are for events, with a deadline.
 """
 
+import gc
 import re
 import signal
 import subprocess
@@ -208,6 +209,14 @@ class Probe:
                 setattr(msg, name, value)
         self.publish(topics.END_EFFECTOR_DELTA, msg)
         return observation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_older_nodes():
+    """Nodes of earlier tests in this process that are garbage are still seen until it is collected:
+    a graph would be refused as another's.
+    """
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
