@@ -52,11 +52,7 @@ def play_on_graph(
     from rt2_ros.nodes.operator import Operator
     from rt2_ros.up import Processes
 
-    done, again = run.done(), run.crashed()
-    left = sorted(
-        (episode for episode in wanted if episode.key not in done),
-        key=lambda episode: episode.key in again,
-    )
+    left, again = run.left(wanted), run.crashed()
     for episode in left:
         if episode.cell.disturb != Disturbance():
             raise ValueError(

@@ -40,6 +40,11 @@ _KINDS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 }
 
 
+def cell_title(suite: str, cell: str) -> str:
+    """What a cell is called: "unseen-objects/easy", or the suite's name where it has one cell."""
+    return f"{suite}/{cell}" if cell else suite
+
+
 @dataclass(frozen=True)
 class EpisodeRecord:
     """How one episode went.
@@ -132,7 +137,7 @@ class EpisodeRecord:
     @property
     def title(self) -> str:
         """Of its cell: "unseen-objects/easy"."""
-        return "/".join(filter(None, (self.suite, self.cell)))
+        return cell_title(self.suite, self.cell)
 
 
 def checked_fields(known: Any, kind: type, where: str) -> dict[str, Any]:

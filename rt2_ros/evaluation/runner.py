@@ -145,11 +145,7 @@ def play(
         PolicyFailed: the policy raised. What was finished is in the run: play again to go on.
         ValueError: more tables than a policy can keep apart.
     """
-    done, again = run.done(), run.crashed()
-    left = deque(
-        # What crashed before comes last: perhaps it always does.
-        sorted((e for e in wanted if e.key not in done), key=lambda episode: episode.key in again)
-    )
+    left = deque(run.left(wanted))
     if processes is None:
         processes = max(2, min(len(os.sched_getaffinity(0)) - 1, MOST_ATTEMPTS // slots))
     if processes * slots > MOST_ATTEMPTS:
@@ -157,7 +153,7 @@ def play(
             f"processes: {processes} of {slots} tables, expected at most {MOST_ATTEMPTS} tables in "
             "all: a policy remembers no more attempts at a time"
         )
-    stage = _Stage(left, again, player, run, films, on_record)
+    stage = _Stage(left, run.crashed(), player, run, films, on_record)
     count = min(processes, -(-len(left) // slots))
     groups = [_Group(stage, slots, player.image_size) for _ in range(count)]
     try:

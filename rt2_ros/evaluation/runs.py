@@ -22,21 +22,32 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros import provenance
 from rt2_ros.evaluation.paper import Cell
-from rt2_ros.evaluation.records import EpisodeRecord, Key, checked_fields
+from rt2_ros.evaluation.records import EpisodeRecord, Key, cell_title, checked_fields
 from rt2_ros.evaluation.strips import film_strip
 
 MODES = ("in-process", "ros")
+
+
+class Keyed(Protocol):
+    """An episode, played or to be played."""
+
+    @property
+    def key(self) -> Key:
+        """Which episode it is."""
+
+
+E = TypeVar("E", bound=Keyed)
 
 
 @dataclass(frozen=True)
@@ -210,8 +221,7 @@ class RunFolder:
         """How many episodes of a cell have not ended that were asked for. Those that end first are
         the short ones: figures of a cell are of all of them.
         """
-        title = "/".join(filter(None, cell))
-        first, count = self.info.seed, self.info.cells[title].episodes
+        first, count = self.info.seed, self.info.cells[cell_title(*cell)].episodes
         return sum((*cell, seed) not in self._records for seed in range(first, first + count))
 
     def done(self) -> set[Key]:
@@ -221,6 +231,11 @@ class RunFolder:
     def crashed(self) -> set[Key]:
         """(suite, cell, seed) of what crashed."""
         return set(self._records) - self.done()
+
+    def left(self, wanted: Iterable[E]) -> list[E]:
+        """Of some episodes those to be played; what crashed before last, as it may always do so."""
+        done, crashed = self.done(), self.crashed()
+        return sorted((e for e in wanted if e.key not in done), key=lambda e: e.key in crashed)
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one episode; it outlives this process from here on. It may replace a crashed one.

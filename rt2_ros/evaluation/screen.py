@@ -74,7 +74,7 @@ class RunScreen:
         self._progress.advance(self._task)
         if record.error:
             self._progress.console.print(f"{record.key}: {record.error}", style="yellow")
-        self._say("/".join(filter(None, (record.suite, record.cell))))
+        self._say(record.title)
 
     def _say(self, what: str) -> None:
         rate = sum(self._done.values()) / max(len(self._done), 1)

@@ -25,7 +25,7 @@ from rt2_ros.data import split
 from rt2_ros.data.pictographs import by_name
 from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.looks import LOOKS, draw_look
-from rt2_ros.evaluation.records import PLAIN
+from rt2_ros.evaluation.records import PLAIN, cell_title
 from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.sim.env import Scenario
 from rt2_ros.sim.expert import has_room
@@ -180,7 +180,7 @@ class Cell:
     @property
     def title(self) -> str:
         """'unseen-objects/easy', or the suite's name where it has one cell."""
-        return f"{self.suite}/{self.name}" if self.name else self.suite
+        return cell_title(self.suite, self.name)
 
     @property
     def digest(self) -> str:
