@@ -2,8 +2,8 @@
 """Suites: what a policy is tried on, read from config/evaluation/NAME.yaml.
 
 >>> scenario = load_suite("emergent").cell("symbols").scenario(seed=7)
->>> scenario.instruction, scenario.task
-('move the pear to the cross mark', Task(kind='near', object='pear', target='cross mark'))
+>>> scenario.instruction, scenario.task.target
+('move the pear to the cross mark', 'cross mark')
 
 A scenario depends on suite, cell and seed alone. Everything that a suite names is looked up when it
 is loaded, so that an unknown object is an error before the first episode.
@@ -15,7 +15,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from rt2_ros.sim.world import MAX_OPENING
 
 Names = tuple[str, ...]
 
+OTHER = "{other}"  # in phrases: what is to be left alone
 # Whole pools by name, for `objects`, `others`, `target` and `cards`.
 POOLS: dict[str, Names] = {
     "robot": split.ROBOT_NAMES,
@@ -65,7 +66,8 @@ class Case:
     blocks that may lie there besides (objects, if none are given). blocks: how many in all,
     (least, most). target: what the object may be brought to; onto: whether that is a card or a
     block. cards: other cards that may lie there. flat: how many cards in all, (least, most).
-    phrases: how it is said, with {object}, {target} and {other}, another block, in them.
+    phrases: how it is said, with {object}, {target} and {other} in them; the latter is another
+    block, which is not to be touched.
     typos: letters of it that go wrong. look: one of looks.LOOKS.
     """
 
@@ -151,6 +153,8 @@ class Case:
                 break
         phrase = str(random.choice(self.phrases))
         words = {"object": thing, "target": target, "other": blocks[0] if blocks else ""}
+        if OTHER in phrase:
+            task = replace(task, spared=words["other"])
         said = phrase.format_map({key: _spoken(phrase, name) for key, name in words.items()})
         return Scenario(
             seed,

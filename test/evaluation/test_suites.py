@@ -125,6 +125,18 @@ def test_only_the_target_and_cards_lie_flat():
     assert kinds[scenario.task.object] == "block"
 
 
+def test_who_is_told_not_to_take_something_is_to_spare_that():
+    for cell in CELLS:
+        for seed in range(12):
+            scenario = cell.scenario(seed)
+            spared = scenario.task.spared
+            assert bool(spared) is (cell.title == "instructions/negation")
+            if spared:
+                called = split.SHORT_NAMES.get(spared, spared)
+                assert f"the {called}" in scenario.instruction
+                assert spared in {p.name for p in scenario.layout if p.kind == "block"}
+
+
 # No test item is trained on.
 
 
