@@ -30,6 +30,7 @@ WRONG_HEIGHT = 0.05  # m, an object that nobody asked for counts as taken from h
 _LIFTED = 0.02  # m, an object has left the table
 _MOVED = 0.02  # m, fingertips have left their start, or what is spared its place
 _LOW = 0.07  # m, fingertips closed below this tried to take something
+_BETWEEN = 0.03  # m, an opening of fingers that have something between them
 _LYING = 0.015  # m above where it would rest, below which an object lies
 
 _POLITE = r"(?:please\s+)?(?:can you\s+|could you\s+)?"
@@ -127,7 +128,7 @@ class Task:
         if self.kind == "pick":
             return thing.grasped and thing.height > LIFT_HEIGHT
         if self.kind in PUSHES:
-            if thing.grasped:
+            if _between(thing, state):
                 return False
             gone = (thing.position - start.find(self.object).position)[:2]
             way = np.array(PUSHES[self.kind])
@@ -163,6 +164,11 @@ def moved(name: str, state: TabletopState, start: TabletopState) -> float:
 def across(a: ObjectState, b: ObjectState) -> float:
     """Distance between two objects' centres along the table, m."""
     return float(np.linalg.norm(a.position[:2] - b.position[:2]))
+
+
+def _between(thing: ObjectState, state: TabletopState) -> bool:
+    """Whether an object is between the fingers; both touch it as well where a fist pushes it."""
+    return thing.grasped and state.opening > _BETWEEN
 
 
 def parse_task(instruction: str, object_name: Callable[[str], str]) -> Task:

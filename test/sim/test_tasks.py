@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import pytest
 
 from rt2_ros.data import split
@@ -268,6 +270,16 @@ def test_what_is_carried_is_not_pushed(tabletop):
     judge = Judge(Task("push right", "thing 1"), tabletop.state())
     tabletop.pose([0.6, 0.0, 0.02], 0.0, [], held="thing 1")
     assert not judge.watch(tabletop.state())
+
+
+@pytest.mark.parametrize(("opening", "success"), [(0.0, True), (0.049, False)])
+def test_what_a_fist_still_presses_on_is_not_held(tabletop, opening, success):
+    tabletop.pose([0.45, 0, 0.2], 0.08, [("thing 1", (0.55, 0.0, 0.025), 0.0)])
+    judge = Judge(Task("push forward", "thing 1"), tabletop.state())
+    tabletop.pose([0.5, 0, 0.2], opening, [("thing 1", (0.63, 0.0, 0.025), 0.0)])
+    state = tabletop.state()  # both fingers touch it, as when a fist's front lies flat against it
+    state = replace(state, objects=(replace(state.objects[0], grasped=True),))
+    assert judge.watch(state) is success
 
 
 @pytest.mark.parametrize(("kind", "before", "after"), [("open", 0.0, 0.08), ("close", 0.08, 0.0)])
