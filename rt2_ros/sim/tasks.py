@@ -146,11 +146,9 @@ class Task:
         if thing.grasped:
             return False
         target = state.find(self.target)
-        distance = across(thing, target)
         if self.kind == "on":
-            lift = float(thing.position[2] - target.position[2])
-            bottom = thing.half_height + target.half_height
-            return distance < ON and abs(lift - bottom) < _LYING
+            return _lies_on(thing, target)
+        distance = across(thing, target)
         others = [o for o in state.objects if o.name not in (self.object, self.target)]
         nearest = all(across(thing, other) >= distance for other in others)
         return distance < NEAR and nearest and thing.height < _LYING
@@ -164,6 +162,13 @@ def moved(name: str, state: TabletopState, start: TabletopState) -> float:
 def across(a: ObjectState, b: ObjectState) -> float:
     """Distance between two objects' centres along the table, m."""
     return float(np.linalg.norm(a.position[:2] - b.position[:2]))
+
+
+def _lies_on(thing: ObjectState, other: ObjectState) -> bool:
+    """Whether an object is on another's top, held there or not."""
+    lift = float(thing.position[2] - other.position[2])
+    bottom = thing.half_height + other.half_height
+    return across(thing, other) < ON and abs(lift - bottom) < _LYING
 
 
 def _between(thing: ObjectState, state: TabletopState) -> bool:
@@ -209,9 +214,9 @@ class Judge:
 
     wrong object: another one was taken, or what is spared was touched, by both fingers or so that
     it moved 2 cm; nothing that comes later makes up for that. dropped: it was taken, and is neither
-    held nor where it should be. misplaced: it was let go of, lying, at the wrong place. missed
-    grasp: the fingers closed, low, on nothing. limit hit: most steps ran into a limit of the
-    controller's.
+    held nor where it should be. misplaced: it was let go of, lying, at the wrong place, be that
+    another thing's top. missed grasp: the fingers closed, low, and never had anything between them.
+    limit hit: most steps ran into a limit of the controller's.
     """
 
     FAILURES = (
@@ -225,7 +230,8 @@ class Judge:
             state.find(name)  # KeyError if it is not there
         self._start = self._state = state
         self._steps = self._limited = 0
-        self._moved = self._lifted = self._wrong = self._touched = self._closed = False
+        self._moved = self._closed = self._gripped = self._lifted = False
+        self._wrong = self._touched = False
 
     def watch(self, state: TabletopState, limited: bool = False) -> bool:
         """Take the state after a step; whether the task is fulfilled in it.
@@ -240,6 +246,7 @@ class Judge:
         self._closed |= bool(state.closedness > 0.2 and tip[2] < _LOW)
         for thing in state.objects:
             asked = thing.name == self.task.object
+            self._gripped |= _between(thing, state)
             self._lifted |= asked and thing.grasped and thing.height > _LIFTED
             self._wrong |= not asked and thing.grasped and thing.height > WRONG_HEIGHT
         if spared := self.task.spared:
@@ -258,12 +265,14 @@ class Judge:
         let_go = lying = False
         if taking:
             thing = self._state.find(self.task.object)
-            let_go, lying = self._lifted and not thing.grasped, thing.height < _LYING
+            let_go = self._lifted and not thing.grasped
+            on_top = any(_lies_on(thing, other) for other in self._state.objects)
+            lying = thing.height < _LYING or on_top
         failures = (
             self._wrong or self._touched,
             self.task.kind in Task.PLACING and let_go and lying,
             let_go,
-            taking and self._closed and not self._lifted,
+            taking and self._closed and not self._gripped,
             self._limited > self._steps / 2 if limited is None else limited,
             not self._moved,
             True,

@@ -79,6 +79,8 @@ def test_high_up_but_not_in_the_hand_is_not(tabletop):
         ([([0.46, 0, 0.2], 0.08, LAYOUT, None)], "never moved"),
         ([([0.55, 0, 0.2], 0.08, LAYOUT, None)], "timeout"),
         ([([0.55, 0, 0.03], 0.0, LAYOUT, None)], "missed grasp"),
+        ([([0.6, 0.1, 0.03], 0.0, LAYOUT[1:], "thing 1")], "timeout"),  # gripped, hardly lifted
+        ([([0.6, -0.1, 0.06], 0.0, LAYOUT[:1], "thing 2")], "timeout"),  # another one, not taken
         ([([0.55, 0, 0.15], 0.0, LAYOUT[:1], "thing 2")], "wrong object"),
         (
             [
@@ -147,8 +149,8 @@ def test_targets_that_make_no_sense_are_refused(arguments, message):
         Task(*arguments)
 
 
-def placed(tabletop, x, y, task=None, held=None, others=()):
-    """Verdict on thing 1 that was lifted, and then lies at (x, y); thing 2 lies at (0.6, -0.1)."""
+def placed(tabletop, x, y, task=None, held=None, others=(), z=0.025):
+    """Verdict on thing 1 that was lifted, and then is at (x, y, z); thing 2 lies at (0.6, -0.1)."""
     task = task or Task("near", "thing 1", "thing 2")
     rest = [LAYOUT[1], *others]
     tabletop.pose([0.45, 0, 0.2], 0.08, [LAYOUT[0], *rest])
@@ -158,7 +160,7 @@ def placed(tabletop, x, y, task=None, held=None, others=()):
     if held:
         tabletop.pose([x, y, 0.02], 0.0, rest, held="thing 1")
     else:
-        tabletop.pose([0.45, 0.1, 0.2], 0.08, [("thing 1", (x, y, 0.025), 0.0), *rest])
+        tabletop.pose([0.45, 0.1, 0.2], 0.08, [("thing 1", (x, y, z), 0.0), *rest])
     judge.watch(tabletop.state())
     return judge.verdict()
 
@@ -174,6 +176,14 @@ def test_too_far_still_held_or_nearer_to_something_else_is_not_near(tabletop):
     assert not held.success and held.reason == "timeout"
     nearer = [("thing 3", (0.6, 0.08, 0.025), 0.0)]
     assert placed(tabletop, 0.6, 0.0, others=nearer).reason == "misplaced"
+
+
+def test_on_the_wrong_top_is_misplaced_and_in_the_air_is_dropped(tabletop):
+    other = [("thing 3", (0.5, 0.1, 0.025), 0.0)]
+    onto = Task("on", "thing 1", "thing 2")
+    assert placed(tabletop, 0.6, -0.1, z=0.075).reason == "misplaced"  # on the target, not near it
+    assert placed(tabletop, 0.5, 0.1, onto, others=other, z=0.075).reason == "misplaced"
+    assert placed(tabletop, 0.5, 0.1, onto, others=other, z=0.12).reason == "dropped"
 
 
 @pytest.mark.parametrize("kind", Task.PLACING)
