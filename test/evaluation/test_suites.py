@@ -7,11 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rt2_ros.data import split
+from rt2_ros.data import knowledge, split
 from rt2_ros.data.robot import STRENGTHS
 from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.looks import LOOKS, draw_look
 from rt2_ros.evaluation.suites import POOLS, load_suite, misspell, robot_phrases, suite_names
+from rt2_ros.policies.baselines import TOLD
 from rt2_ros.sim.camera import scene_camera
 from rt2_ros.sim.env import TabletopEnv
 from rt2_ros.sim.expert import expert, has_room
@@ -173,7 +174,20 @@ def test_emergent_cards_are_in_no_demonstration():
 def test_a_reasoning_task_has_one_right_answer_on_the_table():
     for case in load_suite("emergent").cell("reasoning").cases:
         if case.task == "pick":
-            assert not set(case.objects) & set(case.others), case.phrases
+            (phrase,) = case.phrases
+            fact = knowledge.fact(phrase.removeprefix("pick up ").removeprefix("拿起"))
+            assert set(case.objects) <= fact.true, phrase
+            assert set(case.others) <= fact.false, phrase
+
+
+def test_no_reasoning_task_is_always_about_the_same_thing():
+    for case in load_suite("emergent").cell("reasoning").cases:
+        assert len(case.objects) > 1, case.phrases
+
+
+def test_who_hears_nothing_is_told_nothing_that_a_description_begins_with():
+    for fact in knowledge.facts():
+        assert not any(f"pick up {text}".startswith(TOLD) for text in fact.texts)
 
 
 def test_test_seeds_and_training_seeds_are_apart():
