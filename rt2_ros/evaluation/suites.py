@@ -251,16 +251,26 @@ def load_suite(name_or_path: str) -> Suite:
 
 
 def misspell(random: np.random.Generator, text: str, typos: int) -> str:
-    """Swap, drop or double a letter, `typos` times, within words of at least four letters."""
-    for _ in range(typos):
+    """Swap, drop or double a letter, `typos` times, within words of at least four letters.
+
+    Each time something changes, and nothing is mended; a text without such words stays as it is.
+    """
+    texts = [text]
+    while len(texts) <= typos:
+        text = texts[-1]
         inside = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 3].isalpha()]
         if not inside:
-            break
+            if len(texts) == 1:
+                break
+            texts = texts[:1]  # too short by now: begin anew
+            continue
         i = int(random.choice(inside))
         pair = text[i : i + 2]
         wrong = str(random.choice([pair[::-1], pair[1], pair[0] + pair]))
-        text = text[:i] + wrong + text[i + 2 :]
-    return text
+        wrong = text[:i] + wrong + text[i + 2 :]
+        if wrong not in texts:
+            texts.append(wrong)
+    return texts[-1]
 
 
 def robot_phrases(kind: str) -> Names:

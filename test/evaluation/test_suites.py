@@ -247,6 +247,12 @@ def test_typos_change_letters_and_keep_words():
     for _ in range(100):
         wrong = misspell(random, "pick up the banana", 1)
         assert abs(len(wrong) - 18) <= 1 and len(wrong.split()) == 4
+        assert wrong != "pick up the banana"
+        for text in ("pick up the key", "lift the bell pepper", "grab the grapes"):
+            for typos in (1, 2, 3):
+                assert misspell(random, text, typos) != text
+        # A drop first would leave no letter to a second typo.
+        assert misspell(random, "pick up the key", 2) != "pck up the key"
     assert misspell(random, "a b c", 3) == "a b c"
 
 
