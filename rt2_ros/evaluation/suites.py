@@ -103,12 +103,12 @@ class Case:
         if self.target and len({*self.objects, *self.target}) < 2:
             raise ValueError(f"target: {list(self.target)}, expected another thing than the object")
         on_block = bool(self.target) and self.onto == "block"
-        blocks = {*self.objects, *self.others, *(self.target if on_block else ())}
-        self._check_pair("blocks", 1 + on_block, min(MAX_SLOTS, len(blocks)))
         cards = 0
         if self.target and not on_block:
             cards = 1 + min(len({*self.cards} - {target}) for target in self.target)
         self._check_pair("flat", min(1, cards), cards)
+        asked = bool(self.objects) + on_block
+        self._check_pair("blocks", max(1, asked), min(MAX_SLOTS, asked + self._left()))
         if self.blocks[1] + self.flat[1] > MAX_SLOTS:
             raise ValueError(
                 f"blocks: {list(self.blocks)}, expected at most {MAX_SLOTS - self.flat[1]} "
@@ -123,6 +123,17 @@ class Case:
                 raise ValueError(
                     f"phrases: {phrase!r}, expected no other than {{object}}, {{target}}, {{other}}"
                 ) from None
+            if OTHER in phrase and self.blocks[0] <= asked:
+                raise ValueError(
+                    f"blocks: {list(self.blocks)}, expected {asked + 1} or more for {phrase!r}"
+                )
+
+    def _left(self) -> int:
+        """How many blocks there are at least beside what is asked for and the cards."""
+        pool = {*(self.others or self.objects)}
+        objects, target, cards = (pool & {*of} for of in (self.objects, self.target, self.cards))
+        taken = bool(objects) + bool(target) + min(len(cards), max(self.flat[1] - 1, 0))
+        return len(pool) - min(taken, len(objects | target | cards))
 
     def _check_pair(self, key: str, least: int, most: int) -> None:
         pair = getattr(self, key)

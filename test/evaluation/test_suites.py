@@ -271,6 +271,19 @@ def write(tmp_path, text):
         ("{objects: [unicorn horn], phrases: robot, blocks: 1}", "no pictograph.*'unicorn horn'"),
         ("{objects: robot, phrases: robot, blocks: [3, 9]}", r"blocks: \[3, 9\].*1 to 8"),
         ("{objects: robot, phrases: robot, blocks: [4, 3]}", r"blocks: \[4, 3\]"),
+        (
+            "{objects: robot, others: [key, crown], phrases: robot, blocks: 6}",
+            r"blocks: \[6, 6\], expected two numbers from 1 to 2",
+        ),
+        (
+            "{objects: [key], others: [crown, star], target: rose, cards: [star], flat: 2, "
+            "task: near, blocks: 3, phrases: robot}",
+            r"blocks: \[3, 3\], expected two numbers from 1 to 2",
+        ),
+        (
+            '{objects: robot, blocks: [1, 3], phrases: ["take the {object}, not the {other}"]}',
+            r"blocks: \[1, 3\], expected 2 or more for 'take the",
+        ),
         ("{objects: robot}", "phrases"),
         ("{objects: robot, phrases: robot, task: dance}", "task: 'dance'.*pick, near, on"),
         ("{objects: robot, phrases: robot, task: near}", r"target: \[\], expected at least one"),
