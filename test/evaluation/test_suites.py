@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rt2_ros.data import knowledge, split
+from rt2_ros.data.images import square
 from rt2_ros.data.robot import STRENGTHS
 from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.looks import LOOKS, draw_look
@@ -355,6 +356,10 @@ def test_disturbances_do_what_they_say():
     np.testing.assert_array_equal(Disturbance().image(random, grey), grey)
     noisy = Disturbance(noise=20).image(random, grey).astype(float)
     assert 18 < noisy.std() < 22 and abs(noisy.mean() - 100) < 2
+    large = np.full((480, 480, 3), 100, np.uint8)
+    noisy = Disturbance(noise=25).image(random, large)
+    assert abs(noisy.mean() - 100) < 0.2  # not darker
+    assert square(noisy, 192).std() == pytest.approx(9, abs=0.5)  # what a policy of 192 px gets
     covered = Disturbance(occlude=0.25).image(random, grey)
     assert 0.2 < (covered == 128).all(-1).mean() < 0.3
     edge = grey.copy()
