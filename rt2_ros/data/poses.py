@@ -2,7 +2,7 @@
 """Where a policy may find itself: tasks, and tables with a hand in the middle of them.
 
     situation = draw_situation(np.random.default_rng(7), split.ROBOT_NAMES)
-    situation.task                   # Task(kind='on', object='key', target='cake')
+    situation.task                   # Task("on", "key", "birthday cake")
     situation.lay(table)             # hand and objects as drawn, for a picture
     situation.imagined()             # the same as a state of the table, without a simulator
 

@@ -20,10 +20,11 @@ from rt2_ros.sim.env import MAX_LATENCY
 class Disturbance:
     """One disturbance or several; all 0 is none.
 
-    noise: standard deviation of each pixel's noise, 0..255. blur: of a Gaussian, px in a picture of
-    480. drop: share of pictures that never arrive; no decision is made on those. occlude: share of
-    the picture, 0..0.5, that a grey patch covers, elsewhere each time. delay: s from picture to
-    action. action: standard deviation of noise on the translation, m.
+    noise: standard deviation of each pixel's noise, 0..255, in a picture of 480 px; a policy that
+    gets it at 192 px sees about a third. blur: of a Gaussian, px in a picture of 480. drop: share
+    of pictures that never arrive; no decision is made on those. occlude: share of the picture,
+    0..0.5, that a grey patch covers, elsewhere each time. delay: s from picture to action. action:
+    standard deviation of noise on the translation, m.
     """
 
     noise: float = 0.0
@@ -49,7 +50,7 @@ class Disturbance:
             image = np.asarray(cv2.GaussianBlur(image, (0, 0), self.blur), dtype=np.uint8)
         if self.noise:
             grains = random.normal(0, self.noise, image.shape)
-            image = np.clip(image + grains, 0, 255).astype(np.uint8)
+            image = np.clip(np.rint(image + grains), 0, 255).astype(np.uint8)
         if self.occlude:
             height, width = image.shape[:2]
             side = np.sqrt(self.occlude)

@@ -25,11 +25,13 @@ HEAD = (
     "Written by `rt2 eval --results`; never by hand. Each episode is a random table, and the",
     "simulator's physics says whether the task was done. Intervals, in brackets, are 95 %.", "",
     "Seen, unseen and robustness are a quarter each of picking, putting near, putting on and",
-    "pushing. What emergent stands on, its cards and descriptions, is in no demonstration; the web",
-    "set asks for the same things in questions about pictures, and tells a robot of them, which",
-    "only says where they are. So emergent measures what carries over from there to its tasks, not",
-    "reasoning that nothing was said about. A step decided on a picture of a second ago (delay-1s)",
-    "the controller refuses whoever decides, and the arm rests.", "",
+    "pushing. No demonstration shows emergent's cards or is told by its descriptions. The web set",
+    "asks for the same things in questions about pictures, by description also about pictures of",
+    "the robot's table, and tells a robot of them, which only says where they are. So emergent",
+    "measures what carries over from there to its tasks, not reasoning that nothing was said",
+    "about. Whoever decides, the controller lets a step count for 0.8 s from its picture: one of a",
+    "second ago (delay-1s) it refuses, and the arm rests; one of 0.75 s ago (delay-0.75s) it",
+    "brakes 0.05 s later, too soon for nearly any task. Neither cell tells much of a policy.", "",
 )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 """Suites: what a policy is tried on, read from config/evaluation/NAME.yaml.
 
 >>> scenario = load_suite("emergent").cell("symbols").scenario(seed=7)
->>> scenario.instruction, scenario.task
-('move the pear to the cross mark', Task(kind='near', object='pear', target='cross mark'))
+>>> scenario.instruction, scenario.task.target
+('move the pear to the cross mark', 'cross mark')
 
 A scenario depends on suite, cell and seed alone. Everything that a suite names is looked up when it
 is loaded, so that an unknown object is an error before the first episode.
@@ -15,7 +15,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from rt2_ros.sim.world import MAX_OPENING
 
 Names = tuple[str, ...]
 
+OTHER = "{other}"  # in phrases: what is to be left alone
 # Whole pools by name, for `objects`, `others`, `target` and `cards`.
 POOLS: dict[str, Names] = {
     "robot": split.ROBOT_NAMES,
@@ -65,7 +66,8 @@ class Case:
     blocks that may lie there besides (objects, if none are given). blocks: how many in all,
     (least, most). target: what the object may be brought to; onto: whether that is a card or a
     block. cards: other cards that may lie there. flat: how many cards in all, (least, most).
-    phrases: how it is said, with {object}, {target} and {other}, another block, in them.
+    phrases: how it is said, with {object}, {target} and {other} in them; the latter is another
+    block, which is not to be touched.
     typos: letters of it that go wrong. look: one of looks.LOOKS.
     """
 
@@ -101,12 +103,12 @@ class Case:
         if self.target and len({*self.objects, *self.target}) < 2:
             raise ValueError(f"target: {list(self.target)}, expected another thing than the object")
         on_block = bool(self.target) and self.onto == "block"
-        blocks = {*self.objects, *self.others, *(self.target if on_block else ())}
-        self._check_pair("blocks", 1 + on_block, min(MAX_SLOTS, len(blocks)))
         cards = 0
         if self.target and not on_block:
             cards = 1 + min(len({*self.cards} - {target}) for target in self.target)
         self._check_pair("flat", min(1, cards), cards)
+        asked = bool(self.objects) + on_block
+        self._check_pair("blocks", max(1, asked), min(MAX_SLOTS, asked + self._left()))
         if self.blocks[1] + self.flat[1] > MAX_SLOTS:
             raise ValueError(
                 f"blocks: {list(self.blocks)}, expected at most {MAX_SLOTS - self.flat[1]} "
@@ -121,6 +123,17 @@ class Case:
                 raise ValueError(
                     f"phrases: {phrase!r}, expected no other than {{object}}, {{target}}, {{other}}"
                 ) from None
+            if OTHER in phrase and self.blocks[0] <= asked:
+                raise ValueError(
+                    f"blocks: {list(self.blocks)}, expected {asked + 1} or more for {phrase!r}"
+                )
+
+    def _left(self) -> int:
+        """How many blocks there are at least beside what is asked for and the cards."""
+        pool = {*(self.others or self.objects)}
+        objects, target, cards = (pool & {*of} for of in (self.objects, self.target, self.cards))
+        taken = bool(objects) + bool(target) + min(len(cards), max(self.flat[1] - 1, 0))
+        return len(pool) - min(taken, len(objects | target | cards))
 
     def _check_pair(self, key: str, least: int, most: int) -> None:
         pair = getattr(self, key)
@@ -151,6 +164,8 @@ class Case:
                 break
         phrase = str(random.choice(self.phrases))
         words = {"object": thing, "target": target, "other": blocks[0] if blocks else ""}
+        if OTHER in phrase:
+            task = replace(task, spared=words["other"])
         said = phrase.format_map({key: _spoken(phrase, name) for key, name in words.items()})
         return Scenario(
             seed,
@@ -247,16 +262,26 @@ def load_suite(name_or_path: str) -> Suite:
 
 
 def misspell(random: np.random.Generator, text: str, typos: int) -> str:
-    """Swap, drop or double a letter, `typos` times, within words of at least four letters."""
-    for _ in range(typos):
+    """Swap, drop or double a letter, `typos` times, within words of at least four letters.
+
+    Each time something changes, and nothing is mended; a text without such words stays as it is.
+    """
+    texts = [text]
+    while len(texts) <= typos:
+        text = texts[-1]
         inside = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 3].isalpha()]
         if not inside:
-            break
+            if len(texts) == 1:
+                break
+            texts = texts[:1]  # too short by now: begin anew
+            continue
         i = int(random.choice(inside))
         pair = text[i : i + 2]
         wrong = str(random.choice([pair[::-1], pair[1], pair[0] + pair]))
-        text = text[:i] + wrong + text[i + 2 :]
-    return text
+        wrong = text[:i] + wrong + text[i + 2 :]
+        if wrong not in texts:
+            texts.append(wrong)
+    return texts[-1]
 
 
 def robot_phrases(kind: str) -> Names:

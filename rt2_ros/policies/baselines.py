@@ -19,7 +19,9 @@ from rt2_ros.policies.base import Decision, Observation, Policy, infer_batch
 from rt2_ros.policies.hold import default_space
 
 SENSES = ("language", "image")
-TOLD = "pick up something"  # what a policy without language is told, whatever the instruction
+# What a policy without language is told, whatever the instruction: no description begins so, as
+# "something to drive a nail" does.
+TOLD = "pick it up"
 GREY = 128
 
 

@@ -120,7 +120,7 @@ def subgoal(state: TabletopState, task: Task) -> Subgoal:
     held = _held(state)
     if task.kind in PUSHES and held is None:
         return _push(tip, closed, thing, task.kind)
-    if task.kind in Task.PLACING and task.success(state, state):
+    if task.kind in Task.PLACING and task.placed(state):
         step = "done" if tip[2] > RETREAT_HEIGHT - 0.01 else "up"
         return Subgoal("leave", across, step)
     if held is None:

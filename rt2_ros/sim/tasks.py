@@ -2,7 +2,7 @@
 """What an instruction asks of the world, and whether the world says it was done.
 
 >>> parse_task("move the apple near the cup", {"apple": "red apple", "cup": "cup"}.__getitem__)
-Task(kind='near', object='red apple', target='cup')
+Task(kind='near', object='red apple', target='cup', spared='')
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rt2_ros.sim.tabletop import ObjectState, TabletopState
 LIFT_HEIGHT = 0.10  # m above the table that a picked object must be lifted
 NEAR = 0.11  # m between centres, across, of what is near each other
 ON = 0.035  # m between centres, across, of what lies on each other
+STAYED = 0.05  # m that the target of a placing may be moved, less than
 PUSHED = 0.05  # m that a pushed object must have gone its way, and at least twice as far as aside
 CLOSED = 0.9  # closedness of a gripper that is told to close, at least; to open: 0.1 at most
 # Where a push goes: unit vectors (x, y) in the base frame, as seen from the robot (REP 103).
@@ -27,8 +28,9 @@ PUSHES: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 WRONG_HEIGHT = 0.05  # m, an object that nobody asked for counts as taken from here on
 _LIFTED = 0.02  # m, an object has left the table
-_MOVED = 0.02  # m, fingertips have left their start
+_MOVED = 0.02  # m, fingertips have left their start, or what is spared its place
 _LOW = 0.07  # m, fingertips closed below this tried to take something
+_BETWEEN = 0.03  # m, an opening of fingers that have something between them
 _LYING = 0.015  # m above where it would rest, below which an object lies
 
 _POLITE = r"(?:please\s+)?(?:can you\s+|could you\s+)?"
@@ -81,13 +83,17 @@ class Task:
 
     pick: it is held by both fingers, more than 10 cm above where it lay. near: it lies, let go of,
     within 11 cm of the target (centres), which is the thing nearest to it. on: it lies, let go
-    of, on the target. push left, right, forward, back: it lies, not held, 5 cm or more that way
-    from where it was, seen from the robot. open, close: the gripper is, with nothing in it.
+    of, on the target. For both, the target is not held, and less than 5 cm from where it was. push
+    left, right, forward, back: it lies, not held, 5 cm or more that way from where it was, seen
+    from the robot. open, close: the gripper is, with nothing in it.
+
+    spared: what must not be touched meanwhile, if anything.
     """
 
     kind: str
     object: str = ""
     target: str = ""
+    spared: str = ""
 
     KINDS = ("pick", "near", "on", *PUSHES, "open", "close")
     GRIPPER = ("open", "close")  # about no object
@@ -105,6 +111,8 @@ class Task:
                 raise ValueError(f"{field}: {given!r}, expected {expected} for {self.kind!r}")
         if self.object and self.target == self.object:
             raise ValueError(f"target: {self.target!r}, expected another thing than the object")
+        if self.spared and self.spared in self.things:
+            raise ValueError(f"spared: {self.spared!r}, expected none of {', '.join(self.things)}")
 
     @property
     def things(self) -> tuple[str, ...]:
@@ -119,28 +127,53 @@ class Task:
         thing = state.find(self.object)
         if self.kind == "pick":
             return thing.grasped and thing.height > LIFT_HEIGHT
-        if thing.grasped:
-            return False
         if self.kind in PUSHES:
+            if _between(thing, state):
+                return False
             gone = (thing.position - start.find(self.object).position)[:2]
             way = np.array(PUSHES[self.kind])
             along = float(gone @ way)
             aside = float(np.linalg.norm(gone - along * way))
             return along > PUSHED and along > 2 * aside and thing.height < _LYING
+        stayed = moved(self.target, state, start) < STAYED
+        return self.placed(state) and stayed and not state.find(self.target).grasped
+
+    def placed(self, state: TabletopState) -> bool:
+        """Whether a placing's object lies, let go of, at its target, wherever that is by now: what
+        the expert goes by, and with it all demonstrations.
+        """
+        thing = state.find(self.object)
+        if thing.grasped:
+            return False
         target = state.find(self.target)
-        distance = across(thing, target)
         if self.kind == "on":
-            lift = float(thing.position[2] - target.position[2])
-            bottom = thing.half_height + target.half_height
-            return distance < ON and abs(lift - bottom) < _LYING
+            return _lies_on(thing, target)
+        distance = across(thing, target)
         others = [o for o in state.objects if o.name not in (self.object, self.target)]
         nearest = all(across(thing, other) >= distance for other in others)
         return distance < NEAR and nearest and thing.height < _LYING
 
 
+def moved(name: str, state: TabletopState, start: TabletopState) -> float:
+    """How far an object is from where it was, m."""
+    return float(np.linalg.norm(state.find(name).position - start.find(name).position))
+
+
 def across(a: ObjectState, b: ObjectState) -> float:
     """Distance between two objects' centres along the table, m."""
     return float(np.linalg.norm(a.position[:2] - b.position[:2]))
+
+
+def _lies_on(thing: ObjectState, other: ObjectState) -> bool:
+    """Whether an object is on another's top, held there or not."""
+    lift = float(thing.position[2] - other.position[2])
+    bottom = thing.half_height + other.half_height
+    return across(thing, other) < ON and abs(lift - bottom) < _LYING
+
+
+def _between(thing: ObjectState, state: TabletopState) -> bool:
+    """Whether an object is between the fingers; both touch it as well where a fist pushes it."""
+    return thing.grasped and state.opening > _BETWEEN
 
 
 def parse_task(instruction: str, object_name: Callable[[str], str]) -> Task:
@@ -179,9 +212,11 @@ class Verdict:
 class Judge:
     """Watches an episode's true states and says how it ended; never asks the policy.
 
-    wrong object: another one was taken. dropped: it was taken, and is neither held nor where it
-    should be. misplaced: it was let go of, lying, at the wrong place. missed grasp: the fingers
-    closed, low, on nothing. limit hit: most steps ran into a limit of the controller's.
+    wrong object: another one was taken, or what is spared was touched, by both fingers or so that
+    it moved 2 cm; nothing that comes later makes up for that. dropped: it was taken, and is neither
+    held nor where it should be. misplaced: it was let go of, lying, at the wrong place, be that
+    another thing's top. missed grasp: the fingers closed, low, and never had anything between them.
+    limit hit: most steps ran into a limit of the controller's.
     """
 
     FAILURES = (
@@ -191,11 +226,12 @@ class Judge:
 
     def __init__(self, task: Task, state: TabletopState) -> None:
         self.task = task
-        for name in task.things:
+        for name in filter(None, (*task.things, task.spared)):
             state.find(name)  # KeyError if it is not there
         self._start = self._state = state
         self._steps = self._limited = 0
-        self._moved = self._lifted = self._wrong = self._closed = False
+        self._moved = self._closed = self._gripped = self._lifted = False
+        self._wrong = self._touched = False
 
     def watch(self, state: TabletopState, limited: bool = False) -> bool:
         """Take the state after a step; whether the task is fulfilled in it.
@@ -210,30 +246,39 @@ class Judge:
         self._closed |= bool(state.closedness > 0.2 and tip[2] < _LOW)
         for thing in state.objects:
             asked = thing.name == self.task.object
+            self._gripped |= _between(thing, state)
             self._lifted |= asked and thing.grasped and thing.height > _LIFTED
             self._wrong |= not asked and thing.grasped and thing.height > WRONG_HEIGHT
-        return self.task.success(state, self._start)
+        if spared := self.task.spared:
+            away = moved(spared, state, self._start)
+            self._touched |= state.find(spared).grasped or away > _MOVED
+        return self._done()
 
     def verdict(self, limited: bool | None = None) -> Verdict:
         """How it ended, by the last state watched and what went before.
 
         limited: whether most steps ran into a limit; None: as `watch` was told.
         """
-        if self.task.success(self._state, self._start):
+        if self._done():
             return Verdict(True, "", self._steps)
         taking = self.task.kind in ("pick", *Task.PLACING)
         let_go = lying = False
         if taking:
             thing = self._state.find(self.task.object)
-            let_go, lying = self._lifted and not thing.grasped, thing.height < _LYING
+            let_go = self._lifted and not thing.grasped
+            on_top = any(_lies_on(thing, other) for other in self._state.objects)
+            lying = thing.height < _LYING or on_top
         failures = (
-            self._wrong,
+            self._wrong or self._touched,
             self.task.kind in Task.PLACING and let_go and lying,
             let_go,
-            taking and self._closed and not self._lifted,
+            taking and self._closed and not self._gripped,
             self._limited > self._steps / 2 if limited is None else limited,
             not self._moved,
             True,
         )
         reason = next(name for name, true in zip(self.FAILURES, failures, strict=True) if true)
         return Verdict(False, reason, self._steps)
+
+    def _done(self) -> bool:
+        return self.task.success(self._state, self._start) and not self._touched

@@ -20,6 +20,7 @@ from rt2_ros.sim.env import TabletopEnv
 from rt2_ros.sim.tabletop import Tabletop
 
 FOLDER = share_dir() / "models" / "rt2-tiny"
+WRITTEN_ANEW = ("emergent/reasoning",)  # after the model was made: other things on the table
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,8 @@ def test_it_is_small_and_says_how_it_was_made():
     assert record["split"] == split.digest()
     told, held_out = record["held_out"], digests.held_out()
     assert (told["web"], told["looks"]) == (held_out["web"], held_out["looks"])
-    assert told["suites"].items() <= held_out["suites"].items()  # cells may have come since
+    suites = {cell: one for cell, one in told["suites"].items() if cell not in WRITTEN_ANEW}
+    assert suites.items() <= held_out["suites"].items()  # cells may have come since
 
 
 def test_it_brings_the_action_space_that_it_was_trained_with(policy):
@@ -49,7 +51,7 @@ def test_it_brings_the_action_space_that_it_was_trained_with(policy):
 
 def test_it_does_what_it_is_told_on_most_tables_and_blind_it_does_not(policy, tmp_path):
     """Sixteen tables, four of each kind of task; `rt2 eval` plays a hundred. A guard against a
-    broken line, not a figure. The copy without words is told to pick up something: on sixteen
+    broken line, not a figure. The copy without words is told to "pick it up": on sixteen
     tables where that is the task, it may take the right one of three to six by chance.
     """
     suite, done = load_suite("seen"), {}

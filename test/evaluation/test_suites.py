@@ -7,11 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rt2_ros.data import split
+from rt2_ros.data import knowledge, split
+from rt2_ros.data.images import square
 from rt2_ros.data.robot import STRENGTHS
 from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.looks import LOOKS, draw_look
 from rt2_ros.evaluation.suites import POOLS, load_suite, misspell, robot_phrases, suite_names
+from rt2_ros.policies.baselines import TOLD
 from rt2_ros.sim.camera import scene_camera
 from rt2_ros.sim.env import TabletopEnv
 from rt2_ros.sim.expert import expert, has_room
@@ -125,6 +127,18 @@ def test_only_the_target_and_cards_lie_flat():
     assert kinds[scenario.task.object] == "block"
 
 
+def test_who_is_told_not_to_take_something_is_to_spare_that():
+    for cell in CELLS:
+        for seed in range(12):
+            scenario = cell.scenario(seed)
+            spared = scenario.task.spared
+            assert bool(spared) is (cell.title == "instructions/negation")
+            if spared:
+                called = split.SHORT_NAMES.get(spared, spared)
+                assert f"the {called}" in scenario.instruction
+                assert spared in {p.name for p in scenario.layout if p.kind == "block"}
+
+
 # No test item is trained on.
 
 
@@ -161,7 +175,20 @@ def test_emergent_cards_are_in_no_demonstration():
 def test_a_reasoning_task_has_one_right_answer_on_the_table():
     for case in load_suite("emergent").cell("reasoning").cases:
         if case.task == "pick":
-            assert not set(case.objects) & set(case.others), case.phrases
+            (phrase,) = case.phrases
+            fact = knowledge.fact(phrase.removeprefix("pick up ").removeprefix("拿起"))
+            assert set(case.objects) <= fact.true, phrase
+            assert set(case.others) <= fact.false, phrase
+
+
+def test_no_reasoning_task_is_always_about_the_same_thing():
+    for case in load_suite("emergent").cell("reasoning").cases:
+        assert len(case.objects) > 1, case.phrases
+
+
+def test_who_hears_nothing_is_told_nothing_that_a_description_begins_with():
+    for fact in knowledge.facts():
+        assert not any(f"pick up {text}".startswith(TOLD) for text in fact.texts)
 
 
 def test_test_seeds_and_training_seeds_are_apart():
@@ -221,6 +248,12 @@ def test_typos_change_letters_and_keep_words():
     for _ in range(100):
         wrong = misspell(random, "pick up the banana", 1)
         assert abs(len(wrong) - 18) <= 1 and len(wrong.split()) == 4
+        assert wrong != "pick up the banana"
+        for text in ("pick up the key", "lift the bell pepper", "grab the grapes"):
+            for typos in (1, 2, 3):
+                assert misspell(random, text, typos) != text
+        # A drop first would leave no letter to a second typo.
+        assert misspell(random, "pick up the key", 2) != "pck up the key"
     assert misspell(random, "a b c", 3) == "a b c"
 
 
@@ -239,6 +272,19 @@ def write(tmp_path, text):
         ("{objects: [unicorn horn], phrases: robot, blocks: 1}", "no pictograph.*'unicorn horn'"),
         ("{objects: robot, phrases: robot, blocks: [3, 9]}", r"blocks: \[3, 9\].*1 to 8"),
         ("{objects: robot, phrases: robot, blocks: [4, 3]}", r"blocks: \[4, 3\]"),
+        (
+            "{objects: robot, others: [key, crown], phrases: robot, blocks: 6}",
+            r"blocks: \[6, 6\], expected two numbers from 1 to 2",
+        ),
+        (
+            "{objects: [key], others: [crown, star], target: rose, cards: [star], flat: 2, "
+            "task: near, blocks: 3, phrases: robot}",
+            r"blocks: \[3, 3\], expected two numbers from 1 to 2",
+        ),
+        (
+            '{objects: robot, blocks: [1, 3], phrases: ["take the {object}, not the {other}"]}',
+            r"blocks: \[1, 3\], expected 2 or more for 'take the",
+        ),
         ("{objects: robot}", "phrases"),
         ("{objects: robot, phrases: robot, task: dance}", "task: 'dance'.*pick, near, on"),
         ("{objects: robot, phrases: robot, task: near}", r"target: \[\], expected at least one"),
@@ -310,6 +356,10 @@ def test_disturbances_do_what_they_say():
     np.testing.assert_array_equal(Disturbance().image(random, grey), grey)
     noisy = Disturbance(noise=20).image(random, grey).astype(float)
     assert 18 < noisy.std() < 22 and abs(noisy.mean() - 100) < 2
+    large = np.full((480, 480, 3), 100, np.uint8)
+    noisy = Disturbance(noise=25).image(random, large)
+    assert abs(noisy.mean() - 100) < 0.2  # not darker
+    assert square(noisy, 192).std() == pytest.approx(9, abs=0.5)  # what a policy of 192 px gets
     covered = Disturbance(occlude=0.25).image(random, grey)
     assert 0.2 < (covered == 128).all(-1).mean() < 0.3
     edge = grey.copy()

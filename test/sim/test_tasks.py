@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import pytest
 
 from rt2_ros.data import split
@@ -77,6 +79,8 @@ def test_high_up_but_not_in_the_hand_is_not(tabletop):
         ([([0.46, 0, 0.2], 0.08, LAYOUT, None)], "never moved"),
         ([([0.55, 0, 0.2], 0.08, LAYOUT, None)], "timeout"),
         ([([0.55, 0, 0.03], 0.0, LAYOUT, None)], "missed grasp"),
+        ([([0.6, 0.1, 0.03], 0.0, LAYOUT[1:], "thing 1")], "timeout"),  # gripped, hardly lifted
+        ([([0.6, -0.1, 0.06], 0.0, LAYOUT[:1], "thing 2")], "timeout"),  # another one, not taken
         ([([0.55, 0, 0.15], 0.0, LAYOUT[:1], "thing 2")], "wrong object"),
         (
             [
@@ -137,6 +141,7 @@ def test_all_that_demonstrations_say_is_understood(kind):
         (("on", "cup", "cup"), "target: 'cup', expected another thing"),
         (("push left",), "object: '', expected a name for 'push left'"),
         (("open", "cup"), "object: 'cup', expected none for 'open'"),
+        (("pick", "cup", "", "cup"), "spared: 'cup', expected none of cup"),
     ],
 )
 def test_targets_that_make_no_sense_are_refused(arguments, message):
@@ -144,8 +149,8 @@ def test_targets_that_make_no_sense_are_refused(arguments, message):
         Task(*arguments)
 
 
-def placed(tabletop, x, y, task=None, held=None, others=()):
-    """Verdict on thing 1 that was lifted, and then lies at (x, y); thing 2 lies at (0.6, -0.1)."""
+def placed(tabletop, x, y, task=None, held=None, others=(), z=0.025):
+    """Verdict on thing 1 that was lifted, and then is at (x, y, z); thing 2 lies at (0.6, -0.1)."""
     task = task or Task("near", "thing 1", "thing 2")
     rest = [LAYOUT[1], *others]
     tabletop.pose([0.45, 0, 0.2], 0.08, [LAYOUT[0], *rest])
@@ -155,7 +160,7 @@ def placed(tabletop, x, y, task=None, held=None, others=()):
     if held:
         tabletop.pose([x, y, 0.02], 0.0, rest, held="thing 1")
     else:
-        tabletop.pose([0.45, 0.1, 0.2], 0.08, [("thing 1", (x, y, 0.025), 0.0), *rest])
+        tabletop.pose([0.45, 0.1, 0.2], 0.08, [("thing 1", (x, y, z), 0.0), *rest])
     judge.watch(tabletop.state())
     return judge.verdict()
 
@@ -171,6 +176,57 @@ def test_too_far_still_held_or_nearer_to_something_else_is_not_near(tabletop):
     assert not held.success and held.reason == "timeout"
     nearer = [("thing 3", (0.6, 0.08, 0.025), 0.0)]
     assert placed(tabletop, 0.6, 0.0, others=nearer).reason == "misplaced"
+
+
+def test_on_the_wrong_top_is_misplaced_and_in_the_air_is_dropped(tabletop):
+    other = [("thing 3", (0.5, 0.1, 0.025), 0.0)]
+    onto = Task("on", "thing 1", "thing 2")
+    assert placed(tabletop, 0.6, -0.1, z=0.075).reason == "misplaced"  # on the target, not near it
+    assert placed(tabletop, 0.5, 0.1, onto, others=other, z=0.075).reason == "misplaced"
+    assert placed(tabletop, 0.5, 0.1, onto, others=other, z=0.12).reason == "dropped"
+
+
+@pytest.mark.parametrize("kind", Task.PLACING)
+def test_a_target_that_was_brought_to_its_object_is_not_what_was_asked(tabletop, kind):
+    apart, height = (0.1, 0.025) if kind == "near" else (0.0, 0.075)
+    tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT)
+    judge = Judge(Task(kind, "thing 1", "thing 2"), tabletop.state())
+    start = tabletop.state()
+    for y, success in ((-0.06, True), (-0.04, False)):  # 4 and 6 cm from where it was
+        there = [("thing 1", (0.6, y + apart, height), 0.0), ("thing 2", (0.6, y, 0.025), 0.0)]
+        tabletop.pose([0.45, 0, 0.2], 0.08, there)
+        assert judge.watch(tabletop.state()) is success
+        assert judge.verdict().success is success
+        assert judge.task.placed(tabletop.state())  # by which demonstrations go
+    assert not judge.task.placed(start)
+
+
+def test_a_target_in_the_hand_over_its_object_is_not_near_it(tabletop):
+    tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT)
+    judge = Judge(Task("near", "thing 1", "thing 2"), tabletop.state())
+    for tip in ([0.6, 0.1, 0.2], [0.6, -0.08, 0.02]):  # the latter is hardly moved
+        tabletop.pose(tip, 0.0, [("thing 1", (0.6, 0.01, 0.025), 0.0)], held="thing 2")
+        assert not judge.watch(tabletop.state()) and not judge.verdict().success
+
+
+@pytest.mark.parametrize(
+    ("spared", "held", "y", "success"),
+    [
+        ("thing 2", None, -0.1, True),
+        ("thing 2", "thing 2", -0.1, False),  # taken, hardly lifted, and put back
+        ("thing 2", None, -0.13, False),  # pushed away
+        ("", "thing 2", -0.1, True),
+    ],
+)
+def test_what_is_to_be_spared_is_not_touched_at_any_time(tabletop, spared, held, y, success):
+    tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT)
+    judge = Judge(Task("pick", "thing 1", spared=spared), tabletop.state())
+    if held:
+        tabletop.pose([0.6, -0.1, 0.03], 0.0, LAYOUT[:1], held=held)
+        assert not judge.watch(tabletop.state())
+    tabletop.pose([0.6, 0.1, 0.15], 0.0, [("thing 2", (0.6, y, 0.025), 0.0)], held="thing 1")
+    assert judge.watch(tabletop.state()) is success
+    assert judge.verdict().reason == ("" if success else "wrong object")
 
 
 def test_what_lies_on_a_card_is_on_it_and_what_lies_beside_it_is_not(tabletop):
@@ -224,6 +280,16 @@ def test_what_is_carried_is_not_pushed(tabletop):
     judge = Judge(Task("push right", "thing 1"), tabletop.state())
     tabletop.pose([0.6, 0.0, 0.02], 0.0, [], held="thing 1")
     assert not judge.watch(tabletop.state())
+
+
+@pytest.mark.parametrize(("opening", "success"), [(0.0, True), (0.049, False)])
+def test_what_a_fist_still_presses_on_is_not_held(tabletop, opening, success):
+    tabletop.pose([0.45, 0, 0.2], 0.08, [("thing 1", (0.55, 0.0, 0.025), 0.0)])
+    judge = Judge(Task("push forward", "thing 1"), tabletop.state())
+    tabletop.pose([0.5, 0, 0.2], opening, [("thing 1", (0.63, 0.0, 0.025), 0.0)])
+    state = tabletop.state()  # both fingers touch it, as when a fist's front lies flat against it
+    state = replace(state, objects=(replace(state.objects[0], grasped=True),))
+    assert judge.watch(state) is success
 
 
 @pytest.mark.parametrize(("kind", "before", "after"), [("open", 0.0, 0.08), ("close", 0.08, 0.0)])
