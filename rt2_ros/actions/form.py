@@ -14,14 +14,14 @@ A bar ends what the model is reminded of with its next picture, in which the arm
 A ! says that something lasts: it is in a later plan of the same attempt what it is in the first,
 as the place of a thing that nobody moves (`rt2_ros.policies.memory`):
 
-    PlanForm("<thing>! # # <verb>", ...).leaves("key 38 109 take")[0]     # ("key", True)
+    PlanForm("<thing>! # # <verb>", ...)     # "key" of "key 38 109 take" lasts
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +62,8 @@ class PlanForm:
             self._read(iter(_WORDS.findall(text)), nested=False) for text in (before, after)
         )
         object.__setattr__(self, "parts", [*recalled, *rest])
-        pattern = re.compile("(.*?)" + _pattern(rest)) if bar else None
+        words = _pattern(rest, lambda text: f" {text}")
+        pattern = re.compile("(.*?)" + words) if bar else None
         object.__setattr__(self, "_rest", pattern)
         if not any(isinstance(part, Leaf) for part in self.parts):
             raise ValueError(f"plan form {self.text!r}: expected something that is never left out")
@@ -109,18 +110,11 @@ class PlanForm:
         """Whether anything lasts."""
         return any(leaf.lasts for leaf in _leaves(self.parts))
 
-    def leaves(self, plan: str) -> list[tuple[str, bool]]:
-        """What a plan is made of, in its order, and whether that lasts; [] for one of another form.
-
-        The first call takes some tenths of a second where there are many choices.
+    def pattern(self, spell: Callable[[str], str]) -> str:
+        """A regular expression for plans whose words are spelled so, one after another; it has a
+        group for each part that lasts.
         """
-        found = self._whole.fullmatch(f" {plan}")
-        each = zip(found.groups(), _leaves(self.parts), strict=True) if found else ()
-        return [(text, leaf.lasts) for text, leaf in each if text is not None]
-
-    @cached_property
-    def _whole(self) -> re.Pattern[str]:
-        return re.compile(_pattern(self.parts, "("))
+        return _pattern(self.parts, spell)
 
     def save(self, folder: Path) -> None:
         """Write it as `plan_form.json`."""
@@ -146,12 +140,11 @@ def _leaves(parts: list[Part]) -> Iterator[Leaf]:
             yield from _leaves(part)
 
 
-def _pattern(parts: list[Part], group: str = "(?:") -> str:
-    """A regular expression for parts, each with a space before it; how a leaf's group begins."""
+def _pattern(parts: list[Part], spell: Callable[[str], str]) -> str:
     texts = (
-        f"(?: {group}{'|'.join(map(re.escape, part.texts))}))"
+        f"({'' if part.lasts else '?:'}{'|'.join(re.escape(spell(text)) for text in part.texts)})"
         if isinstance(part, Leaf)
-        else f"(?:{_pattern(part, group)})?"
+        else f"(?:{_pattern(part, spell)})?"
         for part in parts
     )
     return "".join(texts)

@@ -17,7 +17,9 @@ are walked in a trie. It allows what `parse` accepts and nothing else: a colon c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import ArrayLike
@@ -191,19 +193,30 @@ class Grammar:
                 return Parsed(None, None, parsed.plan, "the answer is cut off: no end token")
         return parsed
 
-    def lasting(self, ids: Sequence[int], plan: str) -> dict[State, int]:
-        """Of what lasts in an answer's plan: which of its tokens was chosen in which state."""
-        found: dict[State, int] = {}
-        if not plan or self._plan_form is None:
-            return found
-        states, place = [self.start()], len(self._plan_marker)
+    def lasting(self, ids: Sequence[int]) -> dict[State, int]:
+        """Of what lasts in an answer's plan: which of its tokens was chosen in which state.
+
+        The first call takes some tenths of a second where there are many choices.
+        """
+        found = self._lasting.match(_characters(ids)) if self._lasting else None
+        if found is None:
+            return {}
+        states = [self.start()]
         for token in ids:
             states.append(self.advance(states[-1], token))
-        for text, lasts in self._plan_form.leaves(plan):
-            end = place + len(self._word(text))
-            found |= {states[i]: i for i in range(place, end) if lasts}
-            place = end
-        return found
+        spans = [found.span(group + 1) for group in range(found.re.groups)]
+        return {states[i]: i for span in spans for i in range(*span)}  # (-1, -1): left out
+
+    @cached_property
+    def _lasting(self) -> re.Pattern[str] | None:
+        """Plans, token by token: as text they may be spelled otherwise ("t - shirt", "pinata")."""
+        if self.plan == "none" or self._plan_form is None:
+            return None
+        plan = self._plan_form.pattern(lambda text: _characters(self._word(text)))
+        before, after = (
+            re.escape(_characters(ids)) for ids in (self._plan_marker, self._plan_end())
+        )
+        return re.compile(f"{before}{plan}{after}")
 
     def _walk(self, ids: Iterable[int]) -> State | None:
         """The state after ids, None where one of them is not allowed."""
@@ -263,11 +276,14 @@ class Grammar:
     def _form(self, form: PlanForm) -> int:
         """The node where plans of a form begin."""
         first = len(self._children)
-        stop = self._word("0.")[len(self._word("0")) :]
-        begun = self._begun(form.parts, {(*stop, *self._action_marker): self._integers})
+        begun = self._begun(form.parts, {self._plan_end(): self._integers})
         node = self._choice(begun, apart=False)
         self._formed = range(first, len(self._children))
         return node
+
+    def _plan_end(self) -> tuple[int, ...]:
+        """What stands behind a plan of a form."""
+        return (*self._word("0.")[len(self._word("0")) :], *self._action_marker)
 
     def _begun(
         self, parts: Sequence[Part], after: dict[tuple[int, ...], int]
@@ -327,6 +343,11 @@ class Grammar:
                 f"tokenizer: an answer with a plan reads back as {self.vocabulary.text(ids)!r}; "
                 f"add '{PLAN}' and '{ACTION}' to it as tokens, or use plan 'none'"
             )
+
+
+def _characters(ids: Iterable[int]) -> str:
+    """Ids as a text of one character each, for regular expressions."""
+    return "".join(map(chr, ids))
 
 
 def _shared_arrays(children: Sequence[Mapping[int, int]]) -> list[TokenIds]:

@@ -28,6 +28,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +62,13 @@ CAMERA = layout.camera_key("scene")
 STEP_PERIOD = 0.25  # s
 TASKS = tuple(split.ROBOT_PHRASES)
 SEED = "seed"  # column of the episodes' table
+TABLES = 100_000  # seeds of one recording, each a table; the next recording's begin behind them
+RECORDINGS = len(split.TRAIN_SEEDS) // TABLES
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What is recorded. size: of the pictures, px; seed: added to the first training seed."""
+    """What is recorded. size: of the pictures, px; seed: recordings of two share no episode."""
 
     size: int = SIZE
     seed: int = 0
@@ -75,11 +78,16 @@ class Recording:
     def __post_init__(self) -> None:
         if self.size < 32 or self.size % 2:
             raise ValueError(f"size is {self.size}; expected an even number of at least 32 px")
-        if not 0 <= self.seed < len(split.TRAIN_SEEDS) // 2:
-            raise ValueError(f"seed is {self.seed}; expected 0..{len(split.TRAIN_SEEDS) // 2 - 1}")
+        if not 0 <= self.seed < RECORDINGS:
+            raise ValueError(f"seed is {self.seed}; expected 0..{RECORDINGS - 1}")
         unknown = sorted(set(self.tasks) - set(TASKS))
         if unknown or not self.tasks:
             raise ValueError(f"tasks are {self.tasks}; expected some of {', '.join(TASKS)}")
+
+    @property
+    def seeds(self) -> range:
+        """The training seeds that its tables are laid from."""
+        return split.TRAIN_SEEDS[self.seed * TABLES : (self.seed + 1) * TABLES]
 
 
 def features(size: int) -> dict[str, dict[str, Any]]:
@@ -165,9 +173,10 @@ def _episodes(
         waiting: deque[tuple[int, Future[Episode | None]]] = deque()
         try:
             while True:
-                while len(waiting) < 3 * processes:
-                    seed = next(seeds)
+                for seed in islice(seeds, 3 * processes - len(waiting)):
                     waiting.append((seed, pool.submit(record_episode, seed, recording)))
+                if not waiting:
+                    return
                 seed, future = waiting.popleft()
                 yield seed, future.result()
         finally:
@@ -181,11 +190,11 @@ def record(
     """Record until the folder holds `episodes`; returns how many seeds the expert failed.
 
     Raises:
-        ValueError: the folder was recorded otherwise.
+        ValueError: the folder was recorded otherwise, or the recording has no more tables.
     """
     if processes < 1:
         raise ValueError(f"processes is {processes}; expected at least 1")
-    seed = _next_seed(folder, split.TRAIN_SEEDS.start + recording.seed)
+    seeds = _seeds_left(folder, recording)
     writer = EpisodeWriter(
         folder, fps=round(1 / STEP_PERIOD), features=features(recording.size),
         robot_type=SPACE.frame.removesuffix("_link0"), validation=recording.validation,
@@ -196,7 +205,7 @@ def record(
     failed = 0
     if writer.episodes >= episodes:
         return failed
-    played = _episodes(iter(range(seed, split.TRAIN_SEEDS.stop)), recording, processes)
+    played = _episodes(iter(seeds), recording, processes)
     with _bar(console, episodes, writer.episodes) as progress, closing(played), writer:
         for _, episode in played:
             if episode is None:
@@ -206,19 +215,25 @@ def record(
             shown = f"{failed} of the expert's failed" if failed else ""
             progress.update(TaskID(0), completed=writer.episodes, description=shown)
             if writer.episodes >= episodes:
-                break
-    return failed
+                return failed
+    raise ValueError(
+        f"{folder}: {writer.episodes} episodes and no more tables of seed {recording.seed}, "
+        f"expected {episodes}; record the others with another seed into another folder"
+    )
 
 
-def _next_seed(folder: Path, first: int) -> int:
-    """The seed behind the last episode of a folder, `first` where there is none."""
+def _seeds_left(folder: Path, recording: Recording) -> range:
+    """A recording's seeds behind the last episode of a folder, all where there is none."""
+    seeds = recording.seeds
     if not (folder / layout.INFO).exists():
-        return first
-    seeds = Episodes(folder, cameras=(), extra=(SEED,)).extra[SEED]
-    if seeds and seeds[0] < first:
-        raise ValueError(f"{folder}: begins with seed {seeds[0]}, expected at least {first}; "
-                         "choose another folder")  # fmt: skip
-    return seeds[-1] + 1 if seeds else first
+        return seeds
+    known = Episodes(folder, cameras=(), extra=(SEED,)).extra[SEED]
+    if known and not (known[0] in seeds and known[-1] in seeds):
+        raise ValueError(
+            f"{folder}: recorded from seeds {known[0]} to {known[-1]}, expected {seeds[0]} to "
+            f"{seeds[-1]}; choose another folder"
+        )
+    return range(known[-1] + 1, seeds.stop) if known else seeds
 
 
 def _bar(console: Console | None, total: int, completed: int) -> Progress:
@@ -245,7 +260,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="(all)")
     parser.add_argument("--size", type=int, default=SIZE, help=f"of the pictures, px ({SIZE})")
-    parser.add_argument("--seed", type=int, default=0, help="tells recordings apart (0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="recordings of two share no episode (0)"
+    )
     parser.add_argument(
         "--processes", type=int, default=len(os.sched_getaffinity(0)), help="(one each core)"
     )

@@ -97,8 +97,12 @@ def _answers(answers: Sequence[Answers]) -> Iterable[str]:
     if answers:
         yield from ("## Web questions", "")
         yield "Held-back questions about web pictures, answered freely: right ones, by the sort of"
-        yield f"answer. A place counts within {NEAR} of {COORDINATES}. Share kept, in percent:"
-        yield "accuracy over accuracy before robot data, same questions, Wald's paired interval."
+        yield "answer. Where: where a thing is, told by its name or by what is known of it. Near:"
+        yield "what is near it, and where. Yes or no: whether it is there. Number: how many things"
+        yield f"there are. What: what is at a place. A place counts within {NEAR} of {COORDINATES}."
+        yield "Not asked: what training asks of a name alone in the same words (kind, colour, use)."
+        yield "Share kept, in percent: accuracy over accuracy before robot data, same questions,"
+        yield "Wald's paired interval."
         head, *rows = answer_rows(answers)
         yield from ("", *_head(*head), *(_row(*row) for row in rows), "")
 

@@ -6,6 +6,10 @@
     kept(before, answers)               # the share of them that robot data has left
 
 Each question is about a picture of its own, drawn from a seed that no training picture comes from.
+Without it nobody can answer: of what kind or colour a thing is, and what it is for, is not asked,
+as training asks that of its name alone in the very same words. Whether it is known is seen where it
+tells a thing: "where is the tool?".
+
 The policy decodes freely, as for a person who asks. An answer that names places is right where its
 words are and each place is near enough; any other where it is the same text.
 """
@@ -23,19 +27,25 @@ from datetime import datetime, timezone
 import numpy as np
 from numpy.typing import NDArray
 
+from rt2_ros.actions.prompts import question_prompt
 from rt2_ros.data.samples import COORDINATES, Query
 from rt2_ros.data.split import evaluation_seeds, web_pictographs
-from rt2_ros.data.web import NEAR_WHAT, web_frame
+from rt2_ros.data.web import COLOUR, KIND, NEAR_WHAT, USE, web_frame
 from rt2_ros.evaluation.metrics import Difference, Rate, paired_ratio
 from rt2_ros.policies import Policy
 from rt2_ros.provenance import git_revision
 
 NEAR = 12  # of COORDINATES, between the place that is told and the right one
 THINGS = 12  # in a picture at most; training crowds up to 20 into some
-KINDS = ("where", "near", "yes or no", "number", "what")  # in the order of a table
+# In the order of a table; what each means stands in `rt2_ros.evaluation.page`.
+KINDS = ("where", "near", "yes or no", "number", "what")
 # Words and signs; Chinese characters stand alone.
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|[^\w\s]")
 _NEAR_WHAT = f"Q: {NEAR_WHAT.partition('{')[0]}"
+# Questions of a name alone.
+_OF_NAMES = re.compile(
+    "|".join(re.escape(question_prompt(q)).replace(r"\{\}", ".+") for q in (KIND, COLOUR, USE))
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Answers:
 
 
 def held_back(count: int, seed: int = 0) -> Iterator[tuple[NDArray[np.uint8], Query]]:
-    """`count` pictures, uint8 (192, 192, 3) RGB, with a question each.
+    """`count` pictures, uint8 (192, 192, 3) RGB, with a question each that needs its picture.
 
     Raises:
         ValueError: the seeds are not all test seeds.
@@ -72,7 +82,8 @@ def held_back(count: int, seed: int = 0) -> Iterator[tuple[NDArray[np.uint8], Qu
         random = np.random.default_rng(number)
         frame = web_frame(random, things, most=THINGS)
         assert frame.image is not None
-        yield frame.image, frame.queries[int(random.integers(len(frame.queries)))]
+        queries = [query for query in frame.queries if not _OF_NAMES.fullmatch(query.prompt)]
+        yield frame.image, queries[int(random.integers(len(queries)))]
 
 
 def ask(

@@ -58,8 +58,8 @@ class AnswerMemory:
                 f"look_every: {look_every}, expected 1: the model's plans have no form that says "
                 "what lasts"
             )
-        if look_every > 1 and form is not None:
-            form.leaves("")  # takes its time now, and not in the first decision
+        if look_every > 1:
+            grammar.lasting(())  # takes its time now, and not in the first decision
         self._grammar, self._form = grammar, form
         self._plan_every, self._look_every = plan_every, look_every
         self._attempts: OrderedDict[tuple[str, str], _Last] = OrderedDict()
@@ -88,7 +88,7 @@ class AnswerMemory:
         decisions = before.decisions + 1 if before and prompt.begin else 1
         held, looked = prompt.held, before.looked + 1 if before else 1
         if not held:
-            held, looked = self._lasting(steps, plan), 1
+            held, looked = self._lasting(steps), 1
         older = before.answers if before else ()
         answers = ([step.token for step in steps], *older)[:GUESSES]
         self._attempts[attempt] = _Last(
@@ -98,10 +98,10 @@ class AnswerMemory:
         if len(self._attempts) > MOST_ATTEMPTS:
             self._attempts.popitem(last=False)
 
-    def _lasting(self, steps: Sequence[Step], plan: str) -> dict[Any, Step]:
+    def _lasting(self, steps: Sequence[Step]) -> dict[Any, Step]:
         if self._look_every == 1:
             return {}
-        places = self._grammar.lasting([step.token for step in steps], plan)
+        places = self._grammar.lasting([step.token for step in steps])
         return {state: steps[place] for state, place in places.items()}
 
     def _plan(self, steps: Sequence[Step]) -> Sequence[Step]:

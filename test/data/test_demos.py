@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from rt2_ros.actions import ActionSpace, parse
-from rt2_ros.data import split
+from rt2_ros.data import demos, split
 from rt2_ros.data.demos import (
     CAMERA,
+    RECORDINGS,
     TASKS,
     Recording,
-    _next_seed,
+    _episodes,
+    _seeds_left,
     main,
+    record,
     record_episode,
     scenario,
 )
@@ -44,11 +47,34 @@ def test_the_command_goes_on_behind_the_last_seed(folder):
     assert len(found) == 3
     seeds = found.extra["seed"]
     assert seeds == sorted(set(seeds)) and seeds[0] >= SEED
-    assert _next_seed(folder, SEED) == seeds[-1] + 1
+    assert _seeds_left(folder, Recording())[0] == seeds[-1] + 1
     assert found.info.splits == {"train": "1:3", "val": "0:1"}
     assert ActionSpace.load(folder) == SPACE
-    with pytest.raises(ValueError, match="begins with seed .* choose another folder"):
-        _next_seed(folder, SEED + 10_000)
+    with pytest.raises(ValueError, match="recorded from seeds .* choose another folder"):
+        _seeds_left(folder, Recording(seed=1))
+
+
+def test_recordings_of_two_seeds_share_no_episode(tmp_path, monkeypatch):
+    tables = {0: [], 1: [], RECORDINGS - 1: []}
+
+    def failed(seed, recording):
+        tables[recording.seed].append(seed)
+
+    monkeypatch.setattr(demos, "TABLES", 50)
+    monkeypatch.setattr(demos, "record_episode", failed)
+    for seed in tables:
+        with pytest.raises(ValueError, match=f"0 episodes and no more tables of seed {seed}, exp"):
+            record(tmp_path / str(seed), 1, Recording(size=64, seed=seed), 1)
+    played = [seed for of_one in tables.values() for seed in of_one]
+    assert len(played) == len(set(played)) == 150
+    assert list(_episodes(iter(()), Recording(), 2)) == []
+    assert all(seed in split.TRAIN_SEEDS and seed not in split.TEST_SEEDS for seed in played)
+
+
+def test_no_recording_has_seeds_of_another():
+    first, second, last = (Recording(seed=seed).seeds for seed in (0, 1, RECORDINGS - 1))
+    assert first[0] == SEED and first.stop == second.start and len(first) == len(last) == 100_000
+    assert last.start > second.start and last[-1] in split.TRAIN_SEEDS
 
 
 def test_recorded_episodes_are_the_experts_and_end_when_it_is_done(folder):
@@ -117,6 +143,7 @@ def test_scenes_are_of_robot_objects_in_their_own_words():
     [
         ({"size": 63}, "size is 63; expected an even number"),
         ({"seed": -1}, "seed is -1; expected 0"),
+        ({"seed": RECORDINGS}, f"seed is {RECORDINGS}; expected 0..{RECORDINGS - 1}"),
         ({"tasks": ("fly",)}, "expected some of pick, near, on, push left"),
     ],
 )

@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Held-back questions: the same for everyone, judged as a person would, kept shares paired."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rt2_ros.data.samples import Query
-from rt2_ros.evaluation.questions import KINDS, Answers, ask, held_back, kept, kind_of, right
+from rt2_ros.data.split import web_pictographs
+from rt2_ros.data.web import web_frame
+from rt2_ros.evaluation.questions import (
+    KINDS,
+    THINGS,
+    Answers,
+    ask,
+    held_back,
+    kept,
+    kind_of,
+    right,
+)
 
 
 class Knowing:
@@ -77,6 +89,17 @@ def test_questions_are_the_same_for_everyone_and_from_test_seeds_alone():
     for count, seed in ((0, 0), (5, 99_999), (1, 1_000_000)):
         with pytest.raises(ValueError, match="test seeds"):
             next(held_back(count, seed))
+
+
+def test_no_question_is_one_that_training_asks_of_a_name_alone():
+    drawn = [web_frame(np.random.default_rng(n), web_pictographs(), most=THINGS) for n in range(40)]
+    of_names = re.compile(r"Q: what (kind of thing|colour) is the .*|Q: what is the .* for\? A:")
+    assert any(of_names.match(query.prompt) for frame in drawn for query in frame.queries)
+    asked = [query for _, query in held_back(300)]
+    assert not [query.prompt for query in asked if of_names.match(query.prompt)]
+    assert {kind_of(query) for query in asked} == set(KINDS)
+    what = [query.prompt for query in asked if kind_of(query) == "what"]
+    assert what and all(re.search(r"\d+ \d+", prompt) for prompt in what)
 
 
 def test_what_is_kept_is_counted_on_the_same_questions():

@@ -18,6 +18,16 @@ def look(seed, episode="a", instruction="pick up the banana"):
     return Observation({"scene": image}, instruction, state, 0, episode)
 
 
+def lasting(policy, decisions):
+    """What lasts in the plan of each, token by token."""
+    grammar, found = policy._grammar, []
+    for decision in decisions:
+        ids = grammar.encode(decision.bins, decision.plan)
+        places = sorted(grammar.lasting(ids).values())
+        found.append([grammar.vocabulary.text([ids[place]]) for place in places])
+    return found
+
+
 def test_the_past_makes_a_decision_faster_not_another():
     policy, slow, reference = (load_policy("rt2-tiny", threads=1) for _ in range(3))
     taken, texts = [], []
@@ -111,11 +121,10 @@ def test_what_lasts_stays_as_it_was_first_seen_until_it_is_looked_for_anew():
         other = reference.infer_by_generate(seen)
         assert other.text == decisions[-1].text
         assert other.confidence == pytest.approx(decisions[-1].confidence, abs=1e-4)
-    leaves = [plan_form().leaves(decision.plan) for decision in decisions]
-    lasting = [[text for text, lasts in each if lasts] for each in leaves]
-    assert {"banana", "pear"} <= set(lasting[0])
-    assert lasting[0] == lasting[1] == lasting[2] != lasting[3] == lasting[4] == lasting[5]
-    assert leaves[0] != leaves[1]  # all else is as it is seen
+    lasts = lasting(policy, decisions)
+    assert {"banana", "pear"} <= set(lasts[0])
+    assert lasts[0] == lasts[1] == lasts[2] != lasts[3] == lasts[4] == lasts[5]
+    assert decisions[0].plan != decisions[1].plan  # all else is as it is seen
     # What was chosen before is as sure as it was: a look of its own is not taken for granted.
     alone = load_policy("rt2-tiny", threads=1, look_every=1)
     assert alone.infer(look(0, instruction="move the banana near the pear")).confidence == (
@@ -128,14 +137,13 @@ def test_what_lasts_is_looked_for_anew_although_a_plan_is_still_good():
     policy, reference = (
         load_policy("rt2-tiny", threads=1, plan_every=2, look_every=3) for _ in range(2)
     )
-    plans = []
+    decisions = []
     for seed in range(7):
         seen = look(seed, instruction="move the banana near the pear")
-        plans.append(policy.infer(seen).plan)
-        assert reference.infer_by_generate(seen).plan == plans[-1]
-    lasting = [[text for text, lasts in plan_form().leaves(plan) if lasts] for plan in plans]
-    assert lasting[0] == lasting[1] == lasting[2] != lasting[3] == lasting[4] == lasting[5]
-    assert lasting[5] != lasting[6]
+        decisions.append(policy.infer(seen))
+        assert reference.infer_by_generate(seen).plan == decisions[-1].plan
+    lasts, plans = lasting(policy, decisions), [decision.plan for decision in decisions]
+    assert lasts[0] == lasts[1] == lasts[2] != lasts[3] == lasts[4] == lasts[5] != lasts[6]
     assert plans[0] == plans[1] != plans[2] != plans[3] == plans[4] != plans[5]
 
 
