@@ -7,15 +7,14 @@ without plans. What all but the first start from learns from web data alone, onc
 plays the suites and answers held-back questions; figures and a plot go to docs/results.md.
 
     out/ablation/
-      settings.json        what all of it is of; another ablation is refused
       start/read/          the shared start
       start/answers.json   what it answered
-      co/training.yaml     the configuration of an arm, a run of `rt2 train`
+      co/training.yaml     the configuration of an arm, a run of `rt2 train`; another is refused
       co/act/              its checkpoint when its minutes are over
       co/eval/             its episodes, a run of `rt2 eval`
       co/answers.json      what it answered
 
-The same command goes on where it was stopped.
+The same command goes on where it was stopped, also with more arms, suites, episodes or questions.
 """
 
 from __future__ import annotations
@@ -149,7 +148,7 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
     has drawn with OpenGL must not.
 
     Raises:
-        ValueError: the base cannot be used, or the folder holds another ablation.
+        ValueError: the base cannot be used, or an arm there was trained otherwise.
     """
     base_path, base = read(settings.base)
     if base.get("type") != "tiny":
@@ -161,8 +160,6 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         small = [{**stage, "batch_size": 2} for stage in base["stages"]]
         base = {**base, "model": QUICK_SIZES, "workers": 0, "stages": small}
     base = {**base, "seed": settings.seed}
-    out.mkdir(parents=True, exist_ok=True)
-    _keep_to(out / "settings.json", {**asdict(settings), "base": base})
     see, last = base["stages"][0], base["stages"][-1]
     # Not even in words has what they start from seen a robot.
     web: dict[str, Any] = {"shares": {"web": 1.0}, "state_rows": 0}
@@ -242,32 +239,18 @@ def _measure(
 
 
 def _ask(checkpoint: Path, name: str, settings: Settings, file: Path, before: str = "") -> Answers:
-    """What a checkpoint answers, from its file if these weights were asked already."""
+    """What a checkpoint answers, from its file if these weights were asked as many already."""
     digest = policy_identity(str(checkpoint))[1]["digest"]
     if file.is_file():
         known = json.loads(file.read_text())
-        if known["digest"] == digest:
-            return read_made(Answers, known["answers"], str(file))
+        answers = read_made(Answers, known["answers"], str(file))
+        if known["digest"] == digest and answers.rate().episodes == settings.questions:
+            return answers
     policy = load_policy(str(checkpoint))
     policy.name = name
     answers = ask_with_progress(policy, settings.questions, 0, before)
     _write(file, {"digest": digest, "answers": asdict(answers)})
     return answers
-
-
-def _keep_to(path: Path, settings: Mapping[str, Any]) -> None:
-    """Hold a folder to one ablation: its settings, and the weights that it starts from."""
-    settings = json.loads(json.dumps(settings))
-    if not path.is_file():
-        _write(path, settings)
-    known = json.loads(path.read_text())
-    different = [key for key in {**known, **settings} if known.get(key) != settings.get(key)]
-    if different:
-        key = different[0]
-        raise ValueError(
-            f"{path.parent} holds another ablation: {key} is {known.get(key)!r}, not "
-            f"{settings.get(key)!r}; choose another --out"
-        )
 
 
 def _write(path: Path, what: Mapping[str, Any]) -> None:
