@@ -117,6 +117,9 @@ def _rt1(args: argparse.Namespace) -> RT1Run:
     """RT-1, on robot data alone."""
     from rt2_ros.training.rt1 import RT1Run, RT1TrainingConfig
 
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise ValueError(f"torchrun with {processes} processes: an RT-1 is trained by one alone")
     config = RT1TrainingConfig.load(args.config)
     if args.out:
         config = dataclasses.replace(config, out=args.out)

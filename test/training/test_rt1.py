@@ -17,6 +17,7 @@ from rt2_ros.data.samples import NOTHING
 from rt2_ros.models.rt1 import RT1, RT1Config
 from rt2_ros.policies import Observation, load_policy
 from rt2_ros.policies.registry import policy_config
+from rt2_ros.training.cli import main
 from rt2_ros.training.rt1 import RT1Run, RT1Stage, RT1TrainingConfig, cpu_seconds
 from rt2_ros.training.rt1_objective import RT1Objective
 
@@ -139,6 +140,12 @@ def test_a_bad_configuration_is_refused_by_key(tmp_path, text, message):
     path.write_text(f"type: rt1\nout: x\n{text}\n")
     with pytest.raises(ValueError, match=message):
         RT1TrainingConfig.load(str(path))
+
+
+def test_several_processes_are_refused(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun sets it
+    assert main(["--config", "rt1-small"]) == 2
+    assert "torchrun with 2 processes: an RT-1 is trained by one alone" in capsys.readouterr().err
 
 
 def test_the_shipped_small_configuration_is_small():
