@@ -8,6 +8,10 @@ have, and as many of them in a batch as the engine has questions in a step (at m
 memory: on a CPU more are no faster); the engine encodes a picture once and packs its questions
 behind it, those that find room. What is counted is what is learned from: questions, and tokens of
 their answers.
+
+With `--memory STEPS` memory is measured instead: the trainer's and its workers', each without what
+others share, by the same data and engine with few weights and two pictures a step, as what leaks
+does so step by step.
 """
 
 from __future__ import annotations
@@ -19,14 +23,16 @@ import json
 import multiprocessing
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -53,8 +59,11 @@ from rt2_ros.training.parallel import precision
 from rt2_ros.training.sources import build, main_space
 from rt2_ros.training.tiny import ATTENTION, TinyRecipe
 
+T = TypeVar("T")
+
 WARM_UP = 5  # steps: compilation, workers, memory
 COUNTED = ("questions", "tokens")
+FEW_WEIGHTS = {"hidden": 96, "vision_layers": 1, "text_layers": 1}
 MOST_ROWS = {"cpu": 32, "cuda": 512}  # questions in a Trainer's batch
 
 
@@ -177,7 +186,46 @@ def by_engine(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, flo
     }
 
 
-def apart(function: Callable[..., dict[str, float]], *args: Any) -> dict[str, float]:
+def memory(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, list[float]]:
+    """MB of the trainer and of its workers together, again and again while the engine runs."""
+    stage = dataclasses.replace(stage, minutes=0.0, steps=steps, batch_size=2)
+    model = dataclasses.replace(config.model, **FEW_WEIGHTS)
+    found: dict[str, list[float]] = {"trainer": [], "workers": []}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(2.0):
+            found["trainer"].append(_own_memory(psutil.Process()))
+            found["workers"].append(sum(map(_own_memory, psutil.Process().children())))
+
+    sources = build(config.sources, config.augment)
+    with tempfile.TemporaryDirectory() as folder:
+        config = dataclasses.replace(config, model=model, out=folder, stages=(stage,))
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            Run(config, TinyRecipe(config, sources), sources, main_space(sources)).run()
+        finally:
+            over.set()
+            watcher.join()
+    return found
+
+
+def _own_memory(process: psutil.Process) -> float:
+    """MB that a process shares with no other; 0 of one that has ended."""
+    try:
+        return process.memory_full_info().uss / 2**20
+    except psutil.Error:
+        return 0.0
+
+
+def grown(samples: Sequence[float]) -> tuple[float, float]:
+    """Medians of the second tenth of a run, when all is loaded, and of the last one."""
+    tenth = max(1, len(samples) // 10)
+    return median(samples[tenth : 2 * tenth] or samples), median(samples[-tenth:])
+
+
+def apart(function: Callable[..., T], *args: Any) -> T:
     """Call it in a process of its own: each sets up its arithmetic for the whole process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_quiet) as pool:
         return pool.submit(function, *args).result()
@@ -190,11 +238,7 @@ def _quiet() -> None:
 
 def measure(name: str, steps: int, repeats: int, workers: int | None) -> dict[str, Any]:
     """Both in turns; medians, and the ratio of questions per second."""
-    config = load(name, TinyConfig)
-    if workers is not None:
-        config = dataclasses.replace(config, workers=workers)
-    stage = config.stages[-1]
-    assert isinstance(stage, TinyStage)
+    config, stage = _asked(name, workers)
     # What a Trainer's rows have: a picture each, every plan, and sources by their weights.
     stage = dataclasses.replace(stage, state_rows=0, plan_share=1.0, mixing=Mixing())
     found: dict[str, list[dict[str, float]]] = {"engine": [], "trainer": []}
@@ -226,6 +270,24 @@ def measure(name: str, steps: int, repeats: int, workers: int | None) -> dict[st
     }  # fmt: skip
 
 
+def measure_memory(name: str, steps: int, workers: int | None) -> dict[str, Any]:
+    """Of trainer and workers, MB early and late in a run of these steps."""
+    config, stage = _asked(name, workers)
+    found = apart(memory, config, stage, steps)
+    each = {f"{who}_mb": grown(samples) for who, samples in found.items()}
+    return {"config": name, "machine": machine(), "steps": steps, "workers": config.workers, **each}
+
+
+def _asked(name: str, workers: int | None) -> tuple[TinyConfig, TinyStage]:
+    """A configuration, and its last stage."""
+    config = load(name, TinyConfig)
+    if workers is not None:
+        config = dataclasses.replace(config, workers=workers)
+    stage = config.stages[-1]
+    assert isinstance(stage, TinyStage)
+    return config, stage
+
+
 def main(argv: list[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser("rt2 bench train", description=__doc__.splitlines()[0])
@@ -233,15 +295,23 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=60, help="of each way (default: 60)")
     parser.add_argument("--repeats", type=int, default=3, help="(default: 3)")
     parser.add_argument("--workers", type=int, help="(default: the configuration's)")
+    parser.add_argument("--memory", type=int, metavar="STEPS", help="its growth over these instead")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
-    if args.steps < 1 or args.repeats < 1:
-        raise ValueError("--steps and --repeats: expected at least 1 each")
+    if args.steps < 1 or args.repeats < 1 or (args.memory is not None and args.memory < 1):
+        raise ValueError("--steps, --repeats and --memory: expected at least 1 each")
+    console = Console()
+    if args.memory:
+        figures = measure_memory(args.config, args.memory, args.workers)
+        for who in ("trainer", "workers"):
+            early, late = figures[f"{who}_mb"]
+            console.print(f"{who}: {early:.0f} MB in the second tenth, {late:.0f} in the last")
+        _write(args.json, figures)
+        return 0
     figures = measure(args.config, args.steps, args.repeats, args.workers)
     table = Table("way", "questions per second", "answer tokens per second")
     for way in ("trainer", "engine"):
         table.add_row(way, *(f"{figures[f'{way}_{w}_per_second']:.1f}" for w in COUNTED))
-    console = Console()
     console.print(table)
     low, high = figures["speedup_range"]
     console.print(
@@ -250,7 +320,11 @@ def main(argv: list[str]) -> int:
         f"{figures['trainer_rows']:.0f} in one of the Trainer; "
         f"{figures['waited_share']:.1%} of the engine's time waits for data"
     )
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    _write(args.json, figures)
     return 0
+
+
+def _write(path: Path | None, figures: Mapping[str, Any]) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=1) + "\n")

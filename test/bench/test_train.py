@@ -2,6 +2,7 @@
 """A plain Trainer is given the same questions, a row each, and asked for their answers alone."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -40,6 +41,26 @@ def test_a_batch_asks_for_answers_and_their_ends():
 def test_nothing_to_measure_is_refused():
     with pytest.raises(ValueError, match="expected at least 1"):
         main(["--steps", "0"])
+
+
+def test_growth_is_told_from_when_all_is_loaded_to_the_end():
+    assert train.grown([100.0, 500.0, *[510.0] * 16, 560.0, 570.0]) == (510, 565)
+    assert train.grown([100.0]) == (100, 100)
+
+
+def test_memory_is_that_of_a_run_with_its_workers(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(train, "apart", lambda function, *args: function(*args))
+    config = yaml.safe_load(config_path("training", "rt2-tiny.yaml").read_text())
+    config["sources"] = {"web": {**config["sources"]["web"], "most": 5}}
+    config["stages"][-1] |= {"shares": {"web": 1.0}, "state_rows": 0}
+    file, out = tmp_path / "web.yaml", tmp_path / "memory.json"
+    file.write_text(yaml.safe_dump({**config, "augment": {}, "stages": config["stages"][-1:]}))
+    arguments = ["--config", str(file), "--memory", "20", "--workers", "1", "--json", str(out)]
+    assert main(arguments) == 0
+    figures = json.loads(out.read_text())
+    assert figures["steps"] == 20 and figures["workers"] == 1
+    assert min(figures["trainer_mb"]) > 50 and max(figures["workers_mb"]) > 5
+    assert "trainer: " in capsys.readouterr().out
 
 
 def test_the_median_of_two_repeats_lies_between_them(monkeypatch):
