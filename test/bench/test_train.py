@@ -51,7 +51,7 @@ def test_growth_is_told_from_when_all_is_loaded_to_the_end():
 def test_memory_is_that_of_a_run_with_its_workers(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(train, "apart", lambda function, *args: function(*args))
     config = yaml.safe_load(config_path("training", "rt2-tiny.yaml").read_text())
-    config["sources"] = {"web": {**config["sources"]["web"], "most": 5}}
+    config["sources"]["web"]["most"] = 5
     config["stages"][-1] |= {"shares": {"web": 1.0}, "state_rows": 0}
     file, out = tmp_path / "web.yaml", tmp_path / "memory.json"
     file.write_text(yaml.safe_dump({**config, "augment": {}, "stages": config["stages"][-1:]}))
