@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from rt2_ros.bench import train
@@ -49,6 +50,7 @@ def test_growth_is_told_from_when_all_is_loaded_to_the_end():
 
 
 def test_memory_is_that_of_a_run_with_its_workers(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch, "compile", lambda module: module)
     monkeypatch.setattr(train, "apart", lambda function, *args: function(*args))
     config = yaml.safe_load(config_path("training", "rt2-tiny.yaml").read_text())
     config["sources"]["web"]["most"] = 5
