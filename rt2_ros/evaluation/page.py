@@ -119,17 +119,21 @@ def _ablation(ablation: Ablation | None) -> Iterable[str]:
     yield from ("", f"![Ablation]({PLOT})", "")
     yield from _head("model", "start", "data", *GROUPS, "web answers", "web answers kept", "steps")
     start = ablation.start
-    yield _row(start.policy, "", "", *("" for _ in GROUPS), _percent(start.rate()), "", "")
+    yield _row(start.policy, "", "", *("" for _ in GROUPS), _counted(start.rate()), "", "")
     for arm in ablation.arms:
         data = ", ".join(f"{name} {share:g}" for name, share in arm.shares.items())
         data += "" if arm.plans else ", no plans"
         rates = [arm.rate(group) for group in GROUPS]
         yield _row(
             arm.name, arm.start or "random weights", data,
-            *(_percent(rate) if rate.episodes else "" for rate in rates),
-            _percent(arm.answers.rate()), _kept(start, arm.answers), arm.steps,
+            *(_counted(rate) if rate.episodes else "" for rate in rates),
+            _counted(arm.answers.rate()), _kept(start, arm.answers), arm.steps,
         )  # fmt: skip
     yield ""
+
+
+def _counted(rate: Rate) -> str:
+    return f"{_percent(rate)} of {rate.episodes}"
 
 
 def _overview(table: Table, policies: Sequence[str], cells: Sequence[Cell]) -> Iterable[str]:

@@ -200,11 +200,11 @@ def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
     assert "![Ablation](ablation.png)" in told
     rows = [line for line in told.splitlines() if line.startswith("| ")]
     assert rows[1:] == [
-        "| start |  |  |  |  |  |  | 83% (44 to 97) |  |  |",
-        "| scratch | random weights | robot 1 | 80% (38 to 96) | 25% (5 to 70) | 33% (10 to 70) "
-        "| 25% (5 to 70) | 0% (0 to 39) | 0 (0 to 47) | 70 |",
-        "| co | start | web 0.4, robot 0.6, no plans | 80% (38 to 96) | 25% (5 to 70) "
-        "| 33% (10 to 70) | 25% (5 to 70) | 83% (44 to 97) | 100 (57 to 174) | 60 |",
+        "| start |  |  |  |  |  |  | 83% (44 to 97) of 6 |  |  |",
+        "| scratch | random weights | robot 1 | 80% (38 to 96) of 5 | 25% (5 to 70) of 4 "
+        "| 33% (10 to 70) of 6 | 25% (5 to 70) of 4 | 0% (0 to 39) of 6 | 0 (0 to 47) | 70 |",
+        "| co | start | web 0.4, robot 0.6, no plans | 80% (38 to 96) of 5 | 25% (5 to 70) of 4 "
+        "| 33% (10 to 70) of 6 | 25% (5 to 70) of 4 | 83% (44 to 97) of 6 | 100 (57 to 174) | 60 |",
     ]
 
 
