@@ -49,7 +49,7 @@ from transformers import (
 
 from rt2_ros.data.mixture import Mixing
 from rt2_ros.data.samples import Query
-from rt2_ros.models.tiny import build_model, build_processor
+from rt2_ros.models.tiny import FEW_WEIGHTS, build_model, build_processor
 from rt2_ros.provenance import machine
 from rt2_ros.training.config import TinyConfig, TinyStage, load
 from rt2_ros.training.data import Source
@@ -63,7 +63,6 @@ T = TypeVar("T")
 
 WARM_UP = 5  # steps: compilation, workers, memory
 COUNTED = ("questions", "tokens")
-FEW_WEIGHTS = {"hidden": 96, "vision_layers": 1, "text_layers": 1}
 MOST_ROWS = {"cpu": 32, "cuda": 512}  # questions in a Trainer's batch
 
 
@@ -194,9 +193,11 @@ def memory(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, list[f
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(2.0):
+        while True:
             found["trainer"].append(_own_memory(psutil.Process()))
             found["workers"].append(sum(map(_own_memory, psutil.Process().children())))
+            if over.wait(2.0):
+                return
 
     sources = build(config.sources, config.augment)
     with tempfile.TemporaryDirectory() as folder:

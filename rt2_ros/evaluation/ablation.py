@@ -34,10 +34,11 @@ from rt2_ros import provenance
 from rt2_ros.evaluation.cli import RESULTS, chosen_suites, evaluate
 from rt2_ros.evaluation.page import PLOT, update_results
 from rt2_ros.evaluation.questions import Answers
-from rt2_ros.evaluation.results import GROUPS, Ablation, Arm, cell_results, read_made
+from rt2_ros.evaluation.results import GROUPS, Ablation, Arm, CellResult, read_made
 from rt2_ros.evaluation.runner import PolicyPlayer
 from rt2_ros.evaluation.screen import ask_with_progress
 from rt2_ros.evaluation.suites import Suite
+from rt2_ros.models.tiny import FEW_WEIGHTS
 from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.policies import load_policy
 from rt2_ros.policies.registry import policy_identity
@@ -46,7 +47,6 @@ from rt2_ros.training.config import read
 from rt2_ros.typed import build
 
 QUICK_MINUTES = 0.02
-QUICK_SIZES = {"hidden": 96, "vision_layers": 1, "text_layers": 1}
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
     suites, out = chosen_suites(settings.suites), Path(settings.out)
     if quick:
         small = [{**stage, "batch_size": 2} for stage in base["stages"]]
-        base = {**base, "model": QUICK_SIZES, "workers": 0, "stages": small}
+        base = {**base, "model": FEW_WEIGHTS, "workers": 0, "stages": small}
     base = {**base, "seed": settings.seed}
     see, last = base["stages"][0], base["stages"][-1]
     # Not even in words has what they start from seen a robot.
@@ -222,7 +222,7 @@ def _measure(
     name: str, settings: Settings, suites: Sequence[Suite], checkpoint: Path, folder: Path,
     before: Answers,
 ) -> Arm:  # fmt: skip
-    """An arm's episodes and answers."""
+    """An arm's answers, and of its episodes those that are asked for, so that all have the same."""
     answers = _ask(checkpoint, name, settings, folder / "answers.json", before.policy)
     policy = load_policy(str(checkpoint))
     policy.name = name
@@ -230,11 +230,17 @@ def _measure(
         folder / "eval", PolicyPlayer(policy), policy_identity(str(checkpoint))[1], suites,
         settings.episodes, 0,
     )  # fmt: skip
+    played = run.cells()
+    cells = tuple(
+        CellResult.of(run.info, [r for r in played[c.suite, c.name] if r.seed < settings.episodes])
+        for suite in suites
+        for c in suite.cells
+    )
     record = json.loads((checkpoint / "training.json").read_text())
     arm = settings.arms[name]
     return Arm(
         name, before.policy if arm.start else "", dict(arm.shares), arm.plans, record["steps"],
-        record["pictures"], tuple(cell_results(run)), answers,
+        record["pictures"], cells, answers,
     )  # fmt: skip
 
 
@@ -269,11 +275,13 @@ def plot(ablation: Ablation, file: Path) -> None:
     width = 0.8 / len(ablation.arms)
     for number, arm in enumerate(ablation.arms):
         rates = [*(arm.rate(group) for group in GROUPS), arm.answers.rate()]
-        heights = [100 * rate.value for rate in rates]
-        bounds = [rate.interval if rate.episodes else (0.0, 0.0) for rate in rates]
-        places = [i + (number - (len(ablation.arms) - 1) / 2) * width for i in range(len(labels))]
-        below = [max(0.0, h - 100 * low) for h, (low, _) in zip(heights, bounds, strict=True)]
-        above = [max(0.0, 100 * high - h) for h, (_, high) in zip(heights, bounds, strict=True)]
+        shift = (number - (len(ablation.arms) - 1) / 2) * width
+        # No bar where nothing was played: it would look like no success.
+        bars = [(i + shift, rate) for i, rate in enumerate(rates) if rate.episodes]
+        heights = [100 * rate.value for _, rate in bars]
+        below = [100 * max(0.0, rate.value - rate.interval[0]) for _, rate in bars]
+        above = [100 * max(0.0, rate.interval[1] - rate.value) for _, rate in bars]
+        places = [place for place, _ in bars]
         axes.bar(places, heights, width, yerr=(below, above), capsize=2, label=arm.name)
     last = len(labels) - 1
     axes.hlines(

@@ -31,6 +31,7 @@ from rt2_ros.data.web import words as web_words
 IMAGE_SIZE = 192  # px
 PATCH_SIZE = 16  # px
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
+FEW_WEIGHTS = {"hidden": 96, "vision_layers": 1, "text_layers": 1}  # to see that something runs
 MARKERS = ("Q:", "A:", "State:", "Plan:", "Action:", "\n")
 
 

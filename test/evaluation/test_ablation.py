@@ -7,9 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
 
 from rt2_ros.evaluation import ablation
 from rt2_ros.evaluation.ablation import load, main
+from rt2_ros.evaluation.questions import Answers
+from rt2_ros.evaluation.results import Ablation, Arm, CellResult
 from rt2_ros.evaluation.runs import RunFolder
 from rt2_ros.paths import config_path
 from rt2_ros.training.config import read
@@ -86,10 +90,26 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     assert arm.answers.rate().episodes == 6 and len(RunFolder(out / "co" / "eval").records) == 4
     assert (out / "co" / "eval" / "episodes.jsonl").read_text().startswith(played)
     assert (out / "co" / "act" / "model.safetensors").read_bytes() == written["co"]
+    # Of an arm that has more than is asked for, that counts which all have.
+    (arm,) = ablation.run(replace(more, suites=("seen",), episodes=1), quick=True).arms
+    assert [(cell.suite, len(cell.outcomes)) for cell in arm.cells] == [("seen", 1)]
     trained = out / "robot" / "training.yaml"
     trained.write_text(trained.read_text().replace("web_queries: 0", "web_queries: 1"))
     with pytest.raises(ValueError, match="robot/training.yaml: sources: not what this model"):
         main(["--quick", "--out", str(out)])
+
+
+def test_what_was_not_played_has_no_bar_in_the_plot(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    answers = Answers("co", {"where": "10"}, "same", 0, "", "r1", "2026-01-01")
+    seen = CellResult("co", "seen", "", "0000", "0000" * 4, "0 to 3", {}, "r1", "2026-01-01")
+    arm = Arm("co", "start", {"web": 1.0}, True, 1, 1, (seen,), answers)
+    ablation.plot(Ablation(1, 0, "a machine", answers, (arm,)), tmp_path / "plot.png")
+    (bars,) = (made for made in drawn[0].axes[0].containers if isinstance(made, BarContainer))
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+    assert middles == pytest.approx([0, 4])  # seen, though none succeeded, and web answers
+    assert [bar.get_height() for bar in bars] == [0, 50]
 
 
 def load_arms():
