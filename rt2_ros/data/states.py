@@ -10,11 +10,13 @@ The text alone says all that matters, so there is nothing to render and nothing 
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.data import split
@@ -25,6 +27,12 @@ from rt2_ros.data.samples import Frame, Query
 if TYPE_CHECKING:
     from rt2_ros.sim.camera import CameraPose
 
+NEARBY = 0.7  # share of hands that are within a step's reach of where they go, or little more
+REACH = 0.11  # m, along each axis
+HEIGHTS = 0.015, 0.28  # m, fingertips
+SEEN = re.compile(rf".*?{AT}\b")  # what a plan begins with
+GOING = re.compile(rf".*?{AT}( \d+)+")  # and where that is on the table
+
 
 class StateSource:
     """What the expert does, told in words alone: states and the beginnings of plans.
@@ -32,6 +40,10 @@ class StateSource:
     How a step follows from where the hand is and where the plan says that it goes can be learned
     without a picture, many times faster. What is seen is given; where that is on the table, verb,
     step and action are asked for, and to which side of a target a thing goes.
+
+    On the expert's way most steps are either of full length or hardly any, and tell no more than
+    the direction. So many hands are drawn near where they go, and what is on the table where is
+    given as well.
     """
 
     def __init__(self, *, space: ActionSpace = SPACE, queries: int = 3) -> None:
@@ -44,17 +56,24 @@ class StateSource:
 
     def _draw(self, random: np.random.Generator) -> Query:
         from rt2_ros.data.poses import draw_situation
+        from rt2_ros.sim.expert import subgoal
         from rt2_ros.sim.tasks import Task
 
+        nearby = random.random() < NEARBY
         while True:
             situation = draw_situation(random, split.ROBOT_NAMES, most=6)
-            if situation.task.kind in Task.GRIPPER and random.random() < 0.5:
+            if situation.task.kind in Task.GRIPPER and (nearby or random.random() < 0.5):
                 continue
             if situation.task.kind != "near":
                 # What else lies there is not told, so it must not matter.
-                about = [p for p in situation.layout if p.name in situation.task.things]
-                situation = replace(situation, layout=tuple(about))
+                told = [p for p in situation.layout if p.name in situation.task.things]
+                situation = replace(situation, layout=tuple(told))
             truth = situation.imagined(random)
+            if nearby:
+                goal = subgoal(truth, situation.task).place
+                tip = np.array([*goal + _away(random), random.uniform(*HEIGHTS)])
+                tip = tip.clip(self.space.state_low[:3], self.space.state_high[:3])
+                truth = replace(situation, tip=tip).imagined(random)
             camera = _camera()
             places = {
                 o.name: place(camera.project(top(o), RENDERED, RENDERED)) for o in truth.objects
@@ -62,8 +81,22 @@ class StateSource:
             image = np.zeros((0, 0, 3), np.uint8)
             demo = Demonstration(image, truth.vector.clip(None, 1.0), (), truth, places)
             query = self._words.instruct(random, demo, situation.task)
-            given = query.answer[: query.answer.find(AT) + len(AT)] if AT in query.answer else ""
-            return Query(query.prompt, query.answer, "robot", given=given)
+            given = (GOING if nearby else SEEN).match(query.answer)
+            return Query(query.prompt, query.answer, "robot", given=given[0] if given else "")
+
+
+def _away(random: np.random.Generator) -> NDArray[np.float64]:
+    """How far (2,) a hand is from where it goes, m: anything, or clearly close enough to go down
+    there, or clearly not.
+    """
+    from rt2_ros.sim.expert import ABOVE
+
+    sort = int(random.integers(3))
+    if sort == 0:
+        return random.uniform(-REACH, REACH, 2)
+    angle = random.uniform(-np.pi, np.pi)
+    distance = ABOVE * random.uniform(*((0.0, 0.8) if sort == 1 else (1.3, 3.0)))
+    return distance * np.array([np.cos(angle), np.sin(angle)])
 
 
 @cache

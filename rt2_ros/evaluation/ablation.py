@@ -10,7 +10,7 @@ plays the suites and answers held-back questions; figures and a plot go to docs/
       start/read/          the shared start
       start/answers.json   what it answered
       co/training.yaml     the configuration of an arm, a run of `rt2 train`; another is refused
-      co/act/              its checkpoint when its minutes are over
+      co/settle/           its checkpoint when its minutes are over, by its last stage's name
       co/eval/             its episodes, a run of `rt2 eval`
       co/answers.json      what it answered
 
@@ -43,7 +43,7 @@ from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.policies import load_policy
 from rt2_ros.policies.registry import policy_identity
 from rt2_ros.training import cli as training
-from rt2_ros.training.config import read
+from rt2_ros.training.config import TinyStage, read
 from rt2_ros.typed import build
 
 QUICK_MINUTES = 0.02
@@ -155,15 +155,17 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         raise ValueError(f"{base_path}: type is {base.get('type')!r}; an ablation needs tiny")
     if any("minutes" not in stage for stage in base["stages"]):
         raise ValueError(f"{base_path}: a stage lasts steps; an ablation needs minutes")
+    if len(base["stages"]) < 2:
+        raise ValueError(f"{base_path}: one stage; an ablation needs one of seeing and others")
     suites, out = chosen_suites(settings.suites), Path(settings.out)
     if quick:
-        small = [{**stage, "batch_size": 2} for stage in base["stages"]]
+        small = [{**s, "batch_size": min(2, s.get("batch_size", 2))} for s in base["stages"]]
         base = {**base, "model": FEW_WEIGHTS, "workers": 0, "stages": small}
     base = {**base, "seed": settings.seed}
-    see, last = base["stages"][0], base["stages"][-1]
+    see, act, *_ = base["stages"]
     # Not even in words has what they start from seen a robot.
     web: dict[str, Any] = {"shares": {"web": 1.0}, "state_rows": 0}
-    start = _train(base, out / "start", [see | web, last | web | {"name": "read"}],
+    start = _train(base, out / "start", [see | web, act | web | {"name": "read"}],
                    settings.start_minutes, {})  # fmt: skip
     trained = {}
     for name, arm in settings.arms.items():
@@ -173,9 +175,11 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
             more["augment"] = {n: how for n, how in base["augment"].items() if n in sources}
         if arm.start:
             more["init"] = str(start.absolute())
-        # What is told in words alone begins with plans.
-        alone = {} if arm.plans else {"plan_share": 0.0, "state_rows": 0}
-        stages = [last | {"shares": dict(arm.shares)} | alone]
+        # What is told in words alone begins with plans; without them pictures take its place.
+        pictures = act.get("batch_size", TinyStage.batch_size)
+        bare = {"plan_share": 0.0, "state_rows": 0, "batch_size": pictures}
+        alone = {} if arm.plans else bare
+        stages = [stage | {"shares": dict(arm.shares)} | alone for stage in base["stages"][1:]]
         trained[name] = _train(base, out / name, stages, settings.minutes, more)
     before = _ask(start, "start", settings, out / "start" / "answers.json")
     measured = tuple(

@@ -56,7 +56,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "batch_size", "accumulate"):
-            if not getattr(self, name) > 0:
+            if not getattr(self, name) > 0 and not (name == "batch_size" and self._in_words()):
                 raise self._wrong(name, "> 0")
         if (self.minutes > 0) == (self.steps > 0):
             raise ValueError(
@@ -76,6 +76,10 @@ class Stage:
                 f"other than {', '.join(TAKEN)}"
             )
 
+    def _in_words(self) -> bool:
+        """Whether a batch without pictures has something else to learn from."""
+        return False
+
     def _wrong(self, name: str, expected: str) -> ValueError:
         return ValueError(
             f"stage {self.name}: {name} is {getattr(self, name)}; expected {expected}"
@@ -90,7 +94,8 @@ class TinyStage(Stage):
     """A stage of the default model, which starts from nothing and needs aids.
 
     answers: whether questions are asked (False: patches only).
-    state_rows: robot questions without a picture, in each batch.
+    state_rows: rows of robot questions without a picture, in each batch; with them batch_size may
+        be 0: words alone.
     sigma: width of the soft targets in bins, (at the start, at the end).
     """
 
@@ -102,8 +107,13 @@ class TinyStage(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.state_rows < 0:
+            raise self._wrong("state_rows", ">= 0")
         if len(self.sigma) != 2 or min(self.sigma) <= 0:
             raise self._wrong("sigma", "two numbers > 0")
+
+    def _in_words(self) -> bool:
+        return self.batch_size == 0 and self.answers and self.state_rows > 0
 
 
 @dataclass(frozen=True, kw_only=True)

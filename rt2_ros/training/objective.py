@@ -76,9 +76,10 @@ class Objective(nn.Module):
         likeliest and the right integer of web questions, robot_error, the same of robot questions,
         and state_error, of those without a picture; patch_accuracy.
         """
-        pixels = batch.pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
-        features = self.see(pixels)
         embedding = self.model.get_input_embeddings().weight
+        pixels = batch.pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+        none = embedding.new_zeros(0, batch.owner.shape[1], embedding.shape[1])
+        features = self.see(pixels) if len(pixels) else none
         total = features.new_zeros((), dtype=torch.float32)
         figures: dict[str, float] = {}
         if dense_weight:

@@ -128,11 +128,14 @@ class Packer:
         table = np.array([row + [empty] * (length - len(row)) for row in rows], dtype=np.int64)
         table = table.reshape(len(rows), length, len(empty))
         ids, segments, positions, labels, soft, robot, named = torch.from_numpy(table).unbind(-1)
-        owner, *shown = zip(*(self._patches(frame) for frame in pictured), strict=True)
+        side, count = self.grid * self.patch_size, len(pictured)
+        images = [f.image for f in pictured if f.image is not None]
+        pixels = np.stack(images) if images else np.zeros((0, side, side, 3), np.uint8)
+        patches = [self._patches(frame) for frame in pictured] or [self._unknown()]
+        owner, *shown = (torch.stack(of)[:count] for of in zip(*patches, strict=True))
         return Batch(
-            torch.from_numpy(np.stack([f.image for f in pictured if f.image is not None])), ids,
-            segments, positions, labels, soft.bool(), robot.bool(), named, torch.stack(owner),
-            *(torch.stack(of) for of in shown),
+            torch.from_numpy(pixels), ids, segments, positions, labels, soft.bool(), robot.bool(),
+            named, owner, *shown,
         )  # fmt: skip
 
     def _mentions(self, query: Query, numbers: dict[str, int], ids: list[int]) -> dict[int, int]:
@@ -154,8 +157,7 @@ class Packer:
         grid = self.grid
         assert frame.image is not None
         if not frame.labelled:
-            unknown = torch.full((grid * grid, 8), IGNORED)
-            return unknown[:, 0], unknown, unknown[:, :2], unknown[:, 0]
+            return self._unknown()
         owner = patch_owners(frame.things, grid, frame.image.shape[0]).ravel()
         # A row for each thing, and a last one for none, which is what IGNORED picks as well.
         shown = np.full((len(frame.things) + 1, 8 + 3), IGNORED)
@@ -166,6 +168,11 @@ class Packer:
         shown[-1, : len(self._background)] = self._background
         patches = torch.from_numpy(shown[np.where(owner == IGNORED, -1, owner)])
         return torch.from_numpy(owner), patches[:, :8], patches[:, 8:10], patches[:, 10]
+
+    def _unknown(self) -> tuple[torch.Tensor, ...]:
+        """The same where nobody said what a picture shows."""
+        unknown = torch.full((self.grid * self.grid, 8), IGNORED)
+        return unknown[:, 0], unknown, unknown[:, :2], unknown[:, 0]
 
 
 def check_one_picture(frame: Frame) -> None:

@@ -2,6 +2,7 @@
 """What training draws: web pictures with questions, and expert states of the simulated table."""
 
 import itertools
+import re
 from collections import Counter
 
 import numpy as np
@@ -199,9 +200,20 @@ def test_states_told_in_words_ask_for_what_follows_from_the_beginning_of_the_pla
             parsed = parse(query.answer, SPACE)
             assert parsed.action is not None, parsed.reason
             assert query.answer.startswith(query.given)
-            assert query.given.endswith(" at") or not query.given
+            assert re.search(r" at( \d+ \d+){0,2}$", query.given) or not query.given
             grippers.add((parsed.action.terminate, parsed.action.gripper))
     assert grippers == {(False, 0.0), (False, 1.0), (True, 1.0), (True, 0.0)}
+
+
+def test_states_told_in_words_ask_for_steps_of_any_length():
+    random, shares = np.random.default_rng(1), {}
+    for _ in range(300):
+        for query in StateSource()(random).queries:
+            bins = np.asarray(parse(query.answer, SPACE).bins[1:3], dtype=float)
+            between = (bins > 3) & (bins < 252) & (abs(bins - 127) > 12)
+            nearby = bool(query.given) and not query.given.endswith(" at")
+            shares.setdefault(nearby, []).append(between.any())
+    assert np.mean(shares[True]) > 0.45 and np.mean(shares[False]) < 0.35
 
 
 def test_words_of_plans_are_the_experts():

@@ -48,19 +48,22 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     ]  # fmt: skip
     assert sum(s["minutes"] for s in start["stages"]) == pytest.approx(ablation.QUICK_MINUTES)
     # All are trained: for as long, on their own data, from the start or from nothing.
-    written = {n: (out / n / "act" / "model.safetensors").read_bytes() for n in load_arms()}
+    written = {n: (out / n / "settle" / "model.safetensors").read_bytes() for n in load_arms()}
     for name, arm in load_arms().items():
         config = yaml.safe_load((out / name / "training.yaml").read_text())
         assert ("init" in config) == arm.start
-        (stage,) = config["stages"]
-        assert (stage["minutes"], stage["shares"]) == (ablation.QUICK_MINUTES, arm.shares)
-        assert (stage["plan_share"] > 0, stage["state_rows"] > 0) == (arm.plans, arm.plans)
+        stages = config["stages"]
+        assert [stage["name"] for stage in stages] == ["act", "reckon", "settle"]
+        assert sum(s["minutes"] for s in stages) == pytest.approx(ablation.QUICK_MINUTES)
+        for stage in stages:
+            assert stage["shares"] == arm.shares
+            assert (stage["plan_share"] > 0, stage["state_rows"] > 0) == (arm.plans, arm.plans)
         assert config["sources"] == arm.sources(read("rt2-tiny")[1]["sources"])
-        record = json.loads((out / name / "act" / "training.json").read_text())
+        record = json.loads((out / name / "settle" / "training.json").read_text())
         assert record["steps"] > 0 and record["config"]["name"] == name
         assert record["policy"]["plan"] == ("required" if arm.plans else "none")
     assert main(["--quick", "--out", str(out)]) == 0
-    assert written == {n: (out / n / "act" / "model.safetensors").read_bytes() for n in written}
+    assert written == {n: (out / n / "settle" / "model.safetensors").read_bytes() for n in written}
     for name in written:
         run = RunFolder(out / name / "eval")
         assert run.info.policy == name
@@ -89,7 +92,7 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     (arm,) = ablation.run(more, quick=True).arms
     assert arm.answers.rate().episodes == 6 and len(RunFolder(out / "co" / "eval").records) == 4
     assert (out / "co" / "eval" / "episodes.jsonl").read_text().startswith(played)
-    assert (out / "co" / "act" / "model.safetensors").read_bytes() == written["co"]
+    assert (out / "co" / "settle" / "model.safetensors").read_bytes() == written["co"]
     # Of an arm that has more than is asked for, that counts which all have.
     (arm,) = ablation.run(replace(more, suites=("seen",), episodes=1), quick=True).arms
     assert [(cell.suite, len(cell.outcomes)) for cell in arm.cells] == [("seen", 1)]
@@ -138,15 +141,20 @@ def test_robot_data_alone_asks_no_web_question_and_without_plans_none_is_begun()
     assert base == read("rt2-tiny")[1]["sources"]  # which the folder's settings are compared with
 
 
-def test_a_base_whose_stages_last_steps_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "count, changes, message", [(4, {"minutes": None, "steps": 3}, "a stage lasts steps"),
+                                (1, {}, "one stage; an ablation needs one of seeing and others")],
+)  # fmt: skip
+def test_a_base_that_cannot_be_compared_is_refused(tmp_path, count, changes, message):
     _, base = read("rt2-tiny")
-    base["stages"][0] = {**base["stages"][0], "steps": 3}
-    del base["stages"][0]["minutes"]
+    see, *others = base["stages"][:count]
+    see = {name: value for name, value in {**see, **changes}.items() if value is not None}
+    base["stages"] = [see, *others]
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
     raw = yaml.safe_load(config_path("ablation.yaml").read_text())
     path = tmp_path / "ablation.yaml"
     path.write_text(yaml.safe_dump({**raw, "base": str(tmp_path / "base.yaml")}))
-    with pytest.raises(ValueError, match="base.yaml: a stage lasts steps"):
+    with pytest.raises(ValueError, match=f"base.yaml: {message}"):
         main(["--config", str(path), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 

@@ -52,6 +52,9 @@ def test_a_bad_configuration_is_refused_by_file_and_key(tmp_path, changes, messa
         ("learning_rate: 2e-5", "learning_rate is '2e-5'; expected a number; to YAML this is text"),
         ("steps: 20000.5", "steps is 20000.5; expected a whole number"),
         ("batch_size: 8.5", "batch_size is 8.5; expected a whole number"),
+        ("batch_size: 0", "batch_size is 0; expected > 0"),  # without rows in words, nothing
+        ("{batch_size: 0, state_rows: 2, answers: false}", "batch_size is 0; expected > 0"),
+        ("state_rows: -1", "state_rows is -1; expected >= 0"),
         ("accumulate: 0.5", "accumulate is 0.5; expected a whole number"),
         ("shares: [mine]", "shares is ['mine']; expected a mapping"),
         ("shares: {mine: much}", "shares: mine is 'much'; expected a number"),
@@ -116,8 +119,11 @@ def test_the_guides_configuration_is_read():
 def test_the_default_models_recipe_is_what_it_was():
     config = load("rt2-tiny", TinyConfig)
     assert [(s.name, s.minutes, s.answers) for s in config.stages] == [
-        ("see", 34, False), ("reckon", 26, True), ("act", 85, True),
+        ("see", 30, False), ("act", 75, True), ("reckon", 25, True), ("settle", 17.5, True),
     ]  # fmt: skip
     assert not any(s.keep for s in config.stages)
-    assert config.stages[2].shares == {"web": 0.4, "robot": 0.6}
-    assert [s.state_rows for s in config.stages] == [0, 24, 16] and config.precision == "bf16"
+    assert all(stage.shares == {"web": 0.4, "robot": 0.6} for stage in config.stages[1:])
+    assert [(s.batch_size, s.state_rows) for s in config.stages] == [
+        (16, 0), (16, 16), (0, 32), (16, 16),
+    ]  # fmt: skip
+    assert config.precision == "bf16"

@@ -287,6 +287,24 @@ def test_a_step_without_a_finite_loss_changes_nothing(tmp_path, monkeypatch, on_
     )
 
 
+def test_a_stage_of_words_alone_leaves_the_tower_as_it_was(tmp_path):
+    in_words = tiny_stage(name="reckon", steps=3, batch_size=0, state_rows=2)
+    run = tiny_run(tiny_config(tmp_path, stages=(tiny_stage(steps=2), in_words)))
+    run._run_stage(run.config.stages[0])
+    before = {n: p.detach().clone() for n, p in run.recipe.objective.model.named_parameters()}
+    run._begin(1)
+    run._run_stage(in_words)
+    changed = {
+        "vision_tower" in name
+        for name, weights in run.recipe.objective.model.named_parameters()
+        if not torch.equal(weights, before[name])
+    }
+    assert changed == {False}  # not the tower, and something else
+    last = log(tmp_path)[-1]
+    assert last["stage"] == "reckon" and last["state_error"] > 0 and last["questions_per_second"]
+    assert last["pictures"] == 2 * 4
+
+
 def test_a_run_of_nothing_but_bad_steps_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "MOST_BAD_STEPS", 3)
     run = tiny_run(tiny_config(tmp_path, stages=(tiny_stage(steps=9, accumulate=2, batch_size=1),)))
