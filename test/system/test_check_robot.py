@@ -19,6 +19,7 @@ def graph(start, probe):
         setattr(probe, node, start(node))
     start("policy_node", policy="hold")
     probe.more(topics.OBSERVATION)
+    probe.more(topics.JOINT_STATES)  # others may hear of the arm first
     probe.until(
         lambda: (msg := probe.last(topics.CONTROLLER_STATUS)) and msg.end_effector_pose.position.x,
         "a controller that knows where the arm is",
