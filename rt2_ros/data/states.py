@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from rt2_ros.sim.camera import CameraPose
 
 NEARBY = 0.7  # share of hands that are within a step's reach of where they go, or little more
-REACH = 0.11  # m, along each axis
 HEIGHTS = 0.015, 0.28  # m, fingertips
 SEEN = re.compile(rf".*?{AT}\b")  # what a plan begins with
 GOING = re.compile(rf".*?{AT}( \d+)+")  # and where that is on the table
@@ -89,11 +88,11 @@ def _away(random: np.random.Generator) -> NDArray[np.float64]:
     """How far (2,) a hand is from where it goes, m: anything, or clearly close enough to go down
     there, or clearly not.
     """
-    from rt2_ros.sim.expert import ABOVE
+    from rt2_ros.sim.expert import ABOVE, MAX_STEP
 
     sort = int(random.integers(3))
     if sort == 0:
-        return random.uniform(-REACH, REACH, 2)
+        return 1.1 * MAX_STEP * random.uniform(-1, 1, 2)
     angle = random.uniform(-np.pi, np.pi)
     distance = ABOVE * random.uniform(*((0.0, 0.8) if sort == 1 else (1.3, 3.0)))
     return distance * np.array([np.cos(angle), np.sin(angle)])

@@ -95,7 +95,7 @@ class TinyStage(Stage):
 
     answers: whether questions are asked (False: patches only).
     state_rows: rows of robot questions without a picture, in each batch; with them batch_size may
-        be 0: words alone.
+        be 0: words alone, whatever the shares.
     sigma: width of the soft targets in bins, (at the start, at the end).
     """
 

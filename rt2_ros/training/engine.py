@@ -243,7 +243,7 @@ class Run:
         pictures = dict.fromkeys(picture for n in told for picture in drawn[n].pictures)
         message = (
             f"step {self.place.step}: the loss is {losses[told[0]]}, the gradient {norm}; left "
-            f"out. It was drawn from {', '.join(pictures)}"
+            f"out. It was drawn from {', '.join(pictures) or 'states in words'}"
         )
         self._bad_steps += 1
         if self.config.on_bad_step == "skip" and self._bad_steps < MOST_BAD_STEPS:

@@ -205,15 +205,17 @@ def test_states_told_in_words_ask_for_what_follows_from_the_beginning_of_the_pla
     assert grippers == {(False, 0.0), (False, 1.0), (True, 1.0), (True, 0.0)}
 
 
-def test_states_told_in_words_ask_for_steps_of_any_length():
-    random, shares = np.random.default_rng(1), {}
+def test_states_told_in_words_ask_for_steps_of_any_length_and_when_to_go_down():
+    random, shares, steps = np.random.default_rng(1), {}, Counter()
     for _ in range(300):
         for query in StateSource()(random).queries:
             bins = np.asarray(parse(query.answer, SPACE).bins[1:3], dtype=float)
             between = (bins > 3) & (bins < 252) & (abs(bins - 127) > 12)
             nearby = bool(query.given) and not query.given.endswith(" at")
             shares.setdefault(nearby, []).append(between.any())
+            steps[nearby, parse(query.answer, SPACE).plan.split()[-1]] += 1
     assert np.mean(shares[True]) > 0.45 and np.mean(shares[False]) < 0.35
+    assert min(steps[True, step] for step in ("over", "up", "down")) > 0.15 * len(shares[True])
 
 
 def test_words_of_plans_are_the_experts():

@@ -50,13 +50,17 @@ def talk(random):
     return Frame(image, (Query("Q: what is this? A:", "noise", "web"),), ())
 
 
+def log(folder):
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def losses(folder):
     """What a run's log tells of each step: its losses and its gradient's norm."""
-    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
     names = ("answer", "dense", "gradient")
     return {
         line["step"]: [line[name] for name in names if name in line]
-        for line in lines
+        for line in log(folder)
         if "answer" in line
     }
 
