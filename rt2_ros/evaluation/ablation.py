@@ -270,7 +270,9 @@ def _write(path: Path, what: Mapping[str, Any]) -> None:
 
 
 def plot(ablation: Ablation, file: Path) -> None:
-    """Bars for each arm: success by group and web answers, with 95 % intervals."""
+    """Bars for each arm: success by group and web answers, with 95 % intervals; outlines: how often
+    the right thing was reached.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -286,14 +288,22 @@ def plot(ablation: Ablation, file: Path) -> None:
         below = [100 * max(0.0, rate.value - rate.interval[0]) for _, rate in bars]
         above = [100 * max(0.0, rate.interval[1] - rate.value) for _, rate in bars]
         places = [place for place, _ in bars]
-        axes.bar(places, heights, width, yerr=(below, above), capsize=2, label=arm.name)
+        drawn = axes.bar(places, heights, width, yerr=(below, above), capsize=2, label=arm.name)
+        found = [(i + shift, arm.reach(group)) for i, group in enumerate(GROUPS)]
+        if found := [(place, rate) for place, rate in found if rate.episodes]:
+            axes.bar(
+                [place for place, _ in found], [100 * rate.value for _, rate in found], width,
+                fill=False, edgecolor=drawn.patches[0].get_facecolor(),
+            )  # fmt: skip
     last = len(labels) - 1
     axes.hlines(
         100 * ablation.start.rate().value, last - 0.5, last + 0.5, color="grey", linestyle="--",
         label="web answers of the start",
     )  # fmt: skip
     axes.set_xticks(range(len(labels)), labels)
-    axes.set_title(f"{ablation.minutes:g} minutes each; 95 % intervals")
+    axes.set_title(
+        f"{ablation.minutes:g} minutes each; 95 % intervals; outlines: reached the right thing"
+    )
     figure.legend(loc="outside right upper", fontsize="small")
     axes.grid(axis="y", alpha=0.3)
     file.parent.mkdir(parents=True, exist_ok=True)

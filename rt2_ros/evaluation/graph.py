@@ -140,7 +140,8 @@ class _Watcher:
         status, controller = person.policy, person.controller
         steps = max(status.decisions + status.invalid, len(self._latency_ms))
         limited = controller.limited if controller.instruction_id == self._id else 0
-        verdict, self._judge = self._judge.verdict(limited > steps / 2), None
+        verdict, reached = self._judge.verdict(limited > steps / 2), self._judge.reached
+        self._judge = None
         person.instruct("", check)
         # The graph does not say how long a decision took that was invalid.
         typical = float(np.median(self._latency_ms)) if self._latency_ms else 0.0
@@ -154,7 +155,7 @@ class _Watcher:
             sim_seconds=time.monotonic() - started,
             held=min(steps, status.invalid + controller.refused), invalid=status.invalid,
             latency_ms=(*self._latency_ms, *[typical] * (steps - len(self._latency_ms))),
-            confidence=tuple(self._confidence),
+            confidence=tuple(self._confidence), reached=reached,
         )  # fmt: skip
 
     def leave(self, check: Callable[[], None]) -> None:

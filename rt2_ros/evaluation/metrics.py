@@ -43,6 +43,18 @@ class Rate:
         outcomes = [record.success for record in records]
         return cls(sum(outcomes), len(outcomes))
 
+    @classmethod
+    def reached(cls, records: Iterable[EpisodeRecord]) -> Rate:
+        """How often the right thing was reached, of those episodes that have one."""
+        looked = [record.reached for record in records if record.reached is not None]
+        return cls(sum(looked), len(looked))
+
+    @classmethod
+    def together(cls, rates: Iterable[Rate]) -> Rate:
+        """Of all their episodes."""
+        each = list(rates)
+        return cls(sum(r.successes for r in each), sum(r.episodes for r in each))
+
     @property
     def value(self) -> float:
         """0..1; 0 for no episodes."""
@@ -234,11 +246,11 @@ def summary(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     """All figures of some episodes as JSON; None where nothing was there to measure.
 
     success_rate, low, high, episodes, successes; failures {class: count}, commonest first;
-    mean_steps (all episodes); steps_to_success {p50, p90} and path_length_m (median), of
-    successes; latency_ms {p50, p99}, of decisions; decisions, invalid_decisions, invalid_rate
-    (of decisions); hold_share (of steps); ece.
+    reached (share of those that have a thing to reach); mean_steps (all episodes);
+    steps_to_success {p50, p90} and path_length_m (median), of successes; latency_ms {p50, p99}, of
+    decisions; decisions, invalid_decisions, invalid_rate (of those); hold_share (of steps); ece.
     """
-    rate = Rate.of(records)
+    rate, reached = Rate.of(records), Rate.reached(records)
     low, high = rate.interval
     done = [record for record in records if record.success]
     latency = [ms for record in records for ms in record.latency_ms]
@@ -252,6 +264,7 @@ def summary(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
         "episodes": len(records),
         "successes": rate.successes,
         "failures": dict(Counter(r.failure for r in records if not r.success).most_common()),
+        "reached": reached.value if reached.episodes else None,
         "mean_steps": steps / max(len(records), 1),
         "steps_to_success": _percentiles([record.steps for record in done], (50, 90)),
         "path_length_m": float(np.median([r.path_length for r in done])) if done else None,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -34,6 +34,10 @@ PLAIN = re.compile(r"[\w. -]*")  # what suites and cells may be called: files ar
 _KINDS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "str": (str, str),
     "bool": ((bool, np.bool_), bool),
+    "bool | None": (
+        (bool, np.bool_, type(None)),
+        lambda value: None if value is None else bool(value),
+    ),
     "int": (Integral, int),
     "float": (Real, float),
     "tuple[float, ...]": ((tuple, list), lambda values: tuple(map(float, values))),
@@ -56,6 +60,8 @@ class EpisodeRecord:
     steps: actions taken or held. held: those in which the arm held, for want of a valid decision
         or because the controller refused the delta. invalid: decisions without an action.
     path_length: way of the fingertips, m. sim_seconds: duration on the simulator's clock.
+    reached: whether the hand was where the task begins (over the thing, or where a push of it
+        begins) and stayed; None where there is none (open, close), or nobody looked.
     latency_ms, confidence: of each decision; the policy's own time, and 0..1.
     error: one line for a crashed episode. strip: picture of it, relative to the run's folder.
     """
@@ -79,6 +85,7 @@ class EpisodeRecord:
     confidence: tuple[float, ...]
     error: str = ""
     strip: str = ""
+    reached: bool | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -96,6 +103,7 @@ class EpisodeRecord:
             self._expect(name, PLAIN.fullmatch(getattr(self, name)) is not None, "a plain name")
         if self.success:
             self._expect("failure", self.failure == "", "'' for a success")
+            self._expect("reached", self.reached is not False, "True for a success")
         else:
             self._expect("failure", self.failure in FAILURES, f"one of {', '.join(FAILURES)}")
         self._expect("error", bool(self.error) == crashed, "one line for a crash, else ''")
@@ -141,15 +149,17 @@ class EpisodeRecord:
 
 
 def checked_fields(known: Any, kind: type, where: str) -> dict[str, Any]:
-    """A JSON object that has just the fields of a dataclass, to make one of.
+    """A JSON object that has just the fields of a dataclass, to make one of; those with a default
+    may lack.
 
     Raises:
         ValueError: fields lack or are unknown; names them and `where` they were read.
     """
     names = {f.name for f in fields(kind)}
-    if not isinstance(known, dict) or set(known) != names:
+    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    if not isinstance(known, dict) or not needed <= set(known) <= names:
         found = set(known) if isinstance(known, dict) else {type(known).__name__}
-        missing = ", ".join(sorted(names - found)) or "none"
+        missing = ", ".join(sorted(needed - found)) or "none"
         unknown = ", ".join(sorted(found - names)) or "none"
         raise ValueError(f"{where}: {kind.__name__} lacks {missing}; unknown: {unknown}")
     return known

@@ -58,6 +58,7 @@ class Run:
     seen: Rate
     unseen: Rate
     emergent: Rate
+    reached: Rate
     calibration: Calibration | None
 
     @classmethod
@@ -67,8 +68,7 @@ class Run:
         return cls(
             label, folder.path, folder.info, records, summary(records),
             _together(folder, (paper.SEEN,)), _together(folder, paper.UNSEEN),
-            _together(folder, paper.EMERGENT),
-            episode_calibration(records),
+            _together(folder, paper.EMERGENT), Rate.reached(records), episode_calibration(records),
         )  # fmt: skip
 
     @property

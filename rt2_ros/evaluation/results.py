@@ -36,6 +36,8 @@ class CellResult:
 
     policy: its name, with " (ros)" where it ran in the real node graph.
     outcomes: "1" or "0" for each episode, in the order of their seeds.
+    reached: the same of reaching the right thing (EpisodeRecord.reached), "-" where there was none
+        to reach; "" where nobody looked.
     episodes: four hex digits for each episode, of its seed and instruction, equal for the same
         ones; "----" where it crashed before anyone said what was asked.
     """
@@ -49,11 +51,13 @@ class CellResult:
     failures: Mapping[str, int]
     revision: str
     date: str
+    reached: str = ""
 
     @classmethod
     def of(cls, info: RunInfo, records: Sequence[EpisodeRecord]) -> CellResult:
         """From the episodes of one cell of a run; at least one."""
         records = sorted(records, key=lambda record: record.seed)
+        reached = "".join("-" if r.reached is None else str(int(r.reached)) for r in records)
         return cls(
             policy=info.policy if info.mode == "in-process" else f"{info.policy} ({info.mode})",
             suite=records[0].suite,
@@ -64,6 +68,7 @@ class CellResult:
             failures=dict(Counter(r.failure for r in records if not r.success).most_common()),
             revision=", ".join(info.cells[records[0].title].revisions),
             date=info.cells[records[0].title].started[:10],
+            reached=reached if reached.strip("-") else "",
         )
 
     @property
@@ -75,6 +80,11 @@ class CellResult:
     def rate(self) -> Rate:
         """Successes of episodes."""
         return Rate(self.outcomes.count("1"), len(self.outcomes))
+
+    @property
+    def reach(self) -> Rate:
+        """How often the right thing was reached; of no episode where nobody looked."""
+        return Rate(self.reached.count("1"), len(self.reached) - self.reached.count("-"))
 
 
 @dataclass(frozen=True)
@@ -96,8 +106,14 @@ class Arm:
 
     def rate(self, group: str) -> Rate:
         """Successes in all cells of one of GROUPS together."""
-        found = [cell.rate for cell in self.cells if GROUPS[group]((cell.suite, cell.cell))]
-        return Rate(sum(r.successes for r in found), sum(r.episodes for r in found))
+        return Rate.together(cell.rate for cell in self._cells(group))
+
+    def reach(self, group: str) -> Rate:
+        """The same of reaching the right thing."""
+        return Rate.together(cell.reach for cell in self._cells(group))
+
+    def _cells(self, group: str) -> list[CellResult]:
+        return [cell for cell in self.cells if GROUPS[group]((cell.suite, cell.cell))]
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ class _Stage:
                 instruction=reply.instruction, skill=reply.skill, object=reply.object,
                 target=reply.target, success=reply.success, failure=reply.failure,
                 steps=reply.steps, path_length=reply.path_length, sim_seconds=reply.sim_seconds,
-                held=reply.held, strip=strip,
+                held=reply.held, strip=strip, reached=reply.reached,
             )  # fmt: skip
         self._run.append(record)
         self._on_record(record)

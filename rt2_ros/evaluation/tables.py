@@ -74,6 +74,7 @@ class Ended:
     path_length: float
     sim_seconds: float
     held: int
+    reached: bool | None
     frames: tuple[NDArray[np.uint8], ...]
     notes: tuple[str, ...]
 
@@ -201,7 +202,7 @@ class OneTable:
         return Ended(
             self._env.instruction, task.kind, task.object, task.target, verdict.success,
             verdict.reason, self._steps, self._path, self._observation.stamp_ns / 1e9, self._held,
-            tuple(frame for frame, _ in shown), tuple(note for _, note in shown),
+            self._env.reached, tuple(frame for frame, _ in shown), tuple(note for _, note in shown),
         )  # fmt: skip
 
 

@@ -190,6 +190,11 @@ class TabletopEnv:
         """How the episode went so far, by the world's state."""
         return self._judge.verdict()
 
+    @property
+    def reached(self) -> bool | None:
+        """Whether the hand was where the task begins and stayed; see `Judge.reached`."""
+        return self._judge.reached
+
     def _observe(self) -> EnvObservation:
         truth = self.tabletop.state()
         image = self.tabletop.render("scene", SIDE, SIDE) if self._render else None

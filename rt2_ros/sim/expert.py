@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from rt2_ros.actions import Action
 from rt2_ros.sim.scene import AREA_HIGH, AREA_LOW, Placement, rest_height
 from rt2_ros.sim.tabletop import GRASP_HEIGHT, HAND_DOWN, ObjectState, TabletopState
-from rt2_ros.sim.tasks import CLOSED, PUSHES, Task
+from rt2_ros.sim.tasks import ABOVE, BEHIND, CLOSED, PUSHES, Task
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,6 @@ MAX_STEP = 0.10  # m along each axis
 MAX_TURN = 0.25  # rad about each axis
 HOVER_HEIGHT = 0.13  # m, fingertips while they travel
 CLEAR_HEIGHT = 0.09  # m, fingertips that may travel
-ABOVE = 0.03  # m across from its place, within which the hand goes down
 CLOSE_RADIUS, CLOSE_HEIGHT = 0.022, GRASP_HEIGHT + 0.015  # m: from here the fingers close
 LIFT_TARGET, DONE_HEIGHT = 0.25, 0.20  # m: where a held block goes, and where that is enough
 HOLDING = 0.25, 0.60  # closedness of fingers that have a 5 cm block between them
@@ -43,7 +42,6 @@ PUT_HEIGHT = GRASP_HEIGHT + 2 * rest_height("card")  # m, fingertips: on a card,
 STACK_HEIGHT = GRASP_HEIGHT + 2 * rest_height("block")  # m, fingertips, on a block
 RETREAT_HEIGHT = 0.11  # m, fingertips above what they have put down
 PUSH_HEIGHT = 0.025  # m, fingertips while they push
-BEHIND = 0.075  # m from a block's centre to where a push begins
 LANE = 0.015  # m aside that a fist may be and still push
 AHEAD = 0.05  # m beyond a block's centre to where a push goes: who sees it badly pushes on
 BESIDE = 0.09  # m between centres of things that are put near each other

@@ -7,11 +7,13 @@ Task(kind='near', object='red apple', target='cup', spared='')
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rt2_ros.sim.tabletop import ObjectState, TabletopState
 
@@ -19,6 +21,9 @@ LIFT_HEIGHT = 0.10  # m above the table that a picked object must be lifted
 NEAR = 0.11  # m between centres, across, of what is near each other
 ON = 0.035  # m between centres, across, of what lies on each other
 STAYED = 0.05  # m that the target of a placing may be moved, less than
+BEHIND = 0.075  # m from a thing's centre to where a push of it begins
+ABOVE = 0.03  # m across from where a task begins, within which the hand is there
+RESTED = 0.2  # s that it stays there, of a hand that does not only pass by
 PUSHED = 0.05  # m that a pushed object must have gone its way, and at least twice as far as aside
 CLOSED = 0.9  # closedness of a gripper that is told to close, at least; to open: 0.1 at most
 # Where a push goes: unit vectors (x, y) in the base frame, as seen from the robot (REP 103).
@@ -118,6 +123,15 @@ class Task:
     def things(self) -> tuple[str, ...]:
         """What has to be on the table for it."""
         return tuple(filter(None, (self.object, self.target)))
+
+    def begins(self, start: TabletopState) -> NDArray[np.float64] | None:
+        """Where the hand goes first, (2,) across the table in m: over the thing, or to where a push
+        of it begins. None for a task of the gripper alone.
+        """
+        if self.kind in self.GRIPPER:
+            return None
+        way = np.array(PUSHES.get(self.kind, (0.0, 0.0)))
+        return start.find(self.object).position[:2] - BEHIND * way
 
     def success(self, state: TabletopState, start: TabletopState) -> bool:
         """Whether the world is as the task asks; start: as it was when the task was given."""
@@ -231,7 +245,15 @@ class Judge:
         self._start = self._state = state
         self._steps = self._limited = 0
         self._moved = self._closed = self._gripped = self._lifted = False
-        self._wrong = self._touched = False
+        self._wrong = self._touched = self._rested = False
+        self._place, self._there_since = task.begins(state), math.inf
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the fingertips were where the task begins and stayed, not only passed: the right
+        thing was found, whatever came of it. None for a task of the gripper alone.
+        """
+        return None if self._place is None else self._rested or self._done()
 
     def watch(self, state: TabletopState, limited: bool = False) -> bool:
         """Take the state after a step; whether the task is fulfilled in it.
@@ -244,6 +266,11 @@ class Judge:
         tip = state.tcp.position
         self._moved |= bool(np.linalg.norm(tip - self._start.tcp.position) > _MOVED)
         self._closed |= bool(state.closedness > 0.2 and tip[2] < _LOW)
+        if self._place is not None and np.linalg.norm(tip[:2] - self._place) < ABOVE:
+            self._there_since = min(self._there_since, state.time)
+            self._rested |= state.time - self._there_since > RESTED
+        else:
+            self._there_since = math.inf
         for thing in state.objects:
             asked = thing.name == self.task.object
             self._gripped |= _between(thing, state)

@@ -113,6 +113,10 @@ def test_what_was_not_played_has_no_bar_in_the_plot(tmp_path, monkeypatch):
     middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
     assert middles == pytest.approx([0, 4])  # seen, though none succeeded, and web answers
     assert [bar.get_height() for bar in bars] == [0, 50]
+    arm = replace(arm, cells=(replace(seen, reached="0110"),))
+    ablation.plot(Ablation(1, 0, "a machine", answers, (arm,)), tmp_path / "plot.png")
+    _, outline = (made for made in drawn[1].axes[0].containers if isinstance(made, BarContainer))
+    assert [bar.get_height() for bar in outline] == [50] and not outline[0].get_fill()
 
 
 def load_arms():

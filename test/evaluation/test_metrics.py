@@ -114,10 +114,10 @@ def test_an_episodes_confidence_is_the_mean_of_its_decisions():
 
 def test_a_summary_has_every_figure_and_is_json():
     episodes = [
-        record(0, steps=10, path_length=0.3, latency_ms=(1, 2, 3), confidence=(0.5,)),
+        record(0, steps=10, path_length=0.3, latency_ms=(1, 2, 3), confidence=(0.5,), reached=True),
         record(1, steps=20, path_length=0.5, latency_ms=(4,), confidence=(1.0,)),
         record(2, False, steps=40, path_length=9.0, held=30, invalid=2, latency_ms=(5, 6)),
-        record(3, False, "dropped", steps=30),
+        record(3, False, "dropped", steps=30, reached=False),
         record(4, False, steps=0),
     ]
     figures = summary(episodes)
@@ -125,7 +125,7 @@ def test_a_summary_has_every_figure_and_is_json():
     low, high = wilson(2, 5)
     assert figures == {
         "success_rate": 0.4, "low": low, "high": high, "episodes": 5, "successes": 2,
-        "failures": {"timeout": 2, "dropped": 1}, "mean_steps": 20.0,
+        "failures": {"timeout": 2, "dropped": 1}, "reached": 0.5, "mean_steps": 20.0,
         "steps_to_success": {"p50": 15.0, "p90": 19.0}, "path_length_m": 0.4,
         "latency_ms": {"p50": 3.5, "p99": pytest.approx(np.percentile(range(1, 7), 99))},
         "decisions": 6, "invalid_decisions": 2, "invalid_rate": 2 / 6, "hold_share": 0.3,
@@ -139,6 +139,7 @@ def test_a_summary_of_nothing_claims_nothing():
     absent = {name for name, value in figures.items() if value is None}
     assert absent == {
         "steps_to_success", "path_length_m", "latency_ms", "invalid_rate", "hold_share", "ece",
+        "reached",
     }  # fmt: skip
 
 

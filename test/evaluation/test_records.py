@@ -36,7 +36,7 @@ def test_numbers_of_numpy_become_plain_ones_that_json_takes():
         ("object", ""), ("seed", -1), ("seed", 1.5), ("seed", "1"), ("success", 1),
         ("failure", "timeout"), ("steps", -1), ("path_length", float("nan")),
         ("sim_seconds", float("inf")), ("held", 41), ("invalid", 3), ("latency_ms", (-1.0,)),
-        ("latency_ms", 30.0), ("confidence", (1.1,)), ("error", "crashed"),
+        ("latency_ms", 30.0), ("confidence", (1.1,)), ("error", "crashed"), ("reached", 1),
     ],
 )  # fmt: skip
 def test_a_field_that_cannot_be_is_named_with_its_value(field, value):
@@ -49,6 +49,15 @@ def test_a_field_that_cannot_be_is_named_with_its_value(field, value):
 def test_a_failure_has_a_known_class(failure):
     with pytest.raises(ValueError, match="failure|error"):
         EpisodeRecord(**GOOD | {"success": False, "failure": failure})
+
+
+def test_who_did_a_task_reached_its_thing_and_old_lines_do_not_say_so():
+    assert EpisodeRecord(**GOOD).reached is None
+    again = EpisodeRecord(**checked_fields(GOOD, EpisodeRecord, "an old line"))
+    assert again == EpisodeRecord(**GOOD)
+    assert EpisodeRecord(**GOOD | {"reached": np.bool_(True)}).reached is True
+    with pytest.raises(ValueError, match="reached is False; expected True for a success"):
+        EpisodeRecord(**GOOD | {"reached": False})
 
 
 def test_every_class_of_failure_is_taken_and_a_crash_may_know_no_task():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rt2_ros.evaluation import paper
-from rt2_ros.evaluation.metrics import Difference, newcombe
+from rt2_ros.evaluation.metrics import Difference, Rate, newcombe
 from rt2_ros.evaluation.page import p_value, points, render, update_results
 from rt2_ros.evaluation.questions import Answers
 from rt2_ros.evaluation.records import EpisodeRecord
@@ -52,12 +52,12 @@ def test_a_row_for_each_policy_and_cell_replaced_by_a_newer_run(tmp_path):
     later = {"revisions": ("r2", "r3"), "started": "2026-02-01T00:00:00+00:00"}
     update_results(page, [run_of(tmp_path / "c", "p", {SEEN: "01"}, first=4, **later)])
     details = page.read_text().partition("## Every measurement")[2].splitlines()
-    assert details[4:] == [
-        "| p | seen |  | 50% | 9% to 91% | 2 | 4 to 5 | 1 missed grasp | r2, r3 | 2026-02-01 |",
-        "| q | seen |  | 0% | 0% to 49% | 4 | 0 to 3 | 2 missed grasp, 2 timeout | r1 "
+    assert details[7:] == [
+        "| p | seen |  | 50% | 9% to 91% | 2 |  | 4 to 5 | 1 missed grasp | r2, r3 | 2026-02-01 |",
+        "| q | seen |  | 0% | 0% to 49% | 4 |  | 0 to 3 | 2 missed grasp, 2 timeout | r1 "
         "| 2026-01-01 |",
-        "| p | unseen-objects | easy | 50% | 15% to 85% | 4 | 0 to 3 | 1 missed grasp, 1 timeout "
-        "| r1 | 2026-01-01 |",
+        "| p | unseen-objects | easy | 50% | 15% to 85% | 4 |  | 0 to 3 "
+        "| 1 missed grasp, 1 timeout | r1 | 2026-01-01 |",
     ]
     assert lines(page, "| seen |  | 50%") == ["| seen |  | 50% (9 to 91) | 0% (0 to 49) |"]
     (easy,) = lines(page, "| unseen-objects | easy | 5")
@@ -206,6 +206,15 @@ def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
         "| co | start | web 0.4, robot 0.6, no plans | 80% (38 to 96) of 5 | 25% (5 to 70) of 4 "
         "| 33% (10 to 70) of 6 | 25% (5 to 70) of 4 | 83% (44 to 97) of 6 | 100 (57 to 174) | 60 |",
     ]
+    looked = [replace(arm, cells=tuple(replace(c, reached="10") for c in cells)) for arm in arms]
+    update_results(page, ablation=Ablation(20, 0, "a machine", START, (arms[0], looked[1])))
+    told = page.read_text().partition("the right thing was reached.\n")[2].partition("## ")[0]
+    rows = [line for line in told.splitlines() if line.startswith("| ")]
+    assert rows == [
+        "| model | seen | unseen | emergent | reasoning |", "| scratch |  |  |  |  |",
+        "| co | 50% (9 to 91) of 2 | 50% (15 to 85) of 4 | 50% (15 to 85) of 4 "
+        "| 50% (9 to 91) of 2 |",
+    ]  # fmt: skip
 
 
 def test_damaged_results_are_refused_and_kept(tmp_path):
@@ -236,3 +245,7 @@ def test_seeds_with_holes_are_told(tmp_path):
             )  # fmt: skip
     result = CellResult.of(run.info, run.records)
     assert (result.seeds, result.outcomes) == ("0 to 2, 7, 9", "11000")
+    assert result.reached == "" and not result.reach.episodes  # nobody looked
+    looked = [replace(r, reached=None if r.seed == 9 else r.seed < 3) for r in run.records]
+    result = CellResult.of(run.info, looked)
+    assert (result.reached, result.reach) == ("1110-", Rate(3, 4))

@@ -45,7 +45,7 @@ def test_the_expert_does_the_tasks_of_three_kinds_of_cells(tmp_path):
     ]
     records = played(tmp_path / "run", ExpertPlayer(), wanted)
     assert set(records) == {episode.key for episode in wanted}
-    assert all(record.success for record in records.values()), records
+    assert all(record.success and record.reached for record in records.values()), records
     assert records["emergent", "symbols", 0].skill == "near"
     assert records["seen", "", 0].held == 1  # while the fingers close
     dropped = records["robustness", "dropped-frames", 3]
@@ -178,7 +178,7 @@ def test_an_invalid_policy_moves_nothing_and_its_failure_leaves_a_strip(tmp_path
 
     records = played(tmp_path / "run", Invalid(), episodes([SEEN], 1, 4))
     record = records["seen", "", 4]
-    assert (record.success, record.failure) == (False, "never moved")
+    assert (record.success, record.failure, record.reached) == (False, "never moved", False)
     assert record.invalid == record.held == record.steps == 40
     assert record.path_length < 0.01 and record.confidence == ()
     assert (tmp_path / "run" / record.strip).stat().st_size > 1000

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from rt2_ros.data import split
-from rt2_ros.sim.tasks import PUSHES, Judge, Task, UnknownTask, parse_task
+from rt2_ros.sim.tasks import BEHIND, PUSHES, Judge, Task, UnknownTask, parse_task
 
 NAMES = {"apple": "red apple", "red apple": "red apple", "苹果": "red apple", "cup": "cup"}
 
@@ -184,6 +184,34 @@ def test_on_the_wrong_top_is_misplaced_and_in_the_air_is_dropped(tabletop):
     assert placed(tabletop, 0.6, -0.1, z=0.075).reason == "misplaced"  # on the target, not near it
     assert placed(tabletop, 0.5, 0.1, onto, others=other, z=0.075).reason == "misplaced"
     assert placed(tabletop, 0.5, 0.1, onto, others=other, z=0.12).reason == "dropped"
+
+
+def test_the_right_thing_is_reached_by_a_hand_that_stays_where_the_task_begins(tabletop):
+    def reached(task, *tips):
+        tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT)
+        judge, time = Judge(task, tabletop.state()), 0.0
+        for tip in tips:
+            tabletop.pose([*tip, 0.13], 0.08, LAYOUT)
+            time += 0.25
+            judge.watch(replace(tabletop.state(), time=time))
+        assert judge.verdict().reason == "timeout"
+        return judge.reached
+
+    over, aside, other = (0.62, 0.1), (0.64, 0.1), (0.6, -0.1)
+    assert reached(TASK, other, over, over)
+    assert not reached(TASK, over, aside, over, aside)  # passing by
+    assert not reached(TASK, other, other, other) and not reached(TASK, aside, aside, aside)
+    push, behind = Task("push left", "thing 1"), (0.6, 0.1 - BEHIND)
+    assert reached(push, over, behind, behind) and not reached(push, over, over)
+    assert reached(Task("close"), over, over) is None
+
+
+def test_what_is_done_was_reached(tabletop):
+    tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT)
+    judge = Judge(TASK, tabletop.state())
+    assert not judge.reached
+    tabletop.pose([0.6, 0.1, 0.15], 0.0, LAYOUT[1:], held="thing 1")
+    assert judge.watch(tabletop.state()) and judge.reached
 
 
 @pytest.mark.parametrize("kind", Task.PLACING)
