@@ -2,9 +2,10 @@
 """`rt2 ablation`: what a start from web data, and keeping that data, is worth to a robot.
 
 RT-2's ablation (arXiv 2307.15818, section 4.3) on our scale, as config/ablation.yaml says: models
-with equal budgets, of random weights, fine-tuned on robot data alone, co-fine-tuned, and the last
-without plans. What all but the first start from learns from web data alone, once. Each is trained,
-plays the suites and answers held-back questions; figures and a plot go to docs/results.md.
+with equal budgets, of random weights, fine-tuned on robot data alone, co-fine-tuned, the last
+without plans, and RT-1. What those that are fine-tuned start from learns from web data alone, once.
+Each is trained, plays the suites and answers held-back questions, but for RT-1, which answers none;
+figures and a plot go to docs/results.md.
 
     out/ablation/
       start/read/          the shared start
@@ -52,12 +53,14 @@ QUICK_MINUTES = 0.02
 @dataclass(frozen=True)
 class ArmSettings:
     """start: whether it starts from the shared checkpoint. shares: source -> weight. plans: whether
-    it learns to plan as the base's does; otherwise it answers with actions alone.
+    it learns to plan as the base's does; otherwise it answers with actions alone. base: a recipe of
+    RT-1 in place of the ablation's.
     """
 
     start: bool
     shares: Mapping[str, float]
     plans: bool = True
+    base: str = ""
 
     def sources(self, base: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """The base's sources that it reads, asking what it is to learn alone: no web question about
@@ -157,6 +160,7 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         raise ValueError(f"{base_path}: a stage lasts steps; an ablation needs minutes")
     if len(base["stages"]) < 2:
         raise ValueError(f"{base_path}: one stage; an ablation needs one of seeing and others")
+    others = {name: _rt1_recipe(name, arm) for name, arm in settings.arms.items() if arm.base}
     suites, out = chosen_suites(settings.suites), Path(settings.out)
     if quick:
         small = [{**s, "batch_size": min(2, s.get("batch_size", 2))} for s in base["stages"]]
@@ -169,6 +173,9 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
                    settings.start_minutes, {})  # fmt: skip
     trained = {}
     for name, arm in settings.arms.items():
+        if arm.base:
+            trained[name] = _train_rt1(others[name], settings, out / name, quick)
+            continue
         sources = arm.sources(base["sources"])
         more: dict[str, Any] = {"sources": sources}
         if "augment" in base:
@@ -203,7 +210,48 @@ def _train(
     scale = minutes / sum(stage["minutes"] for stage in stages)
     made = [{**stage, "minutes": scale * stage["minutes"], "keep": False} for stage in stages]
     made[-1]["keep"] = True
-    settings = {**base, "name": folder.name, "out": str(folder), "stages": made, **more}
+    _run_training(folder, {**base, "stages": made, **more}, done=kept.is_dir())
+    return kept
+
+
+def _rt1_recipe(name: str, arm: ArmSettings) -> dict[str, Any]:
+    """What an arm of RT-1 is trained by.
+
+    Raises:
+        ValueError: it is no recipe of RT-1, or the arm is to have what RT-1 has not.
+    """
+    path, base = read(arm.base)
+    if base.get("type") != "rt1":
+        raise ValueError(f"{path}: type is {base.get('type')!r}; arm {name}'s base needs rt1")
+    if arm.start or dict(arm.shares) != {"robot": 1.0} or not arm.plans:
+        raise ValueError(
+            f"arm {name}: RT-1 learns from robot data alone; expected start: false, "
+            "shares: {robot: 1.0}"
+        )
+    return base
+
+
+def _train_rt1(base: Mapping[str, Any], settings: Settings, folder: Path, quick: bool) -> Path:
+    """RT-1 by its own recipe, for as many minutes of all of this machine's cores; ValueError as
+    `_train`.
+    """
+    stages = base["stages"]
+    if quick:
+        base = {**base, "workers": 0}
+        stages = [{**stage, "batch_size": 2} for stage in stages]
+    total = settings.minutes * len(os.sched_getaffinity(0))
+    scale = total / sum(stage["cpu_minutes"] for stage in stages)
+    made = [{**stage, "cpu_minutes": scale * stage["cpu_minutes"]} for stage in stages]
+    kept = folder / "checkpoint"
+    record = kept / "training.json"
+    done = record.is_file() and json.loads(record.read_text())["cpu_minutes"] >= round(total, 1)
+    _run_training(folder, {**base, "seed": settings.seed, "stages": made}, done)
+    return kept
+
+
+def _run_training(folder: Path, settings: Mapping[str, Any], done: bool) -> None:
+    """A run of these settings in this folder, if it is not done; ValueError as `_train`."""
+    settings = {**settings, "name": folder.name, "out": str(folder)}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "training.yaml"
     known = read_yaml(path) if path.is_file() else settings
@@ -213,13 +261,12 @@ def _train(
             f"{path}: {', '.join(different)}: not what this model is trained by now; remove "
             f"{folder} to train it anew, or choose another --out"
         )
-    if kept.is_dir():
-        return kept
+    if done:
+        return
     path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     Console().print(f"{folder}: training")
     if training.main(["--config", str(path)]):
         raise ValueError(f"{path}: training did not start")
-    return kept
 
 
 def _measure(
@@ -227,7 +274,9 @@ def _measure(
     before: Answers,
 ) -> Arm:  # fmt: skip
     """An arm's answers, and of its episodes those that are asked for, so that all have the same."""
-    answers = _ask(checkpoint, name, settings, folder / "answers.json", before.policy)
+    arm, answers = settings.arms[name], None
+    if not arm.base:  # RT-1 answers no questions
+        answers = _ask(checkpoint, name, settings, folder / "answers.json", before.policy)
     policy = load_policy(str(checkpoint))
     policy.name = name
     run = evaluate(
@@ -241,10 +290,9 @@ def _measure(
         for c in suite.cells
     )
     record = json.loads((checkpoint / "training.json").read_text())
-    arm = settings.arms[name]
     return Arm(
         name, before.policy if arm.start else "", dict(arm.shares), arm.plans, record["steps"],
-        record["pictures"], cells, answers,
+        record["pictures"], cells, answers, arm.base,
     )  # fmt: skip
 
 
@@ -280,7 +328,8 @@ def plot(ablation: Ablation, file: Path) -> None:
     labels = [*GROUPS, "web answers"]
     width = 0.8 / len(ablation.arms)
     for number, arm in enumerate(ablation.arms):
-        rates = [*(arm.rate(group) for group in GROUPS), arm.answers.rate()]
+        rates = [arm.rate(group) for group in GROUPS]
+        rates += [arm.answers.rate()] if arm.answers else []
         shift = (number - (len(ablation.arms) - 1) / 2) * width
         # No bar where nothing was played: it would look like no success.
         bars = [(i + shift, rate) for i, rate in enumerate(rates) if rate.episodes]

@@ -116,18 +116,21 @@ def _ablation(ablation: Ablation | None) -> Iterable[str]:
     yield f"{ablation.machine}, seed {ablation.seed}, as in section 4.3 of the paper. Cells of a"
     yield "group count together; reasoning is one cell of emergent. Web answers kept, in percent:"
     yield "accuracy over that of the start."
+    if any(arm.base for arm in ablation.arms):
+        yield "RT-1 learns by its own recipe, from the same demonstrations, and answers no questions."
     yield from ("", f"![Ablation]({PLOT})", "")
     yield from _head("model", "start", "data", *GROUPS, "web answers", "web answers kept", "steps")
     start = ablation.start
     yield _row(start.policy, "", "", *("" for _ in GROUPS), _counted(start.rate()), "", "")
     for arm in ablation.arms:
         data = ", ".join(f"{name} {share:g}" for name, share in arm.shares.items())
-        data += "" if arm.plans else ", no plans"
+        data += f", {arm.base}" if arm.base else "" if arm.plans else ", no plans"
         rates = [arm.rate(group) for group in GROUPS]
         yield _row(
             arm.name, arm.start or "random weights", data,
             *(_counted(rate) if rate.episodes else "" for rate in rates),
-            _counted(arm.answers.rate()), _kept(start, arm.answers), arm.steps,
+            _counted(arm.answers.rate()) if arm.answers else "",
+            _kept(start, arm.answers) if arm.answers else "", arm.steps,
         )  # fmt: skip
     reached = [(a.name, [a.reach(group) for group in GROUPS]) for a in ablation.arms]
     if any(rate.episodes for _, rates in reached for rate in rates):

@@ -92,7 +92,8 @@ class Arm:
     """One model of an ablation: what it started from, its data, what it then did and knew.
 
     start: name of the shared start, "" for random weights. shares: source -> weight. plans: whether
-    it plans. steps, pictures: how far it came in its minutes.
+    it plans. steps, pictures: how far it came in its minutes. answers: none of RT-1, which answers
+    nothing. base: the recipe of RT-1, "" for the ablation's.
     """
 
     name: str
@@ -102,7 +103,8 @@ class Arm:
     steps: int
     pictures: int
     cells: tuple[CellResult, ...]
-    answers: Answers
+    answers: Answers | None
+    base: str = ""
 
     def rate(self, group: str) -> Rate:
         """Successes in all cells of one of GROUPS together."""
@@ -210,7 +212,7 @@ def _read_ablation(known: Any, where: str) -> Ablation:
             Arm(**{
                 **arm,
                 "cells": tuple(read_made(CellResult, item, where) for item in arm["cells"]),
-                "answers": read_made(Answers, arm["answers"], where),
+                "answers": arm["answers"] and read_made(Answers, arm["answers"], where),
             })
             for arm in arms
         ),

@@ -2,6 +2,7 @@
 """The ablation: end to end on few weights, going on, and what it refuses."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -48,8 +49,11 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     ]  # fmt: skip
     assert sum(s["minutes"] for s in start["stages"]) == pytest.approx(ablation.QUICK_MINUTES)
     # All are trained: for as long, on their own data, from the start or from nothing.
-    written = {n: (out / n / "settle" / "model.safetensors").read_bytes() for n in load_arms()}
-    for name, arm in load_arms().items():
+    ours = {name: arm for name, arm in load_arms().items() if not arm.base}
+    files = {name: out / name / "settle" / "model.safetensors" for name in ours}
+    files["rt1"] = out / "rt1" / "checkpoint" / "model.safetensors"
+    written = {name: file.read_bytes() for name, file in files.items()}
+    for name, arm in ours.items():
         config = yaml.safe_load((out / name / "training.yaml").read_text())
         assert ("init" in config) == arm.start
         stages = config["stages"]
@@ -62,8 +66,11 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
         record = json.loads((out / name / "settle" / "training.json").read_text())
         assert record["steps"] > 0 and record["config"]["name"] == name
         assert record["policy"]["plan"] == ("required" if arm.plans else "none")
+    cpu_minutes = ablation.QUICK_MINUTES * len(os.sched_getaffinity(0))
+    stages = yaml.safe_load((out / "rt1" / "training.yaml").read_text())["stages"]
+    assert sum(stage["cpu_minutes"] for stage in stages) == pytest.approx(cpu_minutes)
     assert main(["--quick", "--out", str(out)]) == 0
-    assert written == {n: (out / n / "settle" / "model.safetensors").read_bytes() for n in written}
+    assert written == {name: file.read_bytes() for name, file in files.items()}
     for name in written:
         run = RunFolder(out / name / "eval")
         assert run.info.policy == name
@@ -74,8 +81,10 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     assert "## Ablation" in page and (out / "ablation.png").stat().st_size > 5000
     known = json.loads((out / "results.json").read_text())["ablation"]
     assert [arm["name"] for arm in known["arms"]] == list(written)
-    assert [arm["start"] for arm in known["arms"]] == ["", "start", "start", "start"]
-    assert {arm["answers"]["questions"] for arm in known["arms"]} == {known["start"]["questions"]}
+    assert [arm["start"] for arm in known["arms"]] == ["", "start", "start", "start", ""]
+    *others, rt1 = known["arms"]
+    assert {arm["answers"]["questions"] for arm in others} == {known["start"]["questions"]}
+    assert rt1["answers"] is None and "| rt1 | random weights | robot 1, rt1-small |" in page
     # Answers are of the weights that gave them; a model that was trained otherwise is no arm.
     asked = out / "co" / "answers.json"
     asked.write_text(json.dumps({**json.loads(asked.read_text()), "digest": "older"}))
@@ -119,6 +128,9 @@ def test_what_was_not_played_has_no_bar_in_the_plot(tmp_path, monkeypatch):
     assert [bar.get_height() for bar in outline] == [50] and not outline[0].get_fill()
 
 
+RT1 = {"start": False, "shares": {"robot": 1.0}, "base": "rt1-small"}
+
+
 def load_arms():
     return load(config_path("ablation.yaml")).arms
 
@@ -128,6 +140,8 @@ def test_robot_data_alone_asks_no_web_question_and_without_plans_none_is_begun()
     assert base["robot"]["web_queries"] > 0 and base["web"]["looks"] > 0
     kinds, plans = {}, {}
     for name, arm in load_arms().items():
+        if arm.base:
+            continue
         sources = build(arm.sources(base), {})
         mixture = Mixture(
             sources, arm.shares, list, batch_size=12, seed=0, plan_share=0.9 if arm.plans else 0.0
@@ -172,8 +186,10 @@ def test_a_base_that_cannot_be_compared_is_refused(tmp_path, count, changes, mes
         ({"arms": {}}, "arms: none; expected at least one"),
         (
             {"arms": {"co": {"star": True}}},
-            "arm co: unknown key 'star'; expected plans, shares, start",
+            "arm co: unknown key 'star'; expected base, plans, shares, start",
         ),
+        ({"arms": {"x": RT1 | {"start": True}}}, "arm x: RT-1 learns from robot data alone; expec"),
+        ({"arms": {"x": RT1 | {"base": "rt2-tiny"}}}, "type is 'tiny'; arm x's base needs rt1"),
         ({"arms": 3}, "expected a mapping with a mapping `arms`"),
         ({"minuets": 3}, "unknown key 'minuets'"),
         ({"base": "my-robot"}, "type is 'vlm'; an ablation needs tiny"),
