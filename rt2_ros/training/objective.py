@@ -22,6 +22,7 @@ from rt2_ros.training.packing import IGNORED, Batch, attention_mask
 
 # Terminate and gripper: two tokens among many, and a wrong one drops what is held.
 SWITCH_WEIGHT = 4.0
+SIZES = 256
 
 
 @dataclass
@@ -122,7 +123,7 @@ class Objective(nn.Module):
         hidden = self.read(features, batch)
         asked = batch.labels != IGNORED
         labels, soft, robot = batch.labels[asked], batch.soft[asked], batch.robot[asked]
-        logits = self.model.lm_head(hidden[asked]).float()
+        logits = self.model.lm_head(_rounded(hidden[asked]))[: len(labels)].float()
         log_p = logits.log_softmax(-1)
         loss = -log_p.gather(1, labels[:, None])[:, 0]
         integers = log_p[soft][:, self.integer_ids]
@@ -190,17 +191,18 @@ class Objective(nn.Module):
             return features.sum() * 0.0, {}
         picked = features[kept].float()
         picked = picked * torch.rsqrt(picked.pow(2).mean(-1, keepdim=True) + 1e-6)
-        log_p = (picked @ embedding.float().T).log_softmax(-1)
+        log_p = (_rounded(picked) @ embedding.float().T)[: len(picked)].log_softmax(-1)
         words = batch.patch_words[kept]
         present = words != IGNORED
         per_word = log_p.gather(1, words.clamp(min=0)) * present
         loss = -(per_word.sum(-1) / present.sum(-1)).mean()
         things = shown[kept]
+        about = _rounded(picked[things])
         hit = (log_p[things].argmax(-1)[:, None] == words[things]).any(-1).float().mean()
         table = embedding[self.integer_ids].float()
         uv = batch.patch_uv[kept][things]
         for axis in range(2):
-            logits = self.centre[axis](picked[things]) @ table.T
+            logits = (self.centre[axis](about) @ table.T)[: len(uv)]
             loss = (
                 loss
                 - (soft_targets(uv[:, axis], sigma) * logits.log_softmax(-1)).sum(-1).mean() / 2
@@ -208,9 +210,16 @@ class Objective(nn.Module):
         flat = batch.patch_flat[kept][things]
         if (flat != IGNORED).any():
             loss = loss + nn.functional.cross_entropy(
-                self.flat(picked[things]), flat, ignore_index=IGNORED
+                self.flat(about)[: len(flat)], flat, ignore_index=IGNORED
             )
         return loss, {"dense": float(loss.detach()), "patch_accuracy": float(hit)}
+
+
+def _rounded(rows: torch.Tensor) -> torch.Tensor:
+    """Rows (N, D) with zeros after them, up to a multiple of SIZES: how many there are is another
+    number in each step, and for each size of a product a CPU makes code, and keeps it.
+    """
+    return nn.functional.pad(rows, (0, 0, 0, -len(rows) % SIZES))
 
 
 def soft_targets(target: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.models.tiny import IMAGE_TOKENS, build_model, build_processor
+from rt2_ros.training import objective as objectives
 from rt2_ros.training.objective import Objective, soft_targets
 from rt2_ros.training.packing import IGNORED, Packer
 
@@ -87,6 +88,28 @@ def test_figures_are_of_what_was_asked_alone(parts):
     packer = Packer(tokenizer, image_size=192, patch_size=16, words={"banana": "banana"})
     bare = packer.pack([Frame(FRAME.image, (Query("Q: what? A:", "banana", "web"),), ())])
     assert set(objective(bare, **every).figures) == {"answer", "robot_share"}
+
+
+def test_products_are_of_few_sizes_and_the_losses_are_those_of_the_exact_ones(parts, monkeypatch):
+    objective, batch = parts
+    sizes = []
+    objective.model.lm_head.register_forward_hook(lambda _, given, out: sizes.append(len(given[0])))
+    told = {}
+    for size in (1, objectives.SIZES):
+        monkeypatch.setattr(objectives, "SIZES", size)
+        objective.zero_grad()
+        torch.manual_seed(0)
+        losses = objective(batch, sigma=2.0, dense_weight=0.5)
+        losses.total.backward()
+        told[size] = losses.figures | {
+            name: float(p.grad.norm())
+            for name, p in objective.named_parameters()
+            if p.grad is not None
+        }
+    asked = int((batch.labels != IGNORED).sum())
+    assert sizes == [asked, objectives.SIZES] and asked < objectives.SIZES
+    exact, rounded = told.values()
+    assert rounded == pytest.approx(exact, rel=1e-4, abs=1e-6)
 
 
 def test_everything_learns_from_a_step(parts):
