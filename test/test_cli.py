@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import subprocess
 import sys
 import types
@@ -22,6 +23,24 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     assert result.returncode == 0, result.stderr
     for command in cli.COMMANDS:
         assert f"\n  {command} " in result.stdout
+
+
+@pytest.mark.parametrize("module", ["rt2_ros.training.cli", "rt2_ros.evaluation.ablation"])
+def test_training_says_how_its_threads_wait_before_torch_is_loaded(module):
+    watched = (
+        "import os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *others):\n"
+        "        if name == 'torch': print(os.environ['OMP_WAIT_POLICY'])\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        f"import {module}\n"
+    )
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        rest = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+        found = subprocess.run(
+            [sys.executable, "-c", watched], env={**rest, **given}, capture_output=True, text=True
+        )
+        assert found.stdout.split() == [expected], found.stderr
 
 
 def test_without_a_command_the_help_is_shown(capsys):

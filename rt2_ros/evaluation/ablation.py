@@ -31,6 +31,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+import rt2_ros.training  # noqa: F401, before torch is loaded: how its threads wait
 from rt2_ros import provenance
 from rt2_ros.evaluation.cli import RESULTS, chosen_suites, evaluate
 from rt2_ros.evaluation.page import PLOT, update_results

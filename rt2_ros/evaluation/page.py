@@ -117,7 +117,7 @@ def _ablation(ablation: Ablation | None) -> Iterable[str]:
     yield "group count together; reasoning is one cell of emergent. Web answers kept, in percent:"
     yield "accuracy over that of the start."
     if any(arm.base for arm in ablation.arms):
-        yield "RT-1 learns by its own recipe, from the same demonstrations, and answers no questions."
+        yield "RT-1 learns from the same demonstrations by its own recipe; it answers no questions."
     yield from ("", f"![Ablation]({PLOT})", "")
     yield from _head("model", "start", "data", *GROUPS, "web answers", "web answers kept", "steps")
     start = ablation.start
