@@ -224,14 +224,13 @@ def request(random: np.random.Generator, task: Task) -> tuple[str, tuple[tuple[s
     (name, words).
     """
     chinese = random.random() < 0.2
-    phrases = (split.ROBOT_PHRASES_ZH if chinese else split.ROBOT_PHRASES)[task.kind]
     words = {}
     for key, name in (("object", task.object), ("target", task.target)):
         what = by_name(name) if name else None
         words[key] = "" if what is None else what.name_zh if chinese else call(random, what)
     names = (task.object, task.target)
     mentions = tuple((n, w) for n, w in zip(names, words.values(), strict=True) if n)
-    return str(random.choice(phrases)).format(**words), mentions
+    return split.phrase(random, task.kind, chinese).format(**words), mentions
 
 
 def observe(

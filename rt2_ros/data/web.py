@@ -21,7 +21,7 @@ from functools import cache
 import numpy as np
 
 from rt2_ros.actions.prompts import PLAN, action_prompt, question_prompt
-from rt2_ros.data import drawing, knowledge
+from rt2_ros.data import drawing, knowledge, split
 from rt2_ros.data.pictographs import Pictograph, by_name
 from rt2_ros.data.plans import MOST_AROUND
 from rt2_ros.data.samples import Frame, Query, Thing
@@ -270,12 +270,12 @@ def look(
     order.sort(key=lambda one: one[0].name in _movable())
     if order[0][0].name not in _movable() and random.random() < 0.7:
         kinds = Task.PLACING if len(order) == 2 else ("pick", *PUSHES)
-        known = (ROBOT_PHRASES_ZH if chinese else ROBOT_PHRASES)[str(random.choice(kinds))]
+        phrase = split.phrase(random, str(random.choice(kinds)), chinese)
     else:
         order = [order[i] for i in random.permutation(len(order))]
         one, two = (LOOK_ZH, LOOK_TWO_ZH) if chinese else (LOOK, LOOK_TWO)
-        known = two if len(order) == 2 else one
-    phrase, mentions, seen = str(random.choice(known)), [], []
+        phrase = str(random.choice(two if len(order) == 2 else one))
+    mentions, seen = [], []
     for (what, thing), part in zip(order, ("object", "target"), strict=False):
         called = None
         if theme is not None and thing is placed[0][1]:

@@ -88,8 +88,38 @@ def test_a_fifth_of_what_a_robot_is_told_stands_among_words_that_no_suite_has():
         for around in arounds
         for phrase in (phrase for of_kind in phrases.values() for phrase in of_kind)
     }  # fmt: skip
-    asked = {p for cell in load_suite("instructions").cells for c in cell.cases for p in c.phrases}
+    told |= {phrase for of_kind in (*split.OTHER_PHRASES.values(), *split.OTHER_PHRASES_ZH.values())
+             for phrase in of_kind}  # fmt: skip
+    asked = {
+        phrase
+        for suite in map(load_suite, suite_names())
+        for cell in suite.cells
+        for case in cell.cases
+        for phrase in case.phrases
+    } - {p for of in (split.ROBOT_PHRASES, split.ROBOT_PHRASES_ZH) for p in sum(of.values(), ())}
     assert len(told) > 800 and not told & asked
+
+
+def test_a_quarter_of_requests_is_put_in_other_words_and_paraphrases_in_verbs_of_neither():
+    random = np.random.default_rng(0)
+    for kind in split.ROBOT_PHRASES:
+        for chinese, few, others in (
+            (False, split.ROBOT_PHRASES, split.OTHER_PHRASES),
+            (True, split.ROBOT_PHRASES_ZH, split.OTHER_PHRASES_ZH),
+        ):
+            said = [split.phrase(random, kind, chinese) for _ in range(600)]
+            assert {*said} == {*few[kind], *others[kind]} and not {*few[kind]} & {*others[kind]}
+            assert 0.19 < sum(text in others[kind] for text in said) / len(said) < 0.31
+            parts = {text.count("{object}") + text.count("{target}") for text in others[kind]}
+            assert parts == {text.count("{object}") + text.count("{target}") for text in few[kind]}
+    taught = {*" ".join(p for of in split.OTHER_PHRASES.values() for p in of).split()}
+    taught |= {*" ".join(p for of in split.ROBOT_PHRASES.values() for p in of).split()}
+    tested = {"fetch", "hand", "lifted", "raise", "set", "beside", "stack", "belongs", "slide",
+              "shove", "towards", "apart", "spread", "shut", "press", "like", "want"}  # fmt: skip
+    cell = load_suite("instructions").cell("paraphrases")
+    phrases = [phrase for case in cell.cases for phrase in case.phrases]
+    assert all(tested & {*phrase.split()} or "off the" in phrase for phrase in phrases), phrases
+    assert taught & tested == {"hand"}  # of "open the hand" and "your hand", not of "hand me"
 
 
 @pytest.mark.parametrize("kind", split.ROBOT_PHRASES)
