@@ -180,8 +180,9 @@ class RobotSource:
         if random.random() < reminded:
             recalled = recall(random, task, demo.truth, demo.places, self.space)
         first, second = (*mentions, ("", ""), ("", ""))[:2]
+        rest = [by_name(o.name) for o in demo.truth.objects if o.name not in task.things]
         return Query(
-            action_prompt(split.words_around(random, text), bins, recalled),
+            action_prompt(split.words_around(random, text, rest), bins, recalled),
             answer_text(
                 self.space.to_bins(act(demo.truth, goal)),
                 plan_text(goal, task, demo.truth, demo.places, self.space),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -176,6 +177,20 @@ AROUND_ZH: tuple[str, ...] = (
     "好的，现在{}",
 )  # fmt: skip
 
+# Words that name another thing as well, which is not meant: who goes by names alone takes either.
+# No suite has these; the negations of `instructions` are others.
+SPARING_SHARE = 0.06
+SPARING: tuple[str, ...] = (
+    "leave the {other} alone and {told}", "{told}, and leave the {other} where it is",
+    "forget the {other}, {told}", "never mind the {other}: {told}", "{told} instead of the {other}",
+    "{told} but spare the {other}", "keep away from the {other} and {told}", "{told}, no {other}",
+)  # fmt: skip
+SPARING_ZH: tuple[str, ...] = (
+    "别管{other}，{told}",
+    "{told}，{other}不要动",
+    "先不要{other}，{told}",
+)
+
 # Seeds: of evaluated scenes, and of the generators that training frames are drawn from.
 TEST_SEEDS = range(0, 100_000)
 TRAIN_SEEDS = range(1_000_000, 900_000_000)
@@ -236,11 +251,18 @@ def phrase(random: np.random.Generator, kind: str, chinese: bool) -> str:
     return str(random.choice(phrases[kind]))
 
 
-def words_around(random: np.random.Generator, told: str) -> str:
-    """An instruction as it is, or among words that say nothing ("robot, pick up the key")."""
-    if random.random() >= AROUND_SHARE:
-        return told
-    return str(random.choice(AROUND if told.isascii() else AROUND_ZH)).format(told)
+def words_around(random: np.random.Generator, told: str, others: Sequence[Pictograph] = ()) -> str:
+    """An instruction as it is, among words that say nothing ("robot, pick up the key"), or with one
+    of the other things that are there, which is not meant ("forget the cup, pick up the key").
+    """
+    chinese, draw = not told.isascii(), random.random()
+    if draw < AROUND_SHARE:
+        return str(random.choice(AROUND_ZH if chinese else AROUND)).format(told)
+    if others and draw > 1 - SPARING_SHARE:
+        other = others[int(random.integers(len(others)))]
+        name = str(random.choice(names(other, chinese)))
+        return str(random.choice(SPARING_ZH if chinese else SPARING)).format(told=told, other=name)
+    return told
 
 
 def unseen_names(alike: bool) -> tuple[str, ...]:
@@ -309,7 +331,7 @@ def evaluation_seeds(first: int, count: int) -> range:
 def digest() -> str:
     """A short hash of the split, kept with each checkpoint."""
     parts = [ROBOT_NAMES, SHORT_NAMES, ALSO, ROBOT_PHRASES, ROBOT_PHRASES_ZH, OTHER_PHRASES,
-             OTHER_PHRASES_ZH, AROUND, AROUND_ZH,
+             OTHER_PHRASES_ZH, AROUND, AROUND_ZH, SPARING, SPARING_ZH,
              [str(r) for r in (TRAIN_SEEDS, TEST_SEEDS)],
              [[p.name, *names(p), *names(p, chinese=True)] for p in web_pictographs()]]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -289,9 +289,10 @@ def look(
         if knowledge.number_of(what.name) is not None and random.random() < 0.5:  # "to 3"
             phrase = phrase.replace(f"the {{{part}}}", f"{{{part}}}")
     first, second = (*mentions, ("", ""))[:2]
+    rest = [what for what, _ in placed if what.name not in (first[0], second[0])]
     told = phrase.format(object=first[1], target=second[1])
     hand = [*random.integers(0, 256, 2), random.integers(10, 200), random.choice([0, 2, 95, 255])]
-    answer, told = f"{PLAN} {' '.join(seen)}", words_around(random, told)
+    answer, told = f"{PLAN} {' '.join(seen)}", words_around(random, told, rest)
     return Query(action_prompt(told, hand), answer, "web", *first, second=second, ends=False)
 
 
