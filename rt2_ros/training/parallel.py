@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -27,9 +28,10 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from rt2_ros.models import bfloat16
 
 
-def join() -> Accelerator:
+def join() -> PartialState:
     """The place of this process among the others, and its device."""
-    return Accelerator(mixed_precision="no")  # `arithmetic` sees to that
+    # No Accelerator: there is one for a process, and a Trainer's may compute in something else.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def precision(wanted: str, device: torch.device) -> str:
@@ -43,7 +45,7 @@ def arithmetic(device: torch.device, precision: str) -> torch.autocast:
 
 
 def spread(
-    accelerator: Accelerator, objective: nn.Module, parallel: str, precision: str, *,
+    accelerator: PartialState, objective: nn.Module, parallel: str, precision: str, *,
     blocks: Sequence[str] = (), unused: bool = False,
 ) -> nn.Module:  # fmt: skip
     """The objective as it is called in training; its own parameters are sharded for 'fsdp'.

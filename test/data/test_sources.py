@@ -54,7 +54,11 @@ def test_a_drawn_thing_is_where_its_label_says():
 
 
 def test_every_word_of_prompts_and_answers_is_in_the_vocabulary(monkeypatch):
-    for name in ("AROUND_SHARE", "OTHER_SHARE", "SPARING_SHARE"):  # but for those that are to be looked past
+    for name in (
+        "AROUND_SHARE",
+        "OTHER_SHARE",
+        "SPARING_SHARE",
+    ):  # but for those that are to be looked past
         monkeypatch.setattr(split, name, 0.0)
     tokenizer = build_processor().tokenizer
     random, things = np.random.default_rng(4), split.web_pictographs()
