@@ -2,26 +2,27 @@
 """What the plans of demonstrations say, in words.
 
 A plan first says what is seen: what the task is about, where its top is (u, v in 0..255 over the
-picture), and of where it is to be put whether that is flat or high; for "near", which other things
-are around that, and where, from left to right. Then where the first are on the table (x, y in
-the state's own bins). Then what comes next, as the expert does (`rt2_ros.sim.expert.Subgoal`): for
-"near" to which side of the target it goes, the verb, where the fingertips go if that is not where
-the thing is, and the step. So each word and number follows from few that the model has before it,
-and the action is a difference of two of them:
+picture), and of where it is to be put whether that is flat or high; for "near", at which sides of
+that there is room. Then where the first are on the table (x, y in the state's own bins). Then what
+comes next, as the expert does (`rt2_ros.sim.expert.Subgoal`): for "near" to which side of the
+target it goes, the verb, where the fingertips go if that is not where the thing is, and the step.
+So each word and number follows from few that the model has before it, and the action is a
+difference of two of them:
 
-    "Plan: key 38 109 cake 120 80 flat near bus 140 70 at 161 75 150 99 to left put 151 138 over."
+    "Plan: key 38 109 cake 120 80 flat left yes right no forward no back yes at 161 75 150 99
+    to left put 151 131 over."
 
 Some prompts remind of what the last plan said of where things are, as a policy's do from its
 second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
 policies are.
 
-    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat near bus 140 70 at 140 88
-    150 99. A:"
+    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat left yes right no forward
+    no back yes at 140 88 150 99. A:"
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,15 +39,16 @@ if TYPE_CHECKING:  # the simulator is imported when it is first used
 MISREAD = 0.08  # share of things that a reminder takes for another one
 STRAY = 20  # bins that something in the hand may have moved since, standard deviation
 BLURRED = 0.3, 12  # share of other things that were seen badly, and by how many bins
+MISJUDGED = 0.05  # share of sides that a reminder is wrong about
 AT = " at"  # what stands before a plan's x and y
-NEAR, TO = "near", "to"  # what stands before the things around a target, and before its side
-AROUND_M, MOST_AROUND = 0.21, 4  # m from a target's centre, and how many things, that a plan tells
+TO = "to"  # what stands before the side of a target to which a thing goes
+HAS = "no", "yes"  # whether there is room at a side
 FLAT, HIGH = "flat", "high"  # a card, a block
 # The words of plans beside names, as `rt2_ros.sim.expert` has them: verbs, then steps.
 PLAN_WORDS = (
     "take", "lift", "put", "stack", "leave", "drop", "push left", "push right", "push forward",
     "push back", "open", "close", FLAT, HIGH, "at", "over", "down", "up", "grip", "release",
-    "push", "done", NEAR, TO,
+    "push", "done", TO, *HAS,
 )  # fmt: skip
 
 
@@ -66,14 +68,14 @@ def plan_text(
         _Seen(o.name, places[o.name], across_bins(o.position[:2], space), o.kind == "card")
         for o in things
     ]
-    around, what = list[_Placed](), list[Any]()
+    room, what = dict[str, bool](), list[Any]()
     if task.kind == "near":
-        around = _around(task, truth, task.target, places)
+        room = _room(task, truth, task.target)
         what = [TO, side_for(truth, task)]
     what.append(goal.verb)
     if goal.verb in ("put", "stack", *PUSHES):
         what += across_bins(goal.place, space)
-    return " ".join([*([_seen_text(seen, around)] if seen else []), *map(str, what), goal.step])
+    return " ".join([*([_seen_text(seen, room)] if seen else []), *map(str, what), goal.step])
 
 
 def recall(
@@ -88,7 +90,7 @@ def recall(
         wrong = where + random.normal(0, spread, len(where))
         return list(wrong.round().clip(0, 255).astype(int).tolist())
 
-    seen, around = [], list[_Placed]()
+    seen, room = [], dict[str, bool]()
     for name in task.things:
         misread = random.random() < MISREAD
         there = truth.objects[int(random.integers(len(truth.objects)))]
@@ -98,27 +100,18 @@ def recall(
         where = told([*places[thing.name], *across_bins(thing.position[:2], space)], share, blur)
         seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
         if task.kind == "near" and name == task.target:
-            for other, place in _around(task, truth, thing.name, places):
-                if random.random() >= MISREAD:
-                    around.append((other, told(place, *BLURRED)))
-    return _seen_text(seen, around)
+            told_room = _room(task, truth, thing.name)
+            room = {side: has != (random.random() < MISJUDGED) for side, has in told_room.items()}
+    return _seen_text(seen, room)
 
 
-def _around(
-    task: Task, truth: TabletopState, target: str, places: dict[str, tuple[int, int]]
-) -> list[_Placed]:
-    """The things around a target that a task is not about, from left to right."""
-    centre = truth.find(target).position[:2]
-    away = {
-        o.name: float(np.linalg.norm(o.position[:2] - centre))
-        for o in truth.objects
-        if o.name not in (*task.things, target)
-    }
-    nearest = sorted((name for name in away if away[name] < AROUND_M), key=lambda n: away[n])
-    return sorted(((n, places[n]) for n in nearest[:MOST_AROUND]), key=lambda one: tuple(one[1]))
+def _room(task: Task, truth: TabletopState, target: str) -> dict[str, bool]:
+    """Whether a thing can be put there, for each side of a target."""
+    from rt2_ros.sim.expert import SIDES, open_sides
 
-
-_Placed = tuple[str, Sequence[int]]  # a thing and where it is, u, v
+    others = [o.position[:2] for o in truth.objects if o.name not in (*task.things, target)]
+    sides = open_sides(truth.find(target).position[:2], others)
+    return {side: side in sides for side in SIDES}
 
 
 class _Seen(NamedTuple):
@@ -130,15 +123,14 @@ class _Seen(NamedTuple):
     flat: bool
 
 
-def _seen_text(seen: Sequence[_Seen], around: Sequence[_Placed]) -> str:
+def _seen_text(seen: Sequence[_Seen], room: Mapping[str, bool]) -> str:
     """The first half of a plan: what it is about, then where that is on the table."""
     if not seen:
         return ""
     words: list[Any] = [seen[0].name, *seen[0].place]
     for target in seen[1:]:
         words += [target.name, *target.place, FLAT if target.flat else HIGH]
-    if around:
-        words += [NEAR, *(part for name, place in around for part in (name, *place))]
+    words += [word for side, has in room.items() for word in (side, HAS[has])]
     words += [AT.strip(), *(value for one in seen for value in one.across)]
     return " ".join(map(str, words))
 
@@ -151,18 +143,17 @@ def across_bins(place: ArrayLike, space: ActionSpace) -> list[int]:
 def plan_form() -> PlanForm:
     """What `plan_text` writes of anything that web pictures show.
 
-    In an attempt it lasts which things are meant, where the target and what is around it are, and
-    to which side of it the object goes.
+    In an attempt it lasts which things are meant, where the target is, at which sides of it there
+    is room, and to which of them the object goes.
     """
     from rt2_ros.sim.expert import SIDES, STEPS, VERBS
 
-    other = "<thing>! #! #! "
-    around = f"[{NEAR}! {other}" + f"[{other}" * (MOST_AROUND - 1) + "]" * MOST_AROUND
+    room = " ".join(f"{side}! <has>!" for side in SIDES)
     return PlanForm(
-        f"[<thing>! # # [{other}<kind>! {around}] at! # # [#! #!]] | "
+        f"[<thing>! # # [<thing>! #! #! <kind>! [{room}]] at! # # [#! #!]] | "
         f"[{TO} <side>!] <verb> [# #] <step>",
         {
             "thing": tuple(what.name for what in split.web_pictographs()),
-            "kind": (FLAT, HIGH), "verb": VERBS, "side": tuple(SIDES), "step": STEPS,
+            "kind": (FLAT, HIGH), "has": HAS, "verb": VERBS, "side": tuple(SIDES), "step": STEPS,
         },
     )  # fmt: skip

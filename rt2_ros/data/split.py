@@ -127,12 +127,14 @@ OTHER_PHRASES: dict[str, tuple[str, ...]] = {
         "carry the {object} to the {target}", "leave the {object} close to the {target}",
         "the {object} goes next to the {target}", "take the {object} and put it near the {target}",
         "let the {object} lie next to the {target}", "drop the {object} near the {target}",
+        "move {object} to {target}", "bring {object} to {target}", "put {object} next to {target}",
     ),
     "on": (
         "lay the {object} on the {target}", "drop the {object} on the {target}",
         "the {object} goes on the {target}", "move the {object} onto the {target}",
         "take the {object} and put it on the {target}", "rest the {object} on the {target}",
         "leave the {object} on top of the {target}", "let the {object} lie on the {target}",
+        "move {object} onto {target}", "place {object} on {target}",
     ),
     **{
         f"push {way}": (

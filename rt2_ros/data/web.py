@@ -23,7 +23,6 @@ import numpy as np
 from rt2_ros.actions.prompts import PLAN, action_prompt, question_prompt
 from rt2_ros.data import drawing, knowledge, split
 from rt2_ros.data.pictographs import Pictograph, by_name
-from rt2_ros.data.plans import MOST_AROUND
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.data.split import (
     ROBOT_NAMES,
@@ -52,6 +51,7 @@ LOOK_TWO = ("look at the {object} and the {target}", "find {object} and {target}
 LOOK_TWO_ZH = ("看{object}和{target}", "找到{object}和{target}")
 NEAR_WHAT, NOTHING = "what is near {}?", "nothing"
 NEAR_BINS = 80  # of 256 over the picture, within which something is near
+MOST_NEAR = 4  # things that an answer tells
 COUNT = "how many things are there?"
 COUNT_ZH = "有多少个东西？"
 KEYWORD = "the {} one"
@@ -347,7 +347,7 @@ def _near(placed: Sequence[tuple[Pictograph, Thing]], thing: Thing) -> str:
         if other is not thing
     }
     near = sorted((one for one in away if away[one] < NEAR_BINS**2), key=lambda one: away[one])
-    return " ".join(f"{name} {u} {v}" for u, v, name in sorted(near[:MOST_AROUND])) or NOTHING
+    return " ".join(f"{name} {u} {v}" for u, v, name in sorted(near[:MOST_NEAR])) or NOTHING
 
 
 def _kind(what: Pictograph) -> str:

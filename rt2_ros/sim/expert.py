@@ -44,7 +44,8 @@ RETREAT_HEIGHT = 0.11  # m, fingertips above what they have put down
 PUSH_HEIGHT = 0.025  # m, fingertips while they push
 LANE = 0.015  # m aside that a fist may be and still push
 AHEAD = 0.05  # m beyond a block's centre to where a push goes: who sees it badly pushes on
-BESIDE = 0.09  # m between centres of things that are put near each other
+BESIDE = 0.09  # m between centres, where room is looked for beside a thing
+CLOSE = 0.075  # m between centres of things that are put near each other: nothing else is nearer
 CLEARANCE = 0.115  # m at least between what is put down and everything else
 _CENTRE_ABOVE_TIP = rest_height("block") - GRASP_HEIGHT
 _IN_HAND = 0.03  # m between a held block's centre and where it should be in the hand
@@ -185,7 +186,8 @@ def place_for(state: TabletopState, task: Task) -> Array:
     thing, target = state.find(task.object), state.find(task.target)
     if task.kind == "on":
         return target.position + [0.0, 0.0, target.half_height + thing.half_height]
-    return np.array([*beside(target.position[:2], side_for(state, task)), thing.half_height])
+    side = side_for(state, task)
+    return np.array([*beside(target.position[:2], side, CLOSE), thing.half_height])
 
 
 def side_for(state: TabletopState, task: Task) -> str:
@@ -199,9 +201,9 @@ def others(state: TabletopState, task: Task) -> list[Array]:
     return [o.position[:2] for o in state.objects if o.name not in task.things]
 
 
-def beside(target: ArrayLike, side: str) -> Array:
+def beside(target: ArrayLike, side: str, distance: float = BESIDE) -> Array:
     """The place (2,) at a side, one of SIDES, of what lies at `target` (2,), m."""
-    return np.asarray(target, dtype=np.float64) + BESIDE * np.array(SIDES[side])
+    return np.asarray(target, dtype=np.float64) + distance * np.array(SIDES[side])
 
 
 def room(target: ArrayLike, others: ArrayLike) -> dict[str, float]:

@@ -11,7 +11,7 @@ _SIDES = "|".join(SIDES)
 PLAN = re.compile(
     r"(?:(?P<thing>\D+) (?P<u>\d+) (?P<v>\d+) "
     rf"(?:(?P<target>\D+) (?P<tu>\d+) (?P<tv>\d+) (?P<kind>{FLAT}|{HIGH}) "
-    r"(?:near (?P<near>(?:\D+ \d+ \d+ ){1,4}?))?)?"
+    rf"(?P<room>(?:(?:{_SIDES}) (?:yes|no) ){{4}})?)?"
     r"at (?P<at>\d+ \d+(?: \d+ \d+)?) )?"
     rf"(?:to (?P<side>{_SIDES}) )?"
     rf"(?P<verb>{_VERBS}) "

@@ -10,12 +10,24 @@ import pytest
 
 from rt2_ros.actions import Grammar, choose_vocabulary, parse
 from rt2_ros.data import split
-from rt2_ros.data.plans import FLAT, HIGH, PLAN_WORDS, plan_form, plan_text
+from rt2_ros.data.plans import FLAT, HIGH, PLAN_WORDS, plan_form, plan_text, recall
 from rt2_ros.data.robot import SPACE, RobotSource
 from rt2_ros.data.states import StateSource
 from rt2_ros.data.web import web_frame
 from rt2_ros.models.tiny import build_processor
-from rt2_ros.sim.expert import AHEAD, BEHIND, SIDES, STEPS, VERBS, Subgoal, beside
+from rt2_ros.sim.expert import (
+    AHEAD,
+    BEHIND,
+    CLOSE,
+    SIDES,
+    STEPS,
+    VERBS,
+    Subgoal,
+    beside,
+    open_sides,
+    others,
+    subgoal,
+)
 from rt2_ros.sim.tasks import PUSHES, Task
 
 from .plans import PLAN
@@ -139,13 +151,39 @@ def test_a_plan_leads_to_its_action_without_the_picture():
         step = np.clip(place - hand, -0.1, 0.1)
         np.testing.assert_allclose(action.translation[:2], step, atol=0.004)
         if verb in ("put", "stack"):  # what is held comes to where it shall be
-            goal = beside(rest[0], plan["side"]) if plan["side"] else rest[0]
+            goal = beside(rest[0], plan["side"], CLOSE) if plan["side"] else rest[0]
             np.testing.assert_allclose(place - hand, goal - thing, atol=0.006)
         elif verb.startswith("push"):
             behind = -AHEAD if plan["step"] == "push" else BEHIND
             np.testing.assert_allclose(place, thing - behind * np.array(PUSHES[verb]), atol=0.004)
         checked[verb.split()[0]] += 1
     assert set(checked) == {"take", "put", "stack", "drop", "push"}, checked
+
+
+def test_a_plan_says_at_which_sides_of_a_target_there_is_room_and_a_reminder_mostly_so():
+    source, random = RobotSource(), np.random.default_rng(5)
+    found, wrong, sides = Counter(), 0, 0
+    for _ in range(200):
+        demo = source.draw(random, render=False)
+        task, truth = demo.task, demo.truth
+        goal = subgoal(truth, task)
+        plan = PLAN.fullmatch(plan_text(goal, task, truth, demo.places, SPACE))
+        assert bool(plan["room"]) == bool(plan["side"]) == (task.kind == "near")
+        if task.kind != "near":
+            continue
+        words = plan["room"].split()
+        room = dict(zip(words[::2], words[1::2], strict=True))
+        there = open_sides(truth.find(task.target).position[:2], others(truth, task))
+        assert {side for side in SIDES if room[side] == "yes"} == set(there)
+        assert room[plan["side"]] == "yes" or "yes" not in room.values()
+        found.update(room.values())
+        told = recall(random, task, truth, demo.places, SPACE)
+        if task.target in told:  # else it was taken for another thing
+            again = re.findall(rf"({'|'.join(SIDES)}) (yes|no)", told)
+            assert len(again) == 4
+            wrong, sides = wrong + sum(room[side] != has for side, has in again), sides + 4
+    assert min(found["yes"], found["no"]) > 40, found
+    assert 0 < wrong / sides < 0.15
 
 
 def test_half_of_the_prompts_remind_of_where_things_were_and_most_are_right():
@@ -224,7 +262,7 @@ def test_states_told_in_words_ask_for_steps_of_any_length_and_when_to_go_down():
 
 
 def test_words_of_plans_are_the_experts():
-    told = {"at", "to", "near", FLAT, HIGH}
+    told = {"at", "to", "yes", "no", FLAT, HIGH}
     assert set(VERBS) | set(STEPS) | told == set(PLAN_WORDS)
     assert set(SIDES) < {word for verb in VERBS for word in verb.split()}
 
