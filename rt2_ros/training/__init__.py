@@ -4,6 +4,5 @@
 import os
 
 # A thread that waits for another gives its core away. One that spins, which is the default, takes
-# it from those that it waits for where other programs run as well: a step then takes four times as
-# long. Read once, when torch is loaded.
+# it from those that it waits for where other programs run as well. Read once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
