@@ -107,10 +107,10 @@ def recall(
 
 def _room(task: Task, truth: TabletopState, target: str) -> dict[str, bool]:
     """Whether a thing can be put there, for each side of a target."""
-    from rt2_ros.sim.expert import SIDES, open_sides
+    from rt2_ros.sim.expert import SIDES, open_sides, others
 
-    others = [o.position[:2] for o in truth.objects if o.name not in (*task.things, target)]
-    sides = open_sides(truth.find(target).position[:2], others)
+    rest = others(truth, (*task.things, target))
+    sides = open_sides(truth.find(target).position[:2], rest)
     return {side: side in sides for side in SIDES}
 
 

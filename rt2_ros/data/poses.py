@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from rt2_ros.control.pose import Pose
 from rt2_ros.sim.expert import (
     BEHIND,
-    CLOSE,
     PUSH_HEIGHT,
+    PUT_BESIDE,
     PUT_HEIGHT,
     STACK_HEIGHT,
     beside,
@@ -169,7 +169,7 @@ def _placing(random: np.random.Generator, found: Situation) -> Situation:
     if task.kind == "near":
         others = [np.asarray(p.position)[:2] for p in layout[2:]]
         toward = goal + random.normal(0, 0.2, 2)  # from wherever it is brought
-        goal = beside(goal, free_side(toward, goal, others)[0], CLOSE)
+        goal = beside(goal, free_side(toward, goal, others)[0], PUT_BESIDE)
     low = STACK_HEIGHT if stacked else PUT_HEIGHT
     if random.random() < 0.2:  # there, and let go of
         height = thing[2] + (2 * rest_height(layout[1].kind) if task.kind == "on" else 0.0)

@@ -339,12 +339,12 @@ def plot(ablation: Ablation, file: Path) -> None:
         above = [100 * max(0.0, rate.interval[1] - rate.value) for _, rate in bars]
         places = [place for place, _ in bars]
         drawn = axes.bar(places, heights, width, yerr=(below, above), capsize=2, label=arm.name)
-        found = [(i + shift, arm.reach(group)) for i, group in enumerate(GROUPS)]
-        if found := [(place, rate) for place, rate in found if rate.episodes]:
-            axes.bar(
-                [place for place, _ in found], [100 * rate.value for _, rate in found], width,
-                fill=False, edgecolor=drawn.patches[0].get_facecolor(),
-            )  # fmt: skip
+        reached = [arm.reach(group) for group in GROUPS]
+        looked = [(i + shift, 100 * rate.value) for i, rate in enumerate(reached) if rate.episodes]
+        if looked:
+            colour = drawn.patches[0].get_facecolor()
+            at, tall = ([pair[n] for pair in looked] for n in (0, 1))
+            axes.bar(at, tall, width, fill=False, edgecolor=colour)
     last = len(labels) - 1
     axes.hlines(
         100 * ablation.start.rate().value, last - 0.5, last + 0.5, color="grey", linestyle="--",

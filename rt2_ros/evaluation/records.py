@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,6 +28,7 @@ FAILURES = (
     "wrong object", "missed grasp", "dropped", "misplaced", "limit hit", "never moved", "timeout",
     "crashed",
 )  # fmt: skip
+LATER = frozenset({"reached", "base"})  # fields that files of before them lack
 Key = tuple[str, str, int]  # suite, cell, seed
 PLAIN = re.compile(r"[\w. -]*")  # what suites and cells may be called: files are named by them
 # What a field may be, by its annotation, and as what it is kept; NumPy's numbers are welcome.
@@ -149,14 +150,13 @@ class EpisodeRecord:
 
 
 def checked_fields(known: Any, kind: type, where: str) -> dict[str, Any]:
-    """A JSON object that has just the fields of a dataclass, to make one of; those with a default
-    may lack.
+    """A JSON object that has just the fields of a dataclass, to make one of; of LATER, what it has.
 
     Raises:
         ValueError: fields lack or are unknown; names them and `where` they were read.
     """
     names = {f.name for f in fields(kind)}
-    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    needed = names - LATER
     if not isinstance(known, dict) or not needed <= set(known) <= names:
         found = set(known) if isinstance(known, dict) else {type(known).__name__}
         missing = ", ".join(sorted(needed - found)) or "none"

@@ -212,7 +212,9 @@ def _read_ablation(known: Any, where: str) -> Ablation:
             Arm(**{
                 **arm,
                 "cells": tuple(read_made(CellResult, item, where) for item in arm["cells"]),
-                "answers": arm["answers"] and read_made(Answers, arm["answers"], where),
+                "answers": None
+                if arm["answers"] is None
+                else read_made(Answers, arm["answers"], where),
             })
             for arm in arms
         ),

@@ -45,7 +45,7 @@ PUSH_HEIGHT = 0.025  # m, fingertips while they push
 LANE = 0.015  # m aside that a fist may be and still push
 AHEAD = 0.05  # m beyond a block's centre to where a push goes: who sees it badly pushes on
 BESIDE = 0.09  # m between centres, where room is looked for beside a thing
-CLOSE = 0.075  # m between centres of things that are put near each other: nothing else is nearer
+PUT_BESIDE = 0.075  # m between centres of what is put near each other: nothing else is nearer
 CLEARANCE = 0.115  # m at least between what is put down and everything else
 _CENTRE_ABOVE_TIP = rest_height("block") - GRASP_HEIGHT
 _IN_HAND = 0.03  # m between a held block's centre and where it should be in the hand
@@ -187,18 +187,18 @@ def place_for(state: TabletopState, task: Task) -> Array:
     if task.kind == "on":
         return target.position + [0.0, 0.0, target.half_height + thing.half_height]
     side = side_for(state, task)
-    return np.array([*beside(target.position[:2], side, CLOSE), thing.half_height])
+    return np.array([*beside(target.position[:2], side, PUT_BESIDE), thing.half_height])
 
 
 def side_for(state: TabletopState, task: Task) -> str:
     """The side, one of SIDES, of its target to which a task "near" brings its object."""
     thing, target = state.find(task.object), state.find(task.target)
-    return free_side(thing.position[:2], target.position[:2], others(state, task))[0]
+    return free_side(thing.position[:2], target.position[:2], others(state, task.things))[0]
 
 
-def others(state: TabletopState, task: Task) -> list[Array]:
-    """Where (2,) everything lies that a task is not about, m."""
-    return [o.position[:2] for o in state.objects if o.name not in task.things]
+def others(state: TabletopState, things: Sequence[str]) -> list[Array]:
+    """Where (2,) everything lies but these things, such as those that a task is about, m."""
+    return [o.position[:2] for o in state.objects if o.name not in things]
 
 
 def beside(target: ArrayLike, side: str, distance: float = BESIDE) -> Array:

@@ -22,7 +22,7 @@ from rt2_ros.training.packing import IGNORED, Batch, attention_mask
 
 # Terminate and gripper: two tokens among many, and a wrong one drops what is held.
 SWITCH_WEIGHT = 4.0
-SIZES = 256
+SIZES = 256  # rows that products come in multiples of
 
 
 @dataclass

@@ -18,7 +18,7 @@ from rt2_ros.models.tiny import build_processor
 from rt2_ros.sim.expert import (
     AHEAD,
     BEHIND,
-    CLOSE,
+    PUT_BESIDE,
     SIDES,
     STEPS,
     VERBS,
@@ -151,7 +151,7 @@ def test_a_plan_leads_to_its_action_without_the_picture():
         step = np.clip(place - hand, -0.1, 0.1)
         np.testing.assert_allclose(action.translation[:2], step, atol=0.004)
         if verb in ("put", "stack"):  # what is held comes to where it shall be
-            goal = beside(rest[0], plan["side"], CLOSE) if plan["side"] else rest[0]
+            goal = beside(rest[0], plan["side"], PUT_BESIDE) if plan["side"] else rest[0]
             np.testing.assert_allclose(place - hand, goal - thing, atol=0.006)
         elif verb.startswith("push"):
             behind = -AHEAD if plan["step"] == "push" else BEHIND
@@ -173,7 +173,7 @@ def test_a_plan_says_at_which_sides_of_a_target_there_is_room_and_a_reminder_mos
             continue
         words = plan["room"].split()
         room = dict(zip(words[::2], words[1::2], strict=True))
-        there = open_sides(truth.find(task.target).position[:2], others(truth, task))
+        there = open_sides(truth.find(task.target).position[:2], others(truth, task.things))
         assert {side for side in SIDES if room[side] == "yes"} == set(there)
         assert room[plan["side"]] == "yes" or "yes" not in room.values()
         found.update(room.values())

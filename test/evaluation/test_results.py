@@ -221,7 +221,10 @@ def test_damaged_results_are_refused_and_kept(tmp_path):
     page, data = tmp_path / "results.md", tmp_path / "results.json"
     run = run_of(tmp_path / "a", "p", {SEEN: "1"})
     cells = '{"cells": [{"a": 1}], "answers": [], "ablation": null}'
-    for bad, message in (("{", "not JSON"), ("[]", "Results lacks"), (cells, "CellResult lacks")):
+    for bad, message in (
+        ("{", "not JSON"), ("[]", "Results lacks"), ("{}", "Results lacks ablation"),
+        (cells, "CellResult lacks"),
+    ):  # fmt: skip
         data.write_text(bad)
         with pytest.raises(ValueError, match=f"results.json.*{message}"):
             update_results(page, [run])

@@ -10,7 +10,7 @@ from rt2_ros.sim.env import Scenario, TabletopEnv
 from rt2_ros.sim.expert import (
     BESIDE,
     CLEARANCE,
-    CLOSE,
+    PUT_BESIDE,
     STEPS,
     VERBS,
     act,
@@ -123,7 +123,7 @@ def test_a_block_goes_on_a_block_higher_and_beside_a_card_to_where_there_is_room
     goal = subgoal(held, near)
     assert goal.verb == "put" and side_for(held, near) == "left"
     np.testing.assert_allclose(goal.place, place_for(held, near)[:2])
-    np.testing.assert_allclose(goal.place, beside(CARD, "left", CLOSE))
+    np.testing.assert_allclose(goal.place, beside(CARD, "left", PUT_BESIDE))
 
 
 def test_what_is_placed_is_left_and_the_expert_is_done_above_it():

@@ -44,6 +44,7 @@ def test_an_episode_through_the_graph_is_the_suites_own_and_is_kept(tmp_path):
     assert (record.skill, record.object, record.target) == ("near", "banana", "keycap 3")
     # A policy that holds moves nothing, on the graph as in process.
     assert not record.success and record.failure == "never moved" and record.path_length < 0.01
+    assert record.reached is False
     assert record.steps > 10 and len(record.latency_ms) == record.steps
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     (other,) = RunFolder(tmp_path / "hold").records
