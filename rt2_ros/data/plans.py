@@ -70,7 +70,7 @@ def plan_text(
     ]
     room, what = dict[str, bool](), list[Any]()
     if task.kind == "near":
-        room = _room(task, truth, task.target)
+        room = room_around(truth, task.target, task.object)
         what = [TO, side_for(truth, task)]
     what.append(goal.verb)
     if goal.verb in ("put", "stack", *PUSHES):
@@ -100,16 +100,19 @@ def recall(
         where = told([*places[thing.name], *across_bins(thing.position[:2], space)], share, blur)
         seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
         if task.kind == "near" and name == task.target:
-            told_room = _room(task, truth, thing.name)
+            told_room = room_around(truth, thing.name, *task.things)
             room = {side: has != (random.random() < MISJUDGED) for side, has in told_room.items()}
     return _seen_text(seen, room)
 
 
-def _room(task: Task, truth: TabletopState, target: str) -> dict[str, bool]:
-    """Whether a thing can be put there, for each side of a target."""
+def room_around(truth: TabletopState, target: str, *moved: str) -> dict[str, bool]:
+    """Whether a thing can be put there, for each side of a target.
+
+    moved: what is in nobody's way.
+    """
     from rt2_ros.sim.expert import SIDES, open_sides, others
 
-    rest = others(truth, (*task.things, target))
+    rest = others(truth, (target, *moved))
     sides = open_sides(truth.find(target).position[:2], rest)
     return {side: side in sides for side in SIDES}
 

@@ -26,7 +26,7 @@ from rt2_ros.actions import ActionSpace, action_prompt, answer_text
 from rt2_ros.data import split
 from rt2_ros.data.images import square
 from rt2_ros.data.pictographs import by_name
-from rt2_ros.data.plans import plan_form, plan_text, recall
+from rt2_ros.data.plans import plan_form, plan_text, recall, room_around
 from rt2_ros.data.samples import Frame, Query, Thing, coordinate
 from rt2_ros.data.web import call, where_query
 
@@ -249,11 +249,21 @@ def observe(
         u, v = places[thing.name] = place(pixels.mean(0))
         if _visible_share(table, corners) >= VISIBLE:
             outline = (pixels * (size / RENDERED)).astype(np.float32)
-            things.append(Thing(thing.name, u, v, outline, thing.kind == "card"))
+            things.append(
+                Thing(thing.name, u, v, outline, thing.kind == "card", room(state, thing))
+            )
     image = np.zeros((size, size, 3), np.uint8)
     if render:
         image = square(table.render("scene", RENDERED, RENDERED), size)
     return Demonstration(image, state.vector.copy(), tuple(things), state, places, task)
+
+
+def room(truth: TabletopState, thing: ObjectState) -> tuple[bool, ...]:
+    """At which sides of a thing there is room; none are told of what is in the hand."""
+    held = truth.held
+    if thing.name == held:
+        return ()
+    return tuple(room_around(truth, thing.name, *([held] if held else [])).values())
 
 
 def place(pixels: ArrayLike) -> tuple[int, int]:

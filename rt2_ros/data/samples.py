@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 NOTHING = -100  # where a patch shows no thing; what torch's cross-entropy leaves out
 COORDINATES = 256  # a picture's width and height are spoken of as integers 0..255
+# Around a place, u and v: what is too near for a thing to be put there (11.5 cm, the expert's
+# CLEARANCE, in the middle of the simulated table as its camera sees it).
+AROUND = 64, 55
+MOST_AROUND = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Query:
 @dataclass(frozen=True)
 class Thing:
     """One object in a picture: its pictograph's name, its centre (u, v) in 0..255, its outline in
-    pixels (4, 2), and whether it is flat, a card; None where that means nothing.
+    pixels (4, 2); on a table also whether it is flat, a card, and at which sides of it there is
+    room, in the order of `rt2_ros.sim.expert.SIDES`.
     """
 
     name: str
@@ -59,6 +64,7 @@ class Thing:
     v: int
     outline: NDArray[np.float32]
     flat: bool | None = None
+    room: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,3 +108,14 @@ def patch_owners(things: Sequence[Thing], grid: int, size: int) -> NDArray[np.in
         nearer = share >= best
         owner[nearer], best[nearer] = index, share[nearer]
     return owner
+
+
+def patch_crowds(things: Sequence[Thing], grid: int) -> NDArray[np.int64]:
+    """How many things have their centre around the middle of each patch: (grid, grid), MOST_AROUND
+    for more. Beside a thing there is room where that is the only one.
+    """
+    across = (np.arange(grid) + 0.5) * COORDINATES / grid
+    centres = np.array([(thing.u, thing.v) for thing in things], np.float64).reshape(-1, 2)
+    away = (centres[:, None] - across[:, None]) / AROUND  # (things, grid, 2): of columns, of rows
+    near = away[:, None, :, 0] ** 2 + away[:, :, None, 1] ** 2 < 1.0
+    return np.minimum(near.sum(0), MOST_AROUND)

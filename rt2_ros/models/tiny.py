@@ -15,6 +15,7 @@ import math
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
+from torch import nn
 from transformers import (
     GemmaConfig,
     PaliGemmaConfig,
@@ -31,6 +32,7 @@ from rt2_ros.data.web import words as web_words
 IMAGE_SIZE = 192  # px
 PATCH_SIZE = 16  # px
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
+PLACE = 5.0  # length of what says where a patch is, at first; of what it shows: about 14
 FEW_WEIGHTS = {"hidden": 96, "vision_layers": 1, "text_layers": 1}  # to see that something runs
 MARKERS = ("Q:", "A:", "State:", "Plan:", "Action:", "\n")
 
@@ -116,7 +118,20 @@ def build_model(
             # patches that the dense stage has taught to look like it.
             torch.nn.init.normal_(layer.self_attn.q_proj.weight, std=0.1)
             layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+        _place_patches(model.model.vision_tower)
     return model
+
+
+def _place_patches(tower: nn.Module) -> None:
+    """Start with patches that know where they are, by sinusoids of column and row: what is beside
+    what is learned from the first step on (as in arXiv 2205.01580, there for good).
+    """
+    places = tower.embeddings.position_embedding.weight
+    grid, width = math.isqrt(len(places)), places.shape[1]
+    middles = [int((i + 0.5) * 256 / grid) for i in range(grid)]
+    across = sinusoids(256, width // 2)[middles]
+    columns, rows = across.repeat(grid, 1), across.repeat_interleave(grid, 0)
+    places.copy_(torch.cat([columns, rows], 1) * PLACE)
 
 
 @torch.no_grad()

@@ -18,7 +18,8 @@ from torch import nn
 from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
 from rt2_ros.actions.bins import BINS
-from rt2_ros.training.packing import IGNORED, Batch, attention_mask
+from rt2_ros.data.samples import MOST_AROUND
+from rt2_ros.training.packing import IGNORED, SHOWN, Batch, attention_mask
 
 # Terminate and gripper: two tokens among many, and a wrong one drops what is held.
 SWITCH_WEIGHT = 4.0
@@ -57,6 +58,8 @@ class Objective(nn.Module):
         self.register_buffer("integer_ids", integer_ids)
         self.centre = nn.ModuleList(nn.Linear(width, width) for _ in "uv")
         self.flat = nn.Linear(width, 2)
+        self.room = nn.Linear(width, SHOWN[-1])
+        self.crowd = nn.Linear(width, MOST_AROUND + 1)
         lookup = torch.full((model.config.text_config.vocab_size,), -1)
         lookup[integer_ids] = torch.arange(len(integer_ids))
         self.register_buffer("value", lookup)
@@ -75,7 +78,8 @@ class Objective(nn.Module):
         Figures, each where the batch has something of the kind: answer, dense, grounding (losses);
         robot_share of the answer tokens; integer_error, the mean distance in bins between the
         likeliest and the right integer of web questions, robot_error, the same of robot questions,
-        and state_error, of those without a picture; patch_accuracy.
+        and state_error, of those without a picture; patch_accuracy; room_accuracy, of the
+        sides of things on a table; crowd_accuracy, of how many things are around patches.
         """
         embedding = self.model.get_input_embeddings().weight
         pixels = batch.pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
@@ -189,8 +193,9 @@ class Objective(nn.Module):
         kept = shown | (labelled & (torch.rand(shown.shape, device=shown.device) < 0.125))
         if not shown.any():  # of pictures of which nobody said what is where
             return features.sum() * 0.0, {}
-        picked = features[kept].float()
-        picked = picked * torch.rsqrt(picked.pow(2).mean(-1, keepdim=True) + 1e-6)
+        every = features.float()
+        every = every * torch.rsqrt(every.pow(2).mean(-1, keepdim=True) + 1e-6)
+        picked = every[kept]
         log_p = (_rounded(picked) @ embedding.float().T)[: len(picked)].log_softmax(-1)
         words = batch.patch_words[kept]
         present = words != IGNORED
@@ -212,7 +217,18 @@ class Objective(nn.Module):
             loss = loss + nn.functional.cross_entropy(
                 self.flat(about)[: len(flat)], flat, ignore_index=IGNORED
             )
-        return loss, {"dense": float(loss.detach()), "patch_accuracy": float(hit)}
+        figures = {"patch_accuracy": float(hit)}
+        room = batch.patch_room[kept][things]
+        known = room != IGNORED
+        if known.any():
+            logits, right = self.room(about)[: len(room)][known], room[known].float()
+            loss = loss + nn.functional.binary_cross_entropy_with_logits(logits, right)
+            figures["room_accuracy"] = float(((logits > 0) == (right > 0)).float().mean())
+        crowds, crowd = self.crowd(every).transpose(1, 2), batch.patch_crowd
+        loss = loss + nn.functional.cross_entropy(crowds, crowd, ignore_index=IGNORED)
+        counted = crowds.detach().argmax(1)[labelled] == crowd[labelled]
+        figures["crowd_accuracy"] = float(counted.float().mean())
+        return loss, {"dense": float(loss.detach()), **figures}
 
 
 def _rounded(rows: torch.Tensor) -> torch.Tensor:

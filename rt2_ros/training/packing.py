@@ -18,10 +18,11 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rt2_ros.actions.prompts import ACTION
-from rt2_ros.data.samples import NOTHING, Frame, Query, patch_owners
+from rt2_ros.data.samples import NOTHING, Frame, Query, patch_crowds, patch_owners
 
 IGNORED = NOTHING
 BACKGROUND = "nothing"  # the word for a patch that shows no thing
+SHOWN = 8, 2, 1, 4  # numbers of a patch: words, centre, whether flat, room at sides
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Batch:
     patch_words: torch.Tensor  # int64 (N, P, W), IGNORED-padded: words of what the patch shows
     patch_uv: torch.Tensor  # int64 (N, P, 2): centre of what the patch shows, or IGNORED
     patch_flat: torch.Tensor  # int64 (N, P): whether what the patch shows is flat, or IGNORED
+    patch_room: torch.Tensor  # int64 (N, P, 4): whether there is room at its sides, or IGNORED
+    patch_crowd: torch.Tensor  # int64 (N, P): how many things are around the patch, or IGNORED
 
     @property
     def asked(self) -> tuple[int, int]:
@@ -153,26 +156,32 @@ class Packer:
         return places
 
     def _patches(self, frame: Frame) -> tuple[torch.Tensor, ...]:
-        """What each patch shows: the thing's number, its words, its centre, whether it is flat."""
+        """What each patch shows: the thing's number, its words, its centre, whether it is flat, at
+        which sides of it there is room; and how many things are around the patch.
+        """
         grid = self.grid
         assert frame.image is not None
         if not frame.labelled:
             return self._unknown()
         owner = patch_owners(frame.things, grid, frame.image.shape[0]).ravel()
         # A row for each thing, and a last one for none, which is what IGNORED picks as well.
-        shown = np.full((len(frame.things) + 1, 8 + 3), IGNORED)
+        shown = np.full((len(frame.things) + 1, sum(SHOWN)), IGNORED)
         for row, thing in zip(shown, frame.things, strict=False):
             ids = self._words[thing.name]
             row[: len(ids)] = ids
-            row[8:] = thing.u, thing.v, IGNORED if thing.flat is None else thing.flat
+            row[8:11] = thing.u, thing.v, IGNORED if thing.flat is None else thing.flat
+            row[11 : 11 + len(thing.room)] = thing.room
         shown[-1, : len(self._background)] = self._background
         patches = torch.from_numpy(shown[np.where(owner == IGNORED, -1, owner)])
-        return torch.from_numpy(owner), patches[:, :8], patches[:, 8:10], patches[:, 10]
+        words, uv, flat, room = patches.split(SHOWN, dim=1)
+        crowd = torch.from_numpy(patch_crowds(frame.things, grid).ravel())
+        return torch.from_numpy(owner), words, uv, flat[:, 0], room, crowd
 
     def _unknown(self) -> tuple[torch.Tensor, ...]:
         """The same where nobody said what a picture shows."""
-        unknown = torch.full((self.grid * self.grid, 8), IGNORED)
-        return unknown[:, 0], unknown, unknown[:, :2], unknown[:, 0]
+        unknown = torch.full((self.grid * self.grid, sum(SHOWN)), IGNORED)
+        words, uv, flat, room = unknown.split(SHOWN, dim=1)
+        return flat[:, 0], words, uv, flat[:, 0], room, flat[:, 0]
 
 
 def check_one_picture(frame: Frame) -> None:

@@ -169,6 +169,11 @@ def test_a_plan_says_at_which_sides_of_a_target_there_is_room_and_a_reminder_mos
         goal = subgoal(truth, task)
         plan = PLAN.fullmatch(plan_text(goal, task, truth, demo.places, SPACE))
         assert bool(plan["room"]) == bool(plan["side"]) == (task.kind == "near")
+        for thing in demo.things:  # the same is told of all that lies there and is seen
+            lies = truth.find(thing.name).position[:2]
+            there = open_sides(lies, others(truth, (thing.name, truth.held)))
+            expected = () if thing.name == truth.held else tuple(side in there for side in SIDES)
+            assert thing.room == expected
         if task.kind != "near":
             continue
         words = plan["room"].split()

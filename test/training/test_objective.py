@@ -20,7 +20,7 @@ FRAME = Frame(
         Query("Q: where is the banana? A:", "64 75", "web", "banana", "banana"),
         Query("Q: where is the key? A:", "131 87", "web"),
     ),
-    (Thing("banana", 64, 75, OUTLINE, flat=True),),
+    (Thing("banana", 64, 75, OUTLINE, flat=True, room=(True, False, False, True)),),
 )
 
 
@@ -78,11 +78,11 @@ def test_figures_are_of_what_was_asked_alone(parts):
     objective, batch = parts
     told = {"answer", "robot_share", "integer_error"}
     assert set(objective(batch, sigma=3.0, dense_weight=0.0).figures) == told
-    told |= {"dense", "patch_accuracy", "grounding"}
+    told |= {"dense", "patch_accuracy", "room_accuracy", "crowd_accuracy", "grounding"}
     every = {"sigma": 3.0, "dense_weight": 0.5, "grounding_weight": 0.5}
     assert set(objective(batch, **every).figures) == told
     patches = objective(batch, **every, answers=False).figures
-    assert set(patches) == {"dense", "patch_accuracy"}
+    assert set(patches) == {"dense", "patch_accuracy", "room_accuracy", "crowd_accuracy"}
     # Of a picture of which nobody said what is where.
     tokenizer = build_processor().tokenizer
     packer = Packer(tokenizer, image_size=192, patch_size=16, words={"banana": "banana"})

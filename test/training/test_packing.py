@@ -89,7 +89,8 @@ def test_neighbours_do_not_change_a_questions_answer(processor, packer):
 
 def test_patches_know_the_thing_that_covers_them(processor, packer):
     outline = np.array([[32, 48], [64, 48], [64, 64], [32, 64]], np.float32)  # 2 patches wide
-    batch = packer.pack([Frame(IMAGE, (WHERE,), (Thing("banana", 64, 75, outline, flat=True),))])
+    banana = Thing("banana", 64, 75, outline, flat=True, room=(True, False, False, True))
+    batch = packer.pack([Frame(IMAGE, (WHERE,), (banana,))])
     shown = (batch.patch_uv[0, :, 0] != IGNORED).nonzero()[:, 0].tolist()
     assert shown == [3 * 12 + 2, 3 * 12 + 3]
     words = batch.patch_words[0, shown[0]]
@@ -98,8 +99,20 @@ def test_patches_know_the_thing_that_covers_them(processor, packer):
     assert batch.patch_uv[0, shown[0]].tolist() == [64, 75]
     assert (batch.patch_flat[0] == 1).nonzero()[:, 0].tolist() == shown
     assert (batch.patch_flat == IGNORED).sum() == batch.patch_flat.numel() - len(shown)
+    assert batch.patch_room[0, shown].tolist() == [[1, 0, 0, 1]] * 2
+    assert (batch.patch_room == IGNORED).sum() == batch.patch_room.numel() - 4 * len(shown)
     unsaid = packer.pack([Frame(IMAGE, (WHERE,), (Thing("banana", 64, 75, outline),))])
-    assert (unsaid.patch_flat == IGNORED).all()
+    assert (unsaid.patch_flat == IGNORED).all() and (unsaid.patch_room == IGNORED).all()
+
+
+def test_patches_know_how_many_things_are_around_them(packer):
+    far = np.zeros((4, 2), np.float32)  # seen nowhere, but there
+    things = [Thing("banana", u, v, far) for u, v in ((74, 74), (117, 74), (74, 160), (95, 80))]
+    batch = packer.pack([Frame(IMAGE, (WHERE,), (*things, things[0]))])
+    crowd = batch.patch_crowd.reshape(12, 12)
+    # Patches are 21 wide; 64 to the sides and 55 up and down count.
+    assert crowd[3].tolist() == [2, 3, 3, 3, 3, 3, 2, 1, 0, 0, 0, 0]
+    assert crowd[:, 3].tolist() == [0, 3, 3, 3, 3, 3, 1, 1, 1, 1, 0, 0]
 
 
 def test_a_frame_of_two_pictures_is_refused_and_none_left_out(packer):
