@@ -32,7 +32,7 @@ from rt2_ros.data.web import words as web_words
 IMAGE_SIZE = 192  # px
 PATCH_SIZE = 16  # px
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
-PLACE = 5.0  # length of what says where a patch is, at first; of what it shows: about 14
+PLACE = 5.0  # length of what tells a patch its column, and its row; of what it shows: 14
 FEW_WEIGHTS = {"hidden": 96, "vision_layers": 1, "text_layers": 1}  # to see that something runs
 MARKERS = ("Q:", "A:", "State:", "Plan:", "Action:", "\n")
 
