@@ -32,7 +32,6 @@ from rt2_ros.data.web import words as web_words
 IMAGE_SIZE = 192  # px
 PATCH_SIZE = 16  # px
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
-PLACE = 5.0  # length of what tells a patch its column, and its row; of what it shows: 14
 FEW_WEIGHTS = {"hidden": 96, "vision_layers": 1, "text_layers": 1}  # to see that something runs
 MARKERS = ("Q:", "A:", "State:", "Plan:", "Action:", "\n")
 
@@ -124,14 +123,15 @@ def build_model(
 
 def _place_patches(tower: nn.Module) -> None:
     """Start with patches that know where they are, by sinusoids of column and row: what is beside
-    what is learned from the first step on (as in arXiv 2205.01580, there for good).
+    what is learned from the first step on (as in arXiv 2205.01580, there for good). They are half
+    as long as what `whiten_patches` makes of pixels.
     """
     places = tower.embeddings.position_embedding.weight
     grid, width = math.isqrt(len(places)), places.shape[1]
     middles = [int((i + 0.5) * 256 / grid) for i in range(grid)]
     across = sinusoids(256, width // 2)[middles]
     columns, rows = across.repeat(grid, 1), across.repeat_interleave(grid, 0)
-    places.copy_(torch.cat([columns, rows], 1) * PLACE)
+    places.copy_(torch.cat([columns, rows], 1) * (width / 8) ** 0.5)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ def test_patches_start_told_their_column_and_row():
     places = model.model.vision_tower.embeddings.position_embedding.weight.detach()
     grid = places.reshape(12, 12, 96)
     lengths = grid.norm(dim=-1)
-    torch.testing.assert_close(lengths, torch.full((12, 12), 5.0 * 2**0.5))
+    torch.testing.assert_close(lengths, torch.full((12, 12), 96**0.5 / 2))
     alike = torch.cosine_similarity(grid, grid[5, 5], dim=-1)
     for away in range(1, 4):  # the farther away, the less alike, along rows and columns
         ring = [alike[5, 5 - away], alike[5, 5 + away], alike[5 - away, 5], alike[5 + away, 5]]

@@ -133,7 +133,7 @@ def test_a_sample_that_cannot_be_packed_is_bad_and_no_other(processor, flaw, mes
 def test_plan_and_action_are_both_learned(tmp_path, checkpoint):
     """With plans on half of the answers the model acts rightly with a plan and without."""
     stage = vlm_stage(
-        steps=240, shares={"colour": 1.0}, plan_share=0.5, learning_rate=2e-3, batch_size=6
+        steps=480, shares={"colour": 1.0}, plan_share=0.5, learning_rate=2e-3, batch_size=6
     )
     config = vlm_config(tmp_path, checkpoint, stages=(stage,), log_every=20, precision="bf16")
     folder = vlm_run(config).run()
@@ -144,7 +144,8 @@ def test_plan_and_action_are_both_learned(tmp_path, checkpoint):
     }  # fmt: skip
     planning = load_policy(str(folder), plan="required")
     acting = load_policy(str(folder), plan="none")
-    state = np.array([0.5, 0.0, 0.2, 0.0])
+    low, high = np.array(SPACE.state_low), np.array(SPACE.state_high)
+    state = low + (np.array([1, 2, 3, 4]) + 0.5) / 256 * (high - low)  # as it was asked
     for which, word in enumerate(Colour.words):
         observation = Observation({"scene": Colour.image(which)}, "hold", state)
         decision = planning.infer(observation)
