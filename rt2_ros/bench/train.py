@@ -196,7 +196,7 @@ def memory(config: TinyConfig, stage: TinyStage, steps: int) -> dict[str, list[f
         while True:
             found["trainer"].append(_own_memory(psutil.Process()))
             found["workers"].append(sum(map(_own_memory, psutil.Process().children())))
-            if over.wait(2.0):
+            if over.wait(0.5):
                 return
 
     sources = build(config.sources, config.augment)
