@@ -249,16 +249,15 @@ def observe(
         u, v = places[thing.name] = place(pixels.mean(0))
         if _visible_share(table, corners) >= VISIBLE:
             outline = (pixels * (size / RENDERED)).astype(np.float32)
-            things.append(
-                Thing(thing.name, u, v, outline, thing.kind == "card", room(state, thing))
-            )
+            flat, room = thing.kind == "card", _room(state, thing)
+            things.append(Thing(thing.name, u, v, outline, flat, room))
     image = np.zeros((size, size, 3), np.uint8)
     if render:
         image = square(table.render("scene", RENDERED, RENDERED), size)
     return Demonstration(image, state.vector.copy(), tuple(things), state, places, task)
 
 
-def room(truth: TabletopState, thing: ObjectState) -> tuple[bool, ...]:
+def _room(truth: TabletopState, thing: ObjectState) -> tuple[bool, ...]:
     """At which sides of a thing there is room; none are told of what is in the hand."""
     held = truth.held
     if thing.name == held:

@@ -169,8 +169,8 @@ class Packer:
         for row, thing in zip(shown, frame.things, strict=False):
             ids = self._words[thing.name]
             row[: len(ids)] = ids
-            row[8:11] = thing.u, thing.v, IGNORED if thing.flat is None else thing.flat
-            row[11 : 11 + len(thing.room)] = thing.room
+            flat = IGNORED if thing.flat is None else thing.flat
+            row[8:] = thing.u, thing.v, flat, *(thing.room or (IGNORED,) * SHOWN[-1])
         shown[-1, : len(self._background)] = self._background
         patches = torch.from_numpy(shown[np.where(owner == IGNORED, -1, owner)])
         words, uv, flat, room = patches.split(SHOWN, dim=1)

@@ -12,12 +12,14 @@ from rt2_ros.actions import Grammar, choose_vocabulary, parse
 from rt2_ros.data import split
 from rt2_ros.data.plans import FLAT, HIGH, PLAN_WORDS, plan_form, plan_text, recall
 from rt2_ros.data.robot import SPACE, RobotSource
+from rt2_ros.data.samples import AROUND
 from rt2_ros.data.states import StateSource
 from rt2_ros.data.web import web_frame
 from rt2_ros.models.tiny import build_processor
 from rt2_ros.sim.expert import (
     AHEAD,
     BEHIND,
+    CLEARANCE,
     PUT_BESIDE,
     SIDES,
     STEPS,
@@ -28,6 +30,7 @@ from rt2_ros.sim.expert import (
     others,
     subgoal,
 )
+from rt2_ros.sim.tabletop import Tabletop
 from rt2_ros.sim.tasks import PUSHES, Task
 
 from .plans import PLAN
@@ -158,6 +161,14 @@ def test_a_plan_leads_to_its_action_without_the_picture():
             np.testing.assert_allclose(place, thing - behind * np.array(PUSHES[verb]), atol=0.004)
         checked[verb.split()[0]] += 1
     assert set(checked) == {"take", "put", "stack", "drop", "push"}, checked
+
+
+def test_around_a_place_is_what_the_expert_keeps_clear_in_the_middle_of_the_table():
+    middle = np.array([0.55, 0.0, 0.04])
+    across = [middle, middle + [0.0, CLEARANCE, 0.0], middle + [CLEARANCE, 0.0, 0.0]]
+    pixels = Tabletop().project(np.array(across), "scene", 256, 256)
+    away = np.abs(pixels[1:] - pixels[0]).max(axis=1)
+    np.testing.assert_allclose(away, AROUND, atol=2.5)
 
 
 def test_a_plan_says_at_which_sides_of_a_target_there_is_room_and_a_reminder_mostly_so():
