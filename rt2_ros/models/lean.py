@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from rt2_ros.models.forward import Inputs, Stages
+from rt2_ros.models.stem import Stem, StemmedVisionConfig
 
 MAX_PARAMETERS = 64_000_000  # a larger one's time goes into its products, and copies cost memory
 MANY_ROWS = 64  # from here on a packed product is the faster one
@@ -34,7 +35,6 @@ def misfit(model: PreTrainedModel) -> str:
     wanted = {
         "model_type": (model.config.model_type, "paligemma"),
         "text model_type": (text.model_type, "gemma"),
-        "vision model_type": (getattr(vision, "model_type", None), "siglip_vision_model"),
         "text hidden_act": (getattr(text, "hidden_act", None), "gelu_pytorch_tanh"),
         "vision hidden_act": (getattr(vision, "hidden_act", None), "gelu_pytorch_tanh"),
         "attention_bias": (getattr(text, "attention_bias", None), False),
@@ -43,6 +43,9 @@ def misfit(model: PreTrainedModel) -> str:
         "dtype": (model.dtype, torch.float32),
         "quantization": (quantized and type(quantized).__name__, None),
     }
+    kinds = "siglip_vision_model", StemmedVisionConfig.model_type
+    if (kind := getattr(vision, "model_type", None)) not in kinds:
+        return f"vision model_type is {kind}, expected {' or '.join(kinds)}"
     for name, (found, expected) in wanted.items():
         if found != expected:
             return f"{name} is {found}, expected {expected}"
@@ -118,9 +121,8 @@ class LeanWeights:
         tower, text = parts.vision_tower, parts.language_model
         self.image_token = config.image_token_id
         self.vision_heads = config.vision_config.num_attention_heads
-        self.patch_size = config.vision_config.patch_size
         patches = tower.embeddings.patch_embedding
-        self.patches = Linear(patches.weight.flatten(1), patches.bias)
+        self.patches = patches if isinstance(patches, Stem) else _Patches(patches)
         self.places = tower.embeddings.position_embedding.weight
         self.vision_eps = config.vision_config.layer_norm_eps
         self.vision = [_VisionLayer(layer) for layer in tower.encoder.layers]
@@ -150,6 +152,20 @@ class LeanWeights:
             self.cache[:, :, :had_batch, :, :had_length] = before
             angle = torch.arange(1, length + 1)[:, None] * self._turn  # PaliGemma counts from 1
             self.turns = torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
+
+
+class _Patches:
+    """A patch embedding as one product."""
+
+    def __init__(self, embedding: torch.nn.Conv2d) -> None:
+        self.side = embedding.kernel_size[0]
+        self.map = Linear(embedding.weight.flatten(1), embedding.bias)
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) -> (B, H, S / side, S / side)."""
+        patches = F.pixel_unshuffle(pixels, self.side).flatten(2).transpose(1, 2)
+        grid = (patches.shape[0], -1, *(s // self.side for s in pixels.shape[2:]))
+        return self.map(patches).transpose(1, 2).reshape(grid)
 
 
 class _VisionLayer:
@@ -286,12 +302,8 @@ class LeanForward:
 
 def _see(w: LeanWeights, pixels: torch.Tensor) -> torch.Tensor:
     """Image tokens (B * N, H) from pixels (B, 3, S, S)."""
-    batch, channels, height, width = pixels.shape
-    side = w.patch_size
-    grid = pixels.view(batch, channels, height // side, side, width // side, side)
-    flat = grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * side * side)
-    x = w.patches(flat) + w.places
-    count, size = x.shape[1:]
+    x = w.patches(pixels).flatten(2).transpose(1, 2) + w.places
+    batch, count, size = x.shape
     for layer in w.vision:
         y = F.layer_norm(x, (size,), layer.norm1.weight, layer.norm1.bias, w.vision_eps)
         q, k, v = layer.qkv(y).view(batch, count, 3, w.vision_heads, -1).permute(2, 0, 3, 1, 4)

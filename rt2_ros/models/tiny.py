@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The default model, made from nothing: a small PaliGemma (SigLIP vision tower, linear projector,
-Gemma decoder).
+"""The default model, made from nothing: a small PaliGemma (a convolutional stem and a SigLIP layer
+as vision tower, linear projector, Gemma decoder).
 
 192x192 pixels in patches of 16 give 144 image tokens; attention is causal throughout, so the
 image's keys and values do not depend on the prompt. The tokenizer spells each integer 0..255 as one
@@ -22,17 +22,18 @@ from transformers import (
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
     PreTrainedTokenizerFast,
-    SiglipVisionConfig,
 )
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from rt2_ros.data.plans import PLAN_WORDS
 from rt2_ros.data.web import words as web_words
+from rt2_ros.models.stem import STRIDE, StemmedVisionConfig
 
 IMAGE_SIZE = 192  # px
-PATCH_SIZE = 16  # px
+PATCH_SIZE = STRIDE  # px
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
-FEW_WEIGHTS = {"hidden": 96, "vision_layers": 1, "text_layers": 1}  # to see that something runs
+# To see that something runs.
+FEW_WEIGHTS = {"hidden": 96, "stem_blocks": (1, 0), "vision_layers": 1, "text_layers": 1}
 MARKERS = ("Q:", "A:", "State:", "Plan:", "Action:", "\n")
 
 
@@ -81,17 +82,18 @@ def build_model(
     processor: PaliGemmaProcessor,
     *,
     hidden: int = 192,
-    vision_layers: int = 6,
+    stem_blocks: tuple[int, int] = (4, 3),
+    vision_layers: int = 1,
     text_layers: int = 4,
     seed: int = 0,
 ) -> PaliGemmaForConditionalGeneration:
-    """A model of random weights, sized to the processor's vocabulary."""
+    """A model of random weights, sized to the processor's vocabulary; stem_blocks as `Stem`'s."""
     torch.manual_seed(seed)
     heads = hidden // 48
-    vision = SiglipVisionConfig(
-        hidden_size=hidden, intermediate_size=4 * hidden, num_hidden_layers=vision_layers,
-        num_attention_heads=heads, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE,
-        projection_dim=hidden, vision_use_head=False,
+    vision = StemmedVisionConfig(
+        stem_blocks=stem_blocks, hidden_size=hidden, intermediate_size=4 * hidden,
+        num_hidden_layers=vision_layers, num_attention_heads=heads, image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE, projection_dim=hidden, vision_use_head=False,
     )  # fmt: skip
     tokenizer = processor.tokenizer
     text = GemmaConfig(
@@ -124,7 +126,7 @@ def build_model(
 def _place_patches(tower: nn.Module) -> None:
     """Start with patches that know where they are, by sinusoids of column and row: what is beside
     what is learned from the first step on (as in arXiv 2205.01580, there for good). They are half
-    as long as what `whiten_patches` makes of pixels.
+    as long as what the stem makes of pixels.
     """
     places = tower.embeddings.position_embedding.weight
     grid, width = math.isqrt(len(places)), places.shape[1]
@@ -136,22 +138,21 @@ def _place_patches(tower: nn.Module) -> None:
 
 @torch.no_grad()
 def whiten_patches(model: PaliGemmaForConditionalGeneration, images: torch.Tensor) -> None:
-    """Start the patch embedding as the whitening of real patches: its outputs uncorrelated, of like
+    """Start the stem's first map as the whitening of real pixels: its outputs uncorrelated, of like
     size.
 
-    Pixels of a patch are nearly equal, so a random embedding sees little but its mean colour;
+    Neighbouring pixels are nearly equal, so a random map sees little but its mean colour;
     whitened, edges count from the first step (as in Keller Jordan's airbench). images: uint8 (N, H,
     W, 3).
     """
-    embedding = model.model.vision_tower.embeddings.patch_embedding
-    width = embedding.out_channels
+    embedding = model.model.vision_tower.embeddings.patch_embedding.pixels
+    side = embedding.kernel_size[0]
     pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-    patches = torch.nn.functional.unfold(pixels, PATCH_SIZE, stride=PATCH_SIZE)
+    patches = torch.nn.functional.unfold(pixels, side, stride=side)
     patches = patches.permute(0, 2, 1).reshape(-1, patches.shape[1])
     mean = patches.mean(0)
     variance, direction = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
-    variance, direction = variance.flip(0)[:width], direction.flip(1)[:, :width]
-    weight = (direction / (variance + 0.02).sqrt()).T
+    weight = (direction / (variance + 0.002).sqrt()).T
     embedding.weight.copy_(weight.reshape(embedding.weight.shape))
     embedding.bias.copy_(-weight @ mean)
 
