@@ -33,6 +33,7 @@ from rt2_ros.actions import (
     question_prompt,
 )
 from rt2_ros.actions.form import FILE_NAME as FORM_FILE
+from rt2_ros.models import stem  # noqa: F401  AutoModel knows the default model's tower by it
 from rt2_ros.models.constrain import Held, Smoothing, Step, generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.models.prepare import Preparation, by_processor

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from rt2_ros.actions import LeastUsedTokens, PlanForm
+from rt2_ros.models import stem  # noqa: F401  AutoModel knows the default model's tower by it
 from rt2_ros.training.config import Lora, Stage, VlmConfig
 from rt2_ros.training.data import Pack, Source
 from rt2_ros.training.objective import Losses
