@@ -122,7 +122,7 @@ class LeanWeights:
         self.image_token = config.image_token_id
         self.vision_heads = config.vision_config.num_attention_heads
         patches = tower.embeddings.patch_embedding
-        self.patches = patches if isinstance(patches, Stem) else _Patches(patches)
+        self.patches = _Stem(patches) if isinstance(patches, Stem) else _Patches(patches)
         self.places = tower.embeddings.position_embedding.weight
         self.vision_eps = config.vision_config.layer_norm_eps
         self.vision = [_VisionLayer(layer) for layer in tower.encoder.layers]
@@ -162,10 +162,20 @@ class _Patches:
         self.map = Linear(embedding.weight.flatten(1), embedding.bias)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) -> (B, H, S / side, S / side)."""
-        patches = F.pixel_unshuffle(pixels, self.side).flatten(2).transpose(1, 2)
-        grid = (patches.shape[0], -1, *(s // self.side for s in pixels.shape[2:]))
-        return self.map(patches).transpose(1, 2).reshape(grid)
+        """(B, 3, S, S) -> (B, P, H)."""
+        return self.map(F.pixel_unshuffle(pixels, self.side).flatten(2).transpose(1, 2))
+
+
+class _Stem:
+    """A stem as it is: its time goes into its products."""
+
+    def __init__(self, stem: Stem) -> None:
+        self.stem = stem
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S) -> (B, P, H)."""
+        patches, _, _ = self.stem(pixels)
+        return patches
 
 
 class _VisionLayer:
@@ -302,7 +312,7 @@ class LeanForward:
 
 def _see(w: LeanWeights, pixels: torch.Tensor) -> torch.Tensor:
     """Image tokens (B * N, H) from pixels (B, 3, S, S)."""
-    x = w.patches(pixels).flatten(2).transpose(1, 2) + w.places
+    x = w.patches(pixels) + w.places
     batch, count, size = x.shape
     for layer in w.vision:
         y = F.layer_norm(x, (size,), layer.norm1.weight, layer.norm1.bias, w.vision_eps)

@@ -1,84 +1,102 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A SigLIP vision tower whose patches are made by convolutions instead of one linear map.
+"""A SigLIP vision tower whose patches are glimpses: convolutions, and a look at the whole thing
+that a patch shows, from its middle.
 
 A pictograph lies anywhere on the grid of patches. A linear map of 16 by 16 pixels has to learn each
-of its places apart; convolutions learn them once ("Early Convolutions Help Transformers See
-Better", arXiv 2106.14881), and residual ones at an eighth and a sixteenth of the picture's size
-learn what things are from a third of the pictures. `AutoModel` knows the tower once this module is
-imported; for the rest of a PaliGemma it is a SigLIP.
+of its places apart, and so do, to a lesser degree, convolutions. Here each patch tells first where
+the middle of its thing is, which is learned in a minute, and then reads 6 by 6 places around that
+(as RoIAlign does, arXiv 1703.06870, or deformable attention): what it reads is the same wherever
+the thing lies, and names are learned from a twentieth of the pictures. `AutoModel` knows the tower
+once this module is imported; to the rest of a PaliGemma it is a SigLIP.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, SiglipVisionConfig, SiglipVisionModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 FINE = 4  # px, the side of what the first map sees
-STRIDE = 16  # px, of the whole stem
+PATCH = 16  # px, the side of a patch
+POINTS, APART = 6, 8  # how many places a glimpse reads along an axis, and the px between them
 
 
 class StemmedVisionConfig(SiglipVisionConfig):
-    """A SigLIP tower's configuration with the stem's depth: residual blocks at 1/8, 1/16."""
+    """Of a SigLIP tower behind a `Stem`."""
 
     model_type = "siglip_vision_stem"
 
-    stem_blocks: list[int] | tuple[int, int] = (4, 3)
+
+@dataclass
+class Stemmed(BaseModelOutputWithPooling):
+    """What a tower says, and what its stem tells on the way.
+
+    centres: (B, P, 2), where the middle of the thing is that a patch shows: -1 to 1 across and
+        down.
+    things: (B, P, width), what a patch saw there.
+    """
+
+    centres: torch.Tensor | None = None
+    things: torch.Tensor | None = None
 
 
 class Convolution(nn.Module):
-    """3x3, padded, its weight kept as the matrix that it is to Muon: (out, in * 9)."""
+    """3x3, normalised, bent; its weight is kept as the matrix that it is to Muon: (out, in * 9)."""
 
-    def __init__(self, inside: int, outside: int, stride: int = 1, gain: float = 1.0) -> None:
+    def __init__(self, inside: int, outside: int, stride: int = 1) -> None:
         super().__init__()
         self.inside, self.stride = inside, stride
-        self.weight = nn.Parameter(torch.randn(outside, inside * 9) * gain / (inside * 4.5) ** 0.5)
-        self.bias = nn.Parameter(torch.zeros(outside))
+        self.weight = nn.Parameter(torch.randn(outside, inside * 9) / (inside * 4.5) ** 0.5)
+        self.norm = nn.BatchNorm2d(outside)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
-        return F.conv2d(x, self.weight.view(-1, self.inside, 3, 3), self.bias, self.stride, 1)
-
-
-class Block(nn.Module):
-    """x + two convolutions of it, normalised; the sum starts near x."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(1, width)
-        self.layers = nn.ModuleList([Convolution(width, width), Convolution(width, width, 1, 0.3)])
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W), as it was."""
-        first, second = self.layers
-        return x + second(F.gelu(first(self.norm(x))))
+        weight = self.weight.view(-1, self.inside, 3, 3)
+        return F.gelu(self.norm(F.conv2d(x, weight, None, self.stride, 1)))
 
 
 class Stem(nn.Module):
-    """Pixels (B, 3, S, S) to patches (B, width, S / 16, S / 16)."""
+    """Pixels (B, 3, S, S) to patches."""
 
-    def __init__(self, width: int, blocks: list[int] | tuple[int, int]) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        half = width // 2
-        self.pixels = nn.Conv2d(3, 3 * FINE**2, FINE, FINE)
+        third = width // 3
+        widths = (3 * FINE**2, third, 2 * third, 2 * third, 2 * third, width, width)
+        strides = (1, 2, 1, 1, 2, 1)
+        self.pixels = nn.Conv2d(3, widths[0], FINE, FINE)
         self.layers = nn.ModuleList(
-            [Convolution(3 * FINE**2, half, 2), Convolution(half, width, 2)]
+            Convolution(*sizes) for sizes in zip(widths[:-1], widths[1:], strides, strict=True)
         )
-        self.fine = nn.Sequential(*(Block(half) for _ in range(blocks[0])), nn.GroupNorm(1, half))
-        self.coarse = nn.Sequential(*(Block(width) for _ in range(blocks[1])))
-        self.norm = nn.GroupNorm(1, width)
+        self.away = nn.Linear(width, 2)  # how far off a thing's middle is, in patches
+        self.glimpse = nn.Linear(2 * third * POINTS**2, width)
+        self.norm = nn.LayerNorm(width)
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """Of the first map: SigLIP asks for its type."""
-        return self.pixels.weight
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Patches (B, P, width), and `Stemmed`'s centres and things."""
+        fine = F.gelu(self.pixels(pixels))
+        for layer in self.layers[:4]:
+            fine = layer(fine)
+        coarse = self.layers[5](self.layers[4](fine))
+        side = coarse.shape[-1]
+        context = coarse.flatten(2).transpose(1, 2)
+        middles = _spread(side, 2 / side, fine) + self.away(context).float() * (2 / side)
+        around = _spread(POINTS, 2 * APART / pixels.shape[-1], fine)
+        # Where a glimpse is taken is learned from being told where things are.
+        places = (middles.detach()[:, :, None] + around).clamp(-1, 1)
+        read = F.grid_sample(fine.float(), places, align_corners=False)
+        things = self.norm(self.glimpse(read.permute(0, 2, 1, 3).flatten(2)))
+        return context + things, middles, things
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Patches of pixels."""
-        first, second = self.layers
-        x = self.fine(first(F.gelu(self.pixels(pixels))))
-        return self.norm(self.coarse(second(F.gelu(x))))
+
+def _spread(count: int, apart: float, like: torch.Tensor) -> torch.Tensor:
+    """Places (count * count, 2), across and down, around 0, row by row."""
+    along = (torch.arange(count, device=like.device) - (count - 1) / 2) * apart
+    return torch.stack([along.repeat(count), along.repeat_interleave(count)], -1)
 
 
 class StemmedVisionModel(SiglipVisionModel):
@@ -89,13 +107,22 @@ class StemmedVisionModel(SiglipVisionModel):
 
     def __init__(self, config: StemmedVisionConfig) -> None:
         """ValueError for patches that the stem does not make."""
-        if config.patch_size != STRIDE or config.num_channels != 3:
+        if config.patch_size != PATCH or config.num_channels != 3 or config.hidden_size % 3:
             raise ValueError(
-                f"vision_config: patch_size is {config.patch_size} and num_channels "
-                f"{config.num_channels}; expected {STRIDE} and 3"
+                f"vision_config: patch_size is {config.patch_size}, num_channels "
+                f"{config.num_channels} and hidden_size {config.hidden_size}; expected {PATCH}, 3 "
+                "and a multiple of 3"
             )
         super().__init__(config)
-        self.embeddings.patch_embedding = Stem(config.hidden_size, config.stem_blocks)
+        self.embeddings.patch_embedding = Stem(config.hidden_size)
+
+    def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> Stemmed:
+        """Patches of pixels (B, 3, S, S) in -1..1."""
+        stem = self.embeddings.patch_embedding
+        patches, centres, things = stem(pixel_values.to(stem.pixels.weight.dtype))
+        places = self.embeddings.position_embedding.weight
+        hidden = self.encoder(inputs_embeds=patches + places).last_hidden_state
+        return Stemmed(self.post_layernorm(hidden), centres=centres, things=things)
 
 
 AutoConfig.register(StemmedVisionConfig.model_type, StemmedVisionConfig)

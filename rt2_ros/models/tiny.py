@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The default model, made from nothing: a small PaliGemma (a convolutional stem and a SigLIP layer
-as vision tower, linear projector, Gemma decoder).
+"""The default model, made from nothing: a small PaliGemma (a stem of convolutions and glimpses and
+a SigLIP layer as vision tower, linear projector, Gemma decoder).
 
 192x192 pixels in patches of 16 give 144 image tokens; attention is causal throughout, so the
 image's keys and values do not depend on the prompt. The tokenizer spells each integer 0..255 as one
@@ -27,13 +27,12 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from rt2_ros.data.plans import PLAN_WORDS
 from rt2_ros.data.web import words as web_words
-from rt2_ros.models.stem import STRIDE, StemmedVisionConfig
+from rt2_ros.models.stem import PATCH, StemmedVisionConfig
 
 IMAGE_SIZE = 192  # px
-PATCH_SIZE = STRIDE  # px
+PATCH_SIZE = PATCH  # px
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
-# To see that something runs.
-FEW_WEIGHTS = {"hidden": 96, "stem_blocks": (1, 0), "vision_layers": 1, "text_layers": 1}
+FEW_WEIGHTS = {"hidden": 96, "vision_layers": 1, "text_layers": 1}  # to see that something runs
 MARKERS = ("Q:", "A:", "State:", "Plan:", "Action:", "\n")
 
 
@@ -82,16 +81,15 @@ def build_model(
     processor: PaliGemmaProcessor,
     *,
     hidden: int = 192,
-    stem_blocks: tuple[int, int] = (4, 3),
     vision_layers: int = 1,
     text_layers: int = 4,
     seed: int = 0,
 ) -> PaliGemmaForConditionalGeneration:
-    """A model of random weights, sized to the processor's vocabulary; stem_blocks as `Stem`'s."""
+    """A model of random weights, sized to the processor's vocabulary."""
     torch.manual_seed(seed)
     heads = hidden // 48
     vision = StemmedVisionConfig(
-        stem_blocks=stem_blocks, hidden_size=hidden, intermediate_size=4 * hidden,
+        hidden_size=hidden, intermediate_size=4 * hidden,
         num_hidden_layers=vision_layers, num_attention_heads=heads, image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE, projection_dim=hidden, vision_use_head=False,
     )  # fmt: skip

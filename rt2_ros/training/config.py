@@ -197,7 +197,6 @@ class TinySizes:
     """Sizes of the default model."""
 
     hidden: int = 192
-    stem_blocks: tuple[int, int] = (4, 3)
     vision_layers: int = 1
     text_layers: int = 4
 

@@ -5,7 +5,8 @@ patches.
 Integers that name a place or a step get soft targets: a Gaussian over the neighbouring bins, so
 that 130 is nearly right where 131 was asked. The dense part asks each patch for the words and the
 centre of the thing that it shows, at which sides of that there is room, and how many things are
-around the patch; it is what makes a vision tower of random weights useful within minutes.
+around the patch, and the tower's stem for the thing's middle and which of all names it has; it is
+what makes a vision tower of random weights useful within minutes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
 from rt2_ros.actions.bins import BINS
 from rt2_ros.data.samples import MOST_AROUND
+from rt2_ros.models.stem import Stemmed
+from rt2_ros.models.tiny import PATCH_SIZE
 from rt2_ros.training.packing import IGNORED, SHOWN, Batch, attention_mask
 
 # Terminate and gripper: two tokens among many, and a wrong one drops what is held.
@@ -46,7 +49,8 @@ def mean_figures(losses: Sequence[Losses]) -> dict[str, float]:
 class Objective(nn.Module):
     """A model with what only training needs: the integer table and the dense read-outs."""
 
-    def __init__(self, model: nn.Module, integer_ids: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, integer_ids: torch.Tensor, names: int) -> None:
+        """names: how many there are, of things that a patch may show."""
         super().__init__()
         self.model = model
         # Not registered: the same weights, compiled for a CPU. On a GPU that was not tried.
@@ -57,6 +61,7 @@ class Objective(nn.Module):
         width = model.config.text_config.hidden_size
         self.register_buffer("integer_ids", integer_ids)
         self.centre = nn.ModuleList(nn.Linear(width, width) for _ in "uv")
+        self.name = nn.Linear(width, names)
         self.flat = nn.Linear(width, 2)
         self.room = nn.Linear(width, SHOWN[-1])
         self.crowd = nn.Linear(width, MOST_AROUND + 1)
@@ -64,10 +69,10 @@ class Objective(nn.Module):
         lookup[integer_ids] = torch.arange(len(integer_ids))
         self.register_buffer("value", lookup)
 
-    def see(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Image tokens (B, P, D) of pixels (B, 3, H, W) in -1..1."""
-        base = self.model.model
-        return base.multi_modal_projector(self.tower(pixels).last_hidden_state)
+    def see(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Stemmed]:
+        """Image tokens (B, P, D) of pixels (B, 3, H, W) in -1..1, and what the tower said."""
+        said = self.tower(pixels)
+        return self.model.model.multi_modal_projector(said.last_hidden_state), said
 
     def forward(
         self, batch: Batch, *, sigma: float, dense_weight: float, web_weight: float = 1.0,
@@ -78,18 +83,22 @@ class Objective(nn.Module):
         Figures, each where the batch has something of the kind: answer, dense, grounding (losses);
         robot_share of the answer tokens; integer_error, the mean distance in bins between the
         likeliest and the right integer of web questions, robot_error, the same of robot questions,
-        and state_error, of those without a picture; patch_accuracy; room_accuracy, of the
-        sides of things on a table; crowd_accuracy, of how many things are around patches.
+        and state_error, of those without a picture; patch_accuracy, of words, and name_accuracy,
+        of names among all of them; centre_error, in px; room_accuracy, of the sides of things on a
+        table; crowd_accuracy, of how many things are around patches.
         """
         embedding = self.model.get_input_embeddings().weight
         pixels = batch.pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
         none = embedding.new_zeros(0, batch.owner.shape[1], embedding.shape[1])
-        features = self.see(pixels) if len(pixels) else none
+        features, said = self.see(pixels) if len(pixels) else (none, None)
         total = features.new_zeros((), dtype=torch.float32)
         figures: dict[str, float] = {}
         if dense_weight:
             dense, told = self._dense(features, embedding, batch, sigma)
             total, figures = total + dense_weight * dense, figures | told
+            if said is not None:
+                stem, told = self._stem(said, batch)
+                total, figures = total + dense_weight * stem, figures | told
         if answers:
             answer, told = self._answers(features, batch, sigma, web_weight)
             total, figures = total + answer, figures | told
@@ -229,6 +238,29 @@ class Objective(nn.Module):
         counted = crowds.detach().argmax(1)[labelled] == crowd[labelled]
         figures["crowd_accuracy"] = float(counted.float().mean())
         return loss, {"dense": float(loss.detach()), **figures}
+
+    def _stem(self, said: Stemmed, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """The stem's own part: where the middle of a thing is, and which of all things it is.
+
+        Words are shared by many things, and common ones are learned long before rare ones; which
+        thing it is, is asked straight from the glimpse.
+        """
+        assert said.centres is not None and said.things is not None
+        shown = batch.patch_name != IGNORED
+        if not shown.any():
+            return said.centres.sum() * 0.0, {}
+        side = batch.pixels.shape[1]
+        off = said.centres[shown] - ((batch.patch_uv[shown].float() + 0.5) * (2 / BINS) - 1)
+        away = off * (side / 2 / PATCH_SIZE)  # in patches
+        loss = nn.functional.smooth_l1_loss(away, torch.zeros_like(away), beta=0.25)
+        things, right = _rounded(said.things[shown]), batch.patch_name[shown]
+        names = self.name(things)[: len(right)].float()
+        loss = loss + nn.functional.cross_entropy(names, right, label_smoothing=0.1)
+        figures = {
+            "name_accuracy": float((names.argmax(-1) == right).float().mean()),
+            "centre_error": float(off.detach().abs().mean()) * side / 2,
+        }
+        return loss, figures
 
 
 def _rounded(rows: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from rt2_ros.data.samples import NOTHING, Frame, Query, patch_crowds, patch_owne
 
 IGNORED = NOTHING
 BACKGROUND = "nothing"  # the word for a patch that shows no thing
-SHOWN = 8, 2, 1, 4  # numbers of a patch: words, centre, whether flat, room at sides
+SHOWN = 8, 1, 2, 1, 4  # numbers of a patch: words, name, centre, whether flat, room at sides
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Batch:
     named: torch.Tensor  # int64 (B, T): which thing of the picture the token names, or IGNORED
     owner: torch.Tensor  # int64 (N, P): which thing the patch shows, or IGNORED
     patch_words: torch.Tensor  # int64 (N, P, W), IGNORED-padded: words of what the patch shows
+    patch_name: torch.Tensor  # int64 (N, P): which of the packer's names it has, or IGNORED
     patch_uv: torch.Tensor  # int64 (N, P, 2): centre of what the patch shows, or IGNORED
     patch_flat: torch.Tensor  # int64 (N, P): whether what the patch shows is flat, or IGNORED
     patch_room: torch.Tensor  # int64 (N, P, 4): whether there is room at its sides, or IGNORED
@@ -79,6 +80,7 @@ class Packer:
         self._words = {
             name: list(dict.fromkeys(self._encode(text)))[:8] for name, text in words.items()
         }
+        self._numbers = {name: i for i, name in enumerate(words)}
         self._background = self._encode(BACKGROUND)
 
     def _encode(self, text: str) -> list[int]:
@@ -156,8 +158,9 @@ class Packer:
         return places
 
     def _patches(self, frame: Frame) -> tuple[torch.Tensor, ...]:
-        """What each patch shows: the thing's number, its words, its centre, whether it is flat, at
-        which sides of it there is room; and how many things are around the patch.
+        """What each patch shows: the thing's number, its words, its name's number, its centre,
+        whether it is flat, at which sides of it there is room; and how many things are around the
+        patch.
         """
         grid = self.grid
         assert frame.image is not None
@@ -170,18 +173,19 @@ class Packer:
             ids = self._words[thing.name]
             row[: len(ids)] = ids
             flat = IGNORED if thing.flat is None else thing.flat
-            row[8:] = thing.u, thing.v, flat, *(thing.room or (IGNORED,) * SHOWN[-1])
+            number, room = self._numbers[thing.name], thing.room or (IGNORED,) * SHOWN[-1]
+            row[8:] = number, thing.u, thing.v, flat, *room
         shown[-1, : len(self._background)] = self._background
         patches = torch.from_numpy(shown[np.where(owner == IGNORED, -1, owner)])
-        words, uv, flat, room = patches.split(SHOWN, dim=1)
+        words, name, uv, flat, room = patches.split(SHOWN, dim=1)
         crowd = torch.from_numpy(patch_crowds(frame.things, grid).ravel())
-        return torch.from_numpy(owner), words, uv, flat[:, 0], room, crowd
+        return torch.from_numpy(owner), words, name[:, 0], uv, flat[:, 0], room, crowd
 
     def _unknown(self) -> tuple[torch.Tensor, ...]:
         """The same where nobody said what a picture shows."""
         unknown = torch.full((self.grid * self.grid, sum(SHOWN)), IGNORED)
-        words, uv, flat, room = unknown.split(SHOWN, dim=1)
-        return flat[:, 0], words, uv, flat[:, 0], room, flat[:, 0]
+        words, name, uv, flat, room = unknown.split(SHOWN, dim=1)
+        return name[:, 0], words, name[:, 0], uv, flat[:, 0], room, flat[:, 0]
 
 
 def check_one_picture(frame: Frame) -> None:

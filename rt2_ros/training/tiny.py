@@ -56,11 +56,12 @@ class TinyRecipe:
             _start_from(config.init, model, self.processor)
         tokenizer = self.processor.tokenizer
         integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
-        self.objective = Objective(model, integers)
+        words = named_words()
+        self.objective = Objective(model, integers, len(words))
         self.states: Source | None = StateSource(queries=max(1, config.tokens // TOLD))
         self.plan_form: PlanForm | None = plan_form(sources)
         self.pack: Pack = Packer(
-            tokenizer, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, words=named_words(),
+            tokenizer, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, words=words,
             length=config.tokens,
         ).pack  # fmt: skip
 

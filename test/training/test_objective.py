@@ -33,7 +33,7 @@ def parts(monkeypatch):
     tokenizer = processor.tokenizer
     integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
     packer = Packer(tokenizer, image_size=192, patch_size=16, words={"banana": "banana"})
-    return Objective(model, integers), packer.pack([FRAME])
+    return Objective(model, integers, 1), packer.pack([FRAME])
 
 
 def test_no_answer_is_seen_before_it_is_given(parts):

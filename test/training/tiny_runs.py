@@ -16,7 +16,7 @@ from rt2_ros.training.tiny import TinyRecipe
 from rt2_ros.training.vlm import VlmRecipe
 from rt2_ros.typed import build
 
-SIZES = TinySizes(hidden=96, stem_blocks=(1, 0), vision_layers=1, text_layers=2)
+SIZES = TinySizes(hidden=96, vision_layers=1, text_layers=2)
 
 
 class Colour:
