@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rt2_ros.data.samples import Frame, Query, Thing
+from rt2_ros.models.stem import Stemmed
 from rt2_ros.models.tiny import IMAGE_TOKENS, build_model, build_processor
 from rt2_ros.training import objective as objectives
 from rt2_ros.training.objective import Objective, soft_targets
@@ -78,11 +79,13 @@ def test_figures_are_of_what_was_asked_alone(parts):
     objective, batch = parts
     told = {"answer", "robot_share", "integer_error"}
     assert set(objective(batch, sigma=3.0, dense_weight=0.0).figures) == told
-    told |= {"dense", "patch_accuracy", "room_accuracy", "crowd_accuracy", "grounding"}
+    dense = {"dense", "name_accuracy", "centre_error"}
+    dense |= {f"{name}_accuracy" for name in ("patch", "room", "crowd")}
+    told |= {*dense, "grounding"}
     every = {"sigma": 3.0, "dense_weight": 0.5, "grounding_weight": 0.5}
     assert set(objective(batch, **every).figures) == told
     patches = objective(batch, **every, answers=False).figures
-    assert set(patches) == {"dense", "patch_accuracy", "room_accuracy", "crowd_accuracy"}
+    assert set(patches) == dense
     # Of a picture of which nobody said what is where.
     tokenizer = build_processor().tokenizer
     packer = Packer(tokenizer, image_size=192, patch_size=16, words={"banana": "banana"})
@@ -120,6 +123,26 @@ def test_everything_learns_from_a_step(parts):
     for name, parameter in objective.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
     assert 0 <= losses.figures["robot_share"] <= 1
+
+
+def test_the_stem_is_told_where_the_middle_of_a_thing_is_and_which_thing_it_is(parts):
+    objective, batch = parts
+    objective.name = torch.nn.Linear(96, 3)
+    batch = dataclasses.replace(batch, patch_name=torch.where(batch.patch_name == 0, 2, IGNORED))
+    shown, told = batch.patch_name[0] == 2, (batch.patch_uv.float() + 0.5) / 128 - 1
+    things = torch.zeros(1, IMAGE_TOKENS, 96)
+    with torch.no_grad():
+        objective.name.bias.copy_(torch.tensor([0.0, 0.0, 50.0]))
+        right = objective._stem(Stemmed(centres=told, things=things), batch)
+        off = told + torch.where(shown[None, :, None], torch.tensor([2 / 96, 0.0]), 9.0)
+        aside = objective._stem(Stemmed(centres=off, things=things), batch)
+        objective.name.bias.copy_(torch.tensor([50.0, 0.0, 0.0]))
+        other = objective._stem(Stemmed(centres=told, things=things), batch)
+    assert right[1] == pytest.approx({"name_accuracy": 1.0, "centre_error": 0.0}, abs=1e-4)
+    # 2 px to the right, patches that show nothing anywhere: half of that is the mean error.
+    assert aside[1] == pytest.approx({"name_accuracy": 1.0, "centre_error": 1.0}, abs=1e-4)
+    assert other[1]["name_accuracy"] == 0
+    assert right[0] < aside[0] < other[0]
 
 
 def test_soft_targets_are_a_gaussian_over_neighbours():

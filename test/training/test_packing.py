@@ -96,6 +96,8 @@ def test_patches_know_the_thing_that_covers_them(processor, packer):
     words = batch.patch_words[0, shown[0]]
     tokens = processor.tokenizer.convert_ids_to_tokens(words[words != IGNORED].tolist())
     assert tokens == ["banana", "香", "蕉"]
+    assert (batch.patch_name[0] == 0).nonzero()[:, 0].tolist() == shown
+    assert (batch.patch_name == IGNORED).sum() == batch.patch_name.numel() - len(shown)
     assert batch.patch_uv[0, shown[0]].tolist() == [64, 75]
     assert (batch.patch_flat[0] == 1).nonzero()[:, 0].tolist() == shown
     assert (batch.patch_flat == IGNORED).sum() == batch.patch_flat.numel() - len(shown)
