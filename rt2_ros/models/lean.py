@@ -122,7 +122,9 @@ class LeanWeights:
         self.image_token = config.image_token_id
         self.vision_heads = config.vision_config.num_attention_heads
         patches = tower.embeddings.patch_embedding
-        self.patches = _Stem(patches) if isinstance(patches, Stem) else _Patches(patches)
+        self.patch_size = config.vision_config.patch_size
+        self.patches = Linear(patches.weight.flatten(1), patches.bias)
+        self.stem: Stem | None = getattr(tower, "stem", None)
         self.places = tower.embeddings.position_embedding.weight
         self.vision_eps = config.vision_config.layer_norm_eps
         self.vision = [_VisionLayer(layer) for layer in tower.encoder.layers]
@@ -152,30 +154,6 @@ class LeanWeights:
             self.cache[:, :, :had_batch, :, :had_length] = before
             angle = torch.arange(1, length + 1)[:, None] * self._turn  # PaliGemma counts from 1
             self.turns = torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
-
-
-class _Patches:
-    """A patch embedding as one product."""
-
-    def __init__(self, embedding: torch.nn.Conv2d) -> None:
-        self.side = embedding.kernel_size[0]
-        self.map = Linear(embedding.weight.flatten(1), embedding.bias)
-
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) -> (B, P, H)."""
-        return self.map(F.pixel_unshuffle(pixels, self.side).flatten(2).transpose(1, 2))
-
-
-class _Stem:
-    """A stem as it is: its time goes into its products."""
-
-    def __init__(self, stem: Stem) -> None:
-        self.stem = stem
-
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) -> (B, P, H)."""
-        patches, _, _ = self.stem(pixels)
-        return patches
 
 
 class _VisionLayer:
@@ -312,7 +290,9 @@ class LeanForward:
 
 def _see(w: LeanWeights, pixels: torch.Tensor) -> torch.Tensor:
     """Image tokens (B * N, H) from pixels (B, 3, S, S)."""
-    x = w.patches(pixels) + w.places
+    x = w.patches(F.pixel_unshuffle(pixels, w.patch_size).flatten(2).transpose(1, 2)) + w.places
+    if w.stem is not None:
+        x = x + w.stem(pixels)[0]
     batch, count, size = x.shape
     for layer in w.vision:
         y = F.layer_norm(x, (size,), layer.norm1.weight, layer.norm1.bias, w.vision_eps)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A SigLIP vision tower whose patches are glimpses: convolutions, and a look at the whole thing
-that a patch shows, from its middle.
+"""A SigLIP vision tower whose patches are given glimpses: convolutions, and a look at the whole
+thing that a patch shows, from its middle.
 
 A pictograph lies anywhere on the grid of patches. A linear map of 16 by 16 pixels has to learn each
 of its places apart, and so do, to a lesser degree, convolutions. Here each patch tells first where
@@ -27,7 +27,7 @@ POINTS, APART = 6, 8  # how many places a glimpse reads along an axis, and the p
 
 
 class StemmedVisionConfig(SiglipVisionConfig):
-    """Of a SigLIP tower behind a `Stem`."""
+    """Of a SigLIP tower with a `Stem`."""
 
     model_type = "siglip_vision_stem"
 
@@ -46,13 +46,18 @@ class Stemmed(BaseModelOutputWithPooling):
 
 
 class Convolution(nn.Module):
-    """3x3, normalised, bent; its weight is kept as the matrix that it is to Muon: (out, in * 9)."""
+    """3x3, normalised, bent; its weight is kept as the matrix that it is to Muon: (out, in * 9).
+
+    Each channel is normalised over its picture: all of them together, and names are learned half as
+    fast; over the batch, as fast, but then a step depends on how its pictures were dealt out. What
+    a picture has everywhere is lost by it; SigLIP's own map of a patch keeps that.
+    """
 
     def __init__(self, inside: int, outside: int, stride: int = 1) -> None:
         super().__init__()
         self.inside, self.stride = inside, stride
         self.weight = nn.Parameter(torch.randn(outside, inside * 9) / (inside * 4.5) ** 0.5)
-        self.norm = nn.BatchNorm2d(outside)
+        self.norm = nn.GroupNorm(outside, outside)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
@@ -61,7 +66,7 @@ class Convolution(nn.Module):
 
 
 class Stem(nn.Module):
-    """Pixels (B, 3, S, S) to patches."""
+    """What is added to SigLIP's patches of pixels (B, 3, S, S)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -77,7 +82,7 @@ class Stem(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Patches (B, P, width), and `Stemmed`'s centres and things."""
+        """What is added (B, P, width), and `Stemmed`'s centres and things."""
         fine = F.gelu(self.pixels(pixels))
         for layer in self.layers[:4]:
             fine = layer(fine)
@@ -100,7 +105,7 @@ def _spread(count: int, apart: float, like: torch.Tensor) -> torch.Tensor:
 
 
 class StemmedVisionModel(SiglipVisionModel):
-    """SigLIP's tower behind a `Stem`."""
+    """SigLIP's tower with a `Stem` beside its patch embedding."""
 
     config: StemmedVisionConfig
     config_class = StemmedVisionConfig
@@ -114,14 +119,13 @@ class StemmedVisionModel(SiglipVisionModel):
                 "and a multiple of 3"
             )
         super().__init__(config)
-        self.embeddings.patch_embedding = Stem(config.hidden_size)
+        self.stem = Stem(config.hidden_size)
 
     def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> Stemmed:
         """Patches of pixels (B, 3, S, S) in -1..1."""
-        stem = self.embeddings.patch_embedding
-        patches, centres, things = stem(pixel_values.to(stem.pixels.weight.dtype))
-        places = self.embeddings.position_embedding.weight
-        hidden = self.encoder(inputs_embeds=patches + places).last_hidden_state
+        patches = self.embeddings(pixel_values)
+        seen, centres, things = self.stem(pixel_values.to(patches.dtype))
+        hidden = self.encoder(inputs_embeds=patches + seen).last_hidden_state
         return Stemmed(self.post_layernorm(hidden), centres=centres, things=things)
 
 

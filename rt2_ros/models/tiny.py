@@ -143,7 +143,7 @@ def whiten_patches(model: PaliGemmaForConditionalGeneration, images: torch.Tenso
     whitened, edges count from the first step (as in Keller Jordan's airbench). images: uint8 (N, H,
     W, 3).
     """
-    embedding = model.model.vision_tower.embeddings.patch_embedding.pixels
+    embedding = model.model.vision_tower.stem.pixels
     side = embedding.kernel_size[0]
     pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
     patches = torch.nn.functional.unfold(pixels, side, stride=side)
