@@ -93,7 +93,7 @@ class Stem(nn.Module):
         around = _spread(POINTS, 2 * APART / pixels.shape[-1], fine)
         # Where a glimpse is taken is learned from being told where things are.
         places = (middles.detach()[:, :, None] + around).clamp(-1, 1)
-        read = F.grid_sample(fine.float(), places, align_corners=False)
+        read = F.grid_sample(fine.float(), places, align_corners=False).to(context.dtype)
         things = self.norm(self.glimpse(read.permute(0, 2, 1, 3).flatten(2)))
         return context + things, middles, things
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The default model's vision tower: glimpses in front of a SigLIP that loads as any other."""
 
+import copy
 import subprocess
 import sys
 
@@ -31,6 +32,15 @@ def test_a_tower_is_saved_and_loaded_by_its_type(tower, tmp_path):
         expected, found = (m(pixels).last_hidden_state for m in (tower, loaded))
     assert expected.shape == (2, 144, 48)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_tower_of_bfloat16_sees_about_the_same(tower):
+    pixels = torch.randn(1, 3, 192, 192)
+    with torch.no_grad():
+        expected = tower(pixels).last_hidden_state
+        found = copy.deepcopy(tower).bfloat16()(pixels.bfloat16()).last_hidden_state
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - expected).norm() < 0.1 * expected.norm()
 
 
 @pytest.mark.parametrize("module", ["rt2_ros.policies.vlm", "rt2_ros.training.vlm"])
