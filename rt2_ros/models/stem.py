@@ -6,8 +6,8 @@ A pictograph lies anywhere on the grid of patches. A linear map of 16 by 16 pixe
 of its places apart, and so do, to a lesser degree, convolutions. Here each patch tells first where
 the middle of its thing is, which is learned in a minute, and then reads 6 by 6 places around that
 (as RoIAlign does, arXiv 1703.06870, or deformable attention): what it reads is the same wherever
-the thing lies, and names are learned from a twentieth of the pictures. `AutoModel` knows the tower
-once this module is imported; to the rest of a PaliGemma it is a SigLIP.
+the thing lies, and names are learned in minutes. `AutoModel` knows the tower once this module is
+imported; to the rest of a PaliGemma it is a SigLIP.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModel, SiglipVisionConfig, SiglipVision
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 FINE = 4  # px, the side of what the first map sees
-PATCH = 16  # px, the side of a patch
+PATCH_SIZE = 16  # px, the side of a patch
 POINTS, APART = 6, 8  # how many places a glimpse reads along an axis, and the px between them
 
 
@@ -112,11 +112,11 @@ class StemmedVisionModel(SiglipVisionModel):
 
     def __init__(self, config: StemmedVisionConfig) -> None:
         """ValueError for patches that the stem does not make."""
-        if config.patch_size != PATCH or config.num_channels != 3 or config.hidden_size % 3:
+        if config.patch_size != PATCH_SIZE or config.num_channels != 3 or config.hidden_size % 3:
             raise ValueError(
                 f"vision_config: patch_size is {config.patch_size}, num_channels "
-                f"{config.num_channels} and hidden_size {config.hidden_size}; expected {PATCH}, 3 "
-                "and a multiple of 3"
+                f"{config.num_channels} and hidden_size {config.hidden_size}; expected "
+                f"{PATCH_SIZE}, 3 and a multiple of 3"
             )
         super().__init__(config)
         self.stem = Stem(config.hidden_size)

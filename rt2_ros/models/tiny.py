@@ -27,10 +27,9 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from rt2_ros.data.plans import PLAN_WORDS
 from rt2_ros.data.web import words as web_words
-from rt2_ros.models.stem import PATCH, StemmedVisionConfig
+from rt2_ros.models.stem import PATCH_SIZE, StemmedVisionConfig
 
 IMAGE_SIZE = 192  # px
-PATCH_SIZE = PATCH  # px
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
 FEW_WEIGHTS = {"hidden": 96, "vision_layers": 1, "text_layers": 1}  # to see that something runs
 MARKERS = ("Q:", "A:", "State:", "Plan:", "Action:", "\n")

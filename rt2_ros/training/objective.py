@@ -20,8 +20,7 @@ from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
 from rt2_ros.actions.bins import BINS
 from rt2_ros.data.samples import MOST_AROUND
-from rt2_ros.models.stem import Stemmed
-from rt2_ros.models.tiny import PATCH_SIZE
+from rt2_ros.models.stem import PATCH_SIZE, Stemmed
 from rt2_ros.training.packing import IGNORED, SHOWN, Batch, attention_mask
 
 # Terminate and gripper: two tokens among many, and a wrong one drops what is held.

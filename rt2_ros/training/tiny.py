@@ -21,7 +21,8 @@ from transformers import (
 from rt2_ros.actions import PlanForm
 from rt2_ros.data.states import StateSource
 from rt2_ros.models import bfloat16
-from rt2_ros.models.tiny import IMAGE_SIZE, PATCH_SIZE, build_model, build_processor, whiten_patches
+from rt2_ros.models.stem import PATCH_SIZE
+from rt2_ros.models.tiny import IMAGE_SIZE, build_model, build_processor, whiten_patches
 from rt2_ros.paths import find_folder
 from rt2_ros.training.config import TinyConfig, TinyStage
 from rt2_ros.training.data import Pack, Source, named_words
