@@ -35,9 +35,10 @@ import rt2_ros.training  # noqa: F401, before torch is loaded: how its threads w
 from rt2_ros import provenance
 from rt2_ros.evaluation.cli import RESULTS, chosen_suites, evaluate
 from rt2_ros.evaluation.page import PLOT, update_results
-from rt2_ros.evaluation.questions import Answers
+from rt2_ros.evaluation.questions import Answers, digest, held_back
 from rt2_ros.evaluation.results import GROUPS, Ablation, Arm, CellResult, read_made
 from rt2_ros.evaluation.runner import PolicyPlayer
+from rt2_ros.evaluation.runs import write_whole
 from rt2_ros.evaluation.screen import ask_with_progress
 from rt2_ros.evaluation.suites import Suite
 from rt2_ros.models.tiny import FEW_WEIGHTS
@@ -298,24 +299,19 @@ def _measure(
 
 
 def _ask(checkpoint: Path, name: str, settings: Settings, file: Path, before: str = "") -> Answers:
-    """What a checkpoint answers, from its file if these weights were asked as many already."""
-    digest = policy_identity(str(checkpoint))[1]["digest"]
+    """What a checkpoint answers, from its file if these weights were asked the same already."""
+    weights = policy_identity(str(checkpoint))[1]["digest"]
     if file.is_file():
         known = json.loads(file.read_text())
         answers = read_made(Answers, known["answers"], str(file))
-        if known["digest"] == digest and answers.rate().episodes == settings.questions:
+        questions = digest(query for _, query in held_back(settings.questions))
+        if known["digest"] == weights and answers.questions == questions:
             return answers
     policy = load_policy(str(checkpoint))
     policy.name = name
     answers = ask_with_progress(policy, settings.questions, 0, before)
-    _write(file, {"digest": digest, "answers": asdict(answers)})
+    write_whole(file, json.dumps({"digest": weights, "answers": asdict(answers)}, indent=1) + "\n")
     return answers
-
-
-def _write(path: Path, what: Mapping[str, Any]) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(what, indent=1) + "\n")
-    os.replace(new, path)
 
 
 def plot(ablation: Ablation, file: Path) -> None:

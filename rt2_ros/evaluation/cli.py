@@ -277,7 +277,7 @@ def _publish(
         table.title = run.info.policy
         console.print(table)
     page = runs[0].path / "report.html"
-    write_report([run.path for run in runs], page)
+    write_report(runs, page)
     console.print(f"report: {page}")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

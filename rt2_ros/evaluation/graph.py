@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,10 @@ def play_on_graph(
         ValueError: an episode has disturbances, which only the in-process runner makes; or the
             policy's actions are in another frame than the simulated arm's.
         PolicyFailed: the policy raised.
-        RuntimeError, TimeoutError: a node died or does not answer; finished episodes are kept.
+        RuntimeError, TimeoutError: a node died, or several episodes in a row could not be played;
+            finished episodes are kept.
     """
-    from rt2_ros.nodes.operator import Operator
+    from rt2_ros.nodes.operator import NotLaid, Operator
     from rt2_ros.up import Processes
 
     left, again = run.left(wanted), run.crashed()
@@ -70,14 +72,23 @@ def play_on_graph(
             for episode in left:
                 try:
                     record, crashes = watcher.play(episode, name, processes.check), 0
-                except TimeoutError as error:  # of this episode; the next one has another table
+                except (TimeoutError, NotLaid, Disturbed) as error:  # the next has another table
                     crashes += episode.key not in again
+                    what = f"{type(error).__name__}: {error}"
+                    record = EpisodeRecord.crashed(name, episode.key, what)
+                    run.append(record)
+                    on_record(record)
                     if crashes >= MAX_CRASHES:
                         raise
-                    watcher.leave(processes.check)
-                    record = EpisodeRecord.crashed(name, episode.key, f"TimeoutError: {error}")
-                run.append(record)
-                on_record(record)
+                    with suppress(TimeoutError):  # then the next one cannot begin either
+                        watcher.leave(processes.check)
+                else:
+                    run.append(record)
+                    on_record(record)
+
+
+class Disturbed(RuntimeError):
+    """Someone else told the graph what to do."""
 
 
 class _Watcher:
@@ -124,7 +135,7 @@ class _Watcher:
             check()
             status = person.policy
             if status.instruction_id != self._id:
-                break
+                raise Disturbed("another instruction came while the episode was played")
             if status.state == PolicyStatus.FAULT:
                 raise PolicyFailed(f"policy {name}: {status.reason}")
             if self._frame != TabletopEnv.frame:

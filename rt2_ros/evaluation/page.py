@@ -8,7 +8,6 @@ results.json beside it (`rt2_ros.evaluation.results`) is what the page is made o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from rt2_ros.evaluation.metrics import Difference, Rate, mcnemar
 from rt2_ros.evaluation.paper import Cell
 from rt2_ros.evaluation.questions import KINDS, NEAR, Answers, kept
 from rt2_ros.evaluation.results import DIGITS, GROUPS, Ablation, CellResult, Results, cell_results
-from rt2_ros.evaluation.runs import RunFolder
+from rt2_ros.evaluation.runs import RunFolder, write_whole
 
 HEAD = (
     "# Results", "",
@@ -56,8 +55,9 @@ def update_results(
     cells |= {result.key: result for run in runs for result in cell_results(run)}
     told = {a.policy: a for a in known.answers} | {a.policy: a for a in answers}
     new = Results(tuple(cells.values()), tuple(told.values()), ablation or known.ablation)
-    _replace(data, results.written(new))
-    _replace(path, render(new))
+    page = render(new)
+    write_whole(data, results.written(new))
+    write_whole(path, page)
 
 
 def render(found: Results) -> str:
@@ -224,7 +224,8 @@ def _shared(first: CellResult, other: CellResult) -> int:
         for result in (first, other)
     ]
     same = all("----" in (a, b) or a == b for a, b in zip(*each, strict=False))
-    return min(map(len, each)) if same else 0
+    changed = first.tables and other.tables and first.tables != other.tables
+    return min(map(len, each)) if same and not changed else 0
 
 
 def _paper() -> Iterable[str]:
@@ -260,10 +261,3 @@ def _head(*names: str) -> tuple[str, str]:
 
 def _row(*cells: object) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    os.replace(new, path)

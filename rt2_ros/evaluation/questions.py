@@ -20,7 +20,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -92,18 +92,24 @@ def ask(
 ) -> Answers:  # fmt: skip
     """Ask a policy `count` questions; one that raises is not measured."""
     outcomes: dict[str, str] = dict.fromkeys(KINDS, "")
-    asked = hashlib.sha256()
+    asked = []
     for image, query in held_back(count, seed):
         question = query.prompt.removeprefix("Q: ").removesuffix(" A:")
         correct = right(policy.answer(image, question), query.answer)
         outcomes[kind_of(query)] += str(int(correct))
-        asked.update(f"{query.prompt}\n{query.answer}\n".encode())
+        asked.append(query)
         on_answer(correct)
     return Answers(
         policy.name, {kind: bits for kind, bits in outcomes.items() if bits},
-        asked.hexdigest()[:16], seed, before, git_revision(),
+        digest(asked), seed, before, git_revision(),
         datetime.now(timezone.utc).date().isoformat(),
     )  # fmt: skip
+
+
+def digest(queries: Iterable[Query]) -> str:
+    """Of questions and what is expected: 16 hex digits, the same for the same ones."""
+    text = "".join(f"{query.prompt}\n{query.answer}\n" for query in queries)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def kind_of(query: Query) -> str:

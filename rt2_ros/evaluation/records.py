@@ -22,13 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from rt2_ros.sim.tasks import Task
+from rt2_ros.sim.tasks import Judge, Task
 
-FAILURES = (
-    "wrong object", "missed grasp", "dropped", "misplaced", "limit hit", "never moved", "timeout",
-    "crashed",
-)  # fmt: skip
-LATER = frozenset({"reached", "base"})  # fields that files of before them lack
+FAILURES = (*Judge.FAILURES, "crashed")
+LATER = frozenset({"reached", "base", "tables"})  # fields that files of before them lack
 Key = tuple[str, str, int]  # suite, cell, seed
 PLAIN = re.compile(r"[\w. -]*")  # what suites and cells may be called: files are named by them
 # What a field may be, by its annotation, and as what it is kept; NumPy's numbers are welcome.

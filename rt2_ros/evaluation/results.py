@@ -40,6 +40,7 @@ class CellResult:
         to reach; "" where nobody looked.
     episodes: four hex digits for each episode, of its seed and instruction, equal for the same
         ones; "----" where it crashed before anyone said what was asked.
+    tables: digest of them (suites.Cell); "" in results from before it was kept.
     """
 
     policy: str
@@ -52,6 +53,7 @@ class CellResult:
     revision: str
     date: str
     reached: str = ""
+    tables: str = ""
 
     @classmethod
     def of(cls, info: RunInfo, records: Sequence[EpisodeRecord]) -> CellResult:
@@ -69,6 +71,7 @@ class CellResult:
             revision=", ".join(info.cells[records[0].title].revisions),
             date=info.cells[records[0].title].started[:10],
             reached=reached if reached.strip("-") else "",
+            tables=info.cells[records[0].title].tables,
         )
 
     @property

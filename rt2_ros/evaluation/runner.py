@@ -192,7 +192,8 @@ class _Stage:
             decisions = self._player.decide([(p.episode.title, s) for p, s in seen])
         except Exception as error:
             raise PolicyFailed(
-                f"policy {self._player.name} raised {type(error).__name__}: {error}"
+                f"policy {self._player.name} raised {type(error).__name__}: {error}; what was "
+                f"finished is in {self._run.path}, and the same command goes on with it"
             ) from error
         share_ms = (time.perf_counter() - started) * 1000 / len(seen)
         acts = []
@@ -206,15 +207,15 @@ class _Stage:
                 acts.append(Act(decision.action, decision.text))
         return acts
 
-    def end(self, playing: _Playing, reply: Ended | Crashed) -> None:
-        """Write the record."""
+    def end(self, playing: _Playing, reply: Ended | Crashed, died: bool = False) -> None:
+        """Write the record; died: with its process, which says nothing of the episode."""
         episode = playing.episode
         said: dict[str, Any] = {
             "latency_ms": tuple(playing.latency_ms), "confidence": tuple(playing.confidence),
             "invalid": playing.invalid,
         }  # fmt: skip
         if isinstance(reply, Crashed):
-            self._crashed += episode.key not in self._again
+            self._crashed += not died and episode.key not in self._again
             if self._crashed >= HOPELESS and not self._ended:
                 raise RuntimeError(f"every episode crashes: {reply.error}")
             record = EpisodeRecord.crashed(self._player.name, episode.key, reply.error, **said)
@@ -267,7 +268,7 @@ class _Group:
             if isinstance(reply, Seen):
                 seen.append((slot, reply))
             else:
-                self._end(slot, reply)
+                self._stage.end(self._playing.pop(slot), reply)
                 commands += self._next(slot)
         acts = self._stage.decide([(self._playing[slot], s) for slot, s in seen])
         commands += [(slot, act) for (slot, _), act in zip(seen, acts, strict=True)]
@@ -285,9 +286,6 @@ class _Group:
         self._playing[slot] = _Playing(episode)
         return [(slot, self._stage.begin(episode))]
 
-    def _end(self, slot: int, reply: Ended | Crashed) -> None:
-        self._stage.end(self._playing.pop(slot), reply)
-
     def _send(self, commands: list[tuple[int, Command]]) -> None:
         assert self._process is not None
         if commands:
@@ -298,8 +296,8 @@ class _Group:
         assert self._process is not None
         reason = self._process.exit_reason()
         self.close()
-        for slot in list(self._playing):
-            self._end(slot, Crashed(reason))
+        while self._playing:
+            self._stage.end(self._playing.popitem()[1], Crashed(reason), died=True)
         self._stage.crashes += 1
         if self._stage.crashes > MAX_CRASHES:
             raise RuntimeError(f"table processes ended {self._stage.crashes} times; last: {reason}")

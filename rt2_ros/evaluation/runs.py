@@ -186,7 +186,7 @@ class RunFolder:
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         if not (path / "run.json").exists():
-            _write_whole(path / "run.json", info)
+            write_whole(path / "run.json", _written(info))
         run = cls(path)
         different = run.info.difference(info)
         if different:
@@ -196,7 +196,7 @@ class RunFolder:
         joined = run.info.joined(info, done)
         if joined != run.info:
             run.info = joined
-            _write_whole(run._run_json, joined)
+            write_whole(run._run_json, _written(joined))
         return run
 
     def __enter__(self) -> RunFolder:
@@ -318,10 +318,15 @@ def _read_info(known: Any, where: str) -> RunInfo:
     return RunInfo(**{**values, "cells": cells})
 
 
-def _write_whole(path: Path, info: RunInfo) -> None:
-    """Replace run.json at once: a kill leaves the old one or the new one."""
+def _written(info: RunInfo) -> str:
+    return json.dumps(asdict(info), indent=1, ensure_ascii=False) + "\n"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file at once: a kill leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(asdict(info), indent=1, ensure_ascii=False) + "\n")
+    new.write_text(text)
     os.replace(new, path)
 
 

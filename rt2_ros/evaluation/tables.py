@@ -111,7 +111,7 @@ class TableProcess:
         """Wait for the replies; raises EOFError if the process is gone."""
         try:
             return self._connection.recv()
-        except ConnectionError as error:
+        except OSError as error:  # plain where it died while it sent
             raise EOFError(str(error)) from error
 
     def exit_reason(self) -> str:

@@ -45,6 +45,10 @@ ACKNOWLEDGE_S = 1.0  # for those who were told to stop to have got it
 UNNAMED = "_NODE_NAME_UNKNOWN_"  # rmw's word for the node of a reader that was met just now
 
 
+class NotLaid(RuntimeError):
+    """The simulator refuses to lay a table; the message says why."""
+
+
 class Operator:
     """The newest policy, controller and scene messages as attributes, empty until the first."""
 
@@ -339,7 +343,7 @@ class Operator:
         reply = self._call(SetParameters, f"{simulator}/set_parameters", request, check)
         refused = [result.reason for result in reply.results if not result.successful]
         if refused:
-            raise RuntimeError(f"the simulator refused: {'; '.join(refused)}")
+            raise NotLaid(f"the simulator refused: {'; '.join(refused)}")
         self.until(
             lambda: is_idle(self.controller),
             REPLY_S,
@@ -348,7 +352,7 @@ class Operator:
         )
         reply = self._call(Trigger, f"{simulator}/reset", Trigger.Request(), check)
         if not reply.success:
-            raise RuntimeError(f"the simulator could not be reset: {reply.message}")
+            raise NotLaid(f"the simulator could not be reset: {reply.message}")
         self.scene = SceneState()
 
         def laid() -> bool:

@@ -308,4 +308,5 @@ class Judge:
         return Verdict(False, reason, self._steps)
 
     def _done(self) -> bool:
-        return self.task.success(self._state, self._start) and not self._touched
+        spoilt = self._wrong or self._touched
+        return self.task.success(self._state, self._start) and not spoilt

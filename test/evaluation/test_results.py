@@ -17,11 +17,11 @@ from rt2_ros.evaluation.runs import CellInfo, RunFolder, RunInfo
 
 def run_of(
     folder, policy, outcomes, instruction="pick up the key", first=0, mode="in-process",
-    revisions=("r1",), started="2026-01-01T10:00:00+00:00", lacks=0,
+    revisions=("r1",), started="2026-01-01T10:00:00+00:00", lacks=0, tables="",
 ):  # fmt: skip
     """outcomes: (suite, cell) -> "0110"; lacks: how many more were asked for."""
     cells = {
-        "/".join(filter(None, cell)): CellInfo("", len(bits) + lacks, revisions, started)
+        "/".join(filter(None, cell)): CellInfo(tables, len(bits) + lacks, revisions, started)
         for cell, bits in outcomes.items()
     }
     info = RunInfo(policy, {}, cells, first, mode, "a machine")
@@ -103,6 +103,27 @@ def test_policies_are_compared_on_the_same_episodes_alone(tmp_path):
         "| unseen-objects | easy | +0 −0, p = 1 |  |  |", "",
     ]  # fmt: skip
     assert "p and another policy" in compared[2]
+
+
+def test_other_tables_are_not_compared(tmp_path):
+    page = tmp_path / "results.md"
+    for tables in ("1", "2", ""):  # "" in results from before it was kept
+        runs = [
+            run_of(tmp_path / f"p{tables}", "p", {SEEN: "11"}, tables="1"),
+            run_of(tmp_path / f"q{tables}", "q", {SEEN: "00"}, tables=tables),
+        ]
+        update_results(page, runs)
+        assert ("| seen |  | +2 −0" in page.read_text()) is (tables != "2")
+
+
+def test_results_that_cannot_be_shown_are_not_written(tmp_path):
+    page = tmp_path / "results.md"
+    before = Answers("start", {"what": "1"}, "these", 0, "", "r1", "2026-01-01")
+    after = replace(before, policy="co", questions="others")
+    arm = Arm("co", "start", {"web": 1.0}, True, 1, 1, (), after)
+    with pytest.raises(ValueError, match="were not asked the same questions"):
+        update_results(page, ablation=Ablation(1.0, 0, "a machine", before, (arm,)))
+    assert not page.exists() and not page.with_suffix(".json").exists()
 
 
 def test_a_crash_counts_as_a_failure_in_a_comparison(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 
+from rt2_ros.evaluation import runner
 from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.runner import (
     Episode,
@@ -18,7 +19,7 @@ from rt2_ros.evaluation.runner import (
 )
 from rt2_ros.evaluation.runs import RunFolder, RunInfo
 from rt2_ros.evaluation.suites import Case, Cell, load_suite
-from rt2_ros.evaluation.tables import TableProcess
+from rt2_ros.evaluation.tables import Begin, TableProcess
 from rt2_ros.policies import Decision, load_policy
 
 SEEN = load_suite("seen")
@@ -143,17 +144,19 @@ def test_two_files_of_one_name_are_not_mixed(tmp_path):
 class KillsTables(ExpertPlayer):
     """Kills a process of tables once, in mid-episode, as a lack of memory does."""
 
-    def __init__(self, killed):
-        self.killed, self.decided = killed, 0
+    def __init__(self, killed, at=4):
+        self.killed, self.decided, self.at = killed, 0, at
 
     def decide(self, seen):
         self.decided += 1
-        if self.decided == 4:
+        if self.decided == self.at:
             os.kill(self.killed[0]._process.pid, signal.SIGKILL)
         return super().decide(seen)
 
 
-def test_a_table_process_that_dies_costs_its_own_episodes_only(tmp_path, monkeypatch):
+# With the last, more episodes are lost than may crash before any has ended.
+@pytest.mark.parametrize(("at", "hopeless"), [(4, 6), (2, 2)])
+def test_a_table_process_that_dies_costs_its_own_episodes_only(tmp_path, monkeypatch, at, hopeless):
     started = []
     start = TableProcess.__init__
 
@@ -162,12 +165,27 @@ def test_a_table_process_that_dies_costs_its_own_episodes_only(tmp_path, monkeyp
         started.append(self)
 
     monkeypatch.setattr(TableProcess, "__init__", remember)
+    monkeypatch.setattr(runner, "HOPELESS", hopeless)
     wanted = episodes([SEEN], 4, 0)
-    records = played(tmp_path / "run", KillsTables(started), wanted, processes=1, slots=2)
+    records = played(tmp_path / "run", KillsTables(started, at), wanted, processes=1, slots=2)
     crashed = [record for record in records.values() if record.failure == "crashed"]
     assert len(records) == 4 and len(started) == 2
     assert 1 <= len(crashed) <= 2 and all("signal 9" in record.error for record in crashed)
     assert sum(record.success for record in records.values()) == 4 - len(crashed)
+
+
+def test_a_process_that_dies_while_it_sends_is_gone_as_any_other(tmp_path):
+    tables = TableProcess(6, 480)  # its pictures do not fit into a pipe
+    try:
+        cell = SEEN.cells[0]
+        tables.send([(slot, Begin(cell, slot, "")) for slot in range(6)])
+        assert tables._connection.poll(60)  # it has begun to send
+        os.kill(tables._process.pid, signal.SIGKILL)
+        tables._process.join()
+        with pytest.raises(EOFError):
+            tables.receive()
+    finally:
+        tables.close()
 
 
 def test_an_invalid_policy_moves_nothing_and_its_failure_leaves_a_strip(tmp_path):

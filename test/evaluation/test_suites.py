@@ -91,24 +91,17 @@ def env():
     )
 
 
-SOLVED: list[bool] = []
-
-
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.title)
 def test_the_expert_plays_every_cell(env, cell):
+    solved = 0
     for seed in (0, 5, 10, 15):  # other cases of the cell, where it has several
         scenario = cell.scenario(seed)
         observation, done = env.begin(scenario), False
         assert not env.success(), scenario.instruction  # nothing is done for a policy
         while not done:
             observation, done = env.step(expert(observation.truth, scenario.task))
-        SOLVED.append(env.success())
-
-
-def test_the_expert_does_nearly_all():
-    if len(SOLVED) < 4 * len(CELLS):
-        pytest.skip("not all cells were played")
-    assert np.mean(SOLVED) >= 0.95
+        solved += env.success()
+    assert solved >= 3
 
 
 def test_a_scenario_depends_on_suite_cell_and_seed_alone():

@@ -97,6 +97,13 @@ def test_failures_have_reasons(tabletop, poses, reason):
     assert verdict.reason == reason
 
 
+def test_the_right_thing_after_another_is_no_success(tabletop):
+    poses = [([0.6, 0.1, 0.18], 0.0, LAYOUT[1:], "thing 1")]
+    assert judged(tabletop, *poses).success
+    other = ([0.55, 0, 0.15], 0.0, LAYOUT[:1], "thing 2")
+    assert judged(tabletop, other, *poses).reason == "wrong object"
+
+
 def test_a_task_for_what_is_not_there_cannot_be_judged(tabletop):
     with pytest.raises(KeyError, match="no 'unicorn' on the table"):
         Judge(Task("pick", "unicorn"), tabletop.reset(0))
