@@ -33,7 +33,8 @@ class Rig:
 
     time: s of the steady clock. clock_offset: s by which the clock of stamps is ahead of it;
     frozen_ns: what that clock shows if it stands still. q, velocity: the arm's motion, rad and
-    rad/s. commands: every (time, q then, velocity then, Command) that came out.
+    rad/s. commands: every (time, q then, velocity then, Command) that came out; answer: to the last
+    delta.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Rig:
         self.chunk: Chunk | None = None
         self.chunk_time = 0.0
         self.commands: list[tuple[float, Array, Array, Command]] = []
+        self.answer: Command | None = None
         self.step = 0
         self.run(0.05)
 
@@ -121,7 +123,8 @@ class Rig:
 
     def send(self, delta: Delta) -> Command | None:
         """Hand the controller a delta, and do what it says."""
-        return self.apply(self.arm.on_delta(delta, self.now_ns))
+        self.answer = self.apply(self.arm.on_delta(delta, self.now_ns))
+        return self.answer
 
     def move(self, *translation: float, **changes: Any) -> Command | None:
         """Send a good delta but for the changes."""

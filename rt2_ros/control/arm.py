@@ -24,7 +24,7 @@ import numpy as np
 
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.command import Command, State
-from rt2_ros.control.execution import LATE, Execution
+from rt2_ros.control.execution import LATE, OLD, Execution
 from rt2_ros.control.history import JointHistory, NotInHistory, by_name
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.mandate import Mandate
@@ -39,7 +39,6 @@ NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # s without ticks, joint states or a decision that is taken, after which a person says whether to go
 # on: nothing moves because a node that was away is back.
 _PAUSE = 2.0
-_OLD = 0.1  # s since the arm was measured, after which it is elsewhere unless on its trajectory
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
 
 
@@ -71,7 +70,7 @@ class ArmController:
         armed: bool = False,
     ) -> None:
         self.profile, self.kinematics = profile, kinematics
-        self.history = JointHistory(profile.arm_joints)
+        self.history = JointHistory(profile.arm_joints, fastest=profile.limits().velocity)
         self.state = State.ARMED if armed else State.DISARMED
         self.reason = "armed at the start" if armed else "not armed"
         self.accepted = 0
@@ -157,8 +156,11 @@ class ArmController:
             raise ValueError(f"the arm is {self.state.name.lower()}: call ~/arm first")
         if self.blocked or self.busy:
             raise ValueError(self.blocked or self.busy)
-        if now - self._joint_state_time > self.profile.joint_state_timeout:
-            raise ValueError("no joint states")
+        if now - self._execution.seen > self.profile.joint_state_timeout:
+            timeout = self.profile.joint_state_timeout
+            raise ValueError(f"no joint states of the last {timeout:g} s")
+        if doubt := self._doubt():
+            raise ValueError(doubt)
         chunk = self._execution.home(now, self.history, direct)
         self._mandate.end()
         self.state, self.reason = State.MOVING, "moving home"
@@ -216,7 +218,7 @@ class ArmController:
     def on_instruction(self, text: str) -> Command | None:
         """Hear what a person says; an empty text ends the current instruction at once."""
         if text.strip():
-            self._mandate.hear()
+            self._mandate.hear(text)
             return None
         return self._end_instruction(State.ARMED, "empty instruction")
 
@@ -281,7 +283,7 @@ class ArmController:
         gap, self._tick_time = now - self._tick_time, now
         clock_problem = self._clock_watch.look(now_ns, now)
         if self.state in (State.DISARMED, State.STOPPED):
-            return None
+            return self._insist(now)
         if clock_problem:
             return self.disarm(clock_problem)
         silence = now - self._joint_state_time
@@ -297,13 +299,17 @@ class ArmController:
                 return self._ask(f"no decision to act on for {_PAUSE:g} s")
             if mandate.progress.running and not mandate.progress.look(now, self.pose()):
                 return self._ask(f"no progress for {mandate.progress.patience:g} s")
-        return self._tick_moving(now, now_ns, silence) if self.state == State.MOVING else None
+        if self.state == State.MOVING:
+            return self._tick_moving(now, now_ns, silence)
+        return self._insist(now)
 
     def _tick_moving(self, now: float, now_ns: int, silence: float) -> Command | None:
         if silence > self.profile.joint_state_timeout:
             return self._brake(State.HOLDING, f"no joint states for {silence:.2f} s")
         if self.blocked:
             return self._brake(State.HOLDING, self.blocked)
+        if len(self.history.jumps()) > 1:
+            return self._brake(State.HOLDING, self._doubt())
         if now > self._expiry_time and now > self._settled_time and not self.busy:
             if self._homing:
                 problem = self._execution.home_problem(now, self.history)
@@ -322,11 +328,25 @@ class ArmController:
         chunk = self._execution.blend(now, self.history)
         return None if chunk is None else Command(chunk=chunk, reason=self.reason)
 
+    def _insist(self, now: float) -> Command | None:
+        """Brake again where the arm, which should be at rest, is not."""
+        chunk = self._execution.insist(now, self.history)
+        return None if chunk is None else Command(chunk=chunk, reason=self.reason, brake=True)
+
     def _lost(self, now_ns: int) -> str:
-        """Say so where nobody knows where the arm is: off its trajectory, not measured lately."""
+        """Say so where nobody knows where the arm is: off its trajectory, not measured lately, or
+        measured to be at two places.
+        """
         old = (now_ns - self.history.newest()[0]) * 1e-9
-        lost = old > _OLD and not self._execution.tracking
-        return f"the joint states are {old:.2f} s old" if lost else ""
+        lost = old > OLD and not self._execution.tracking
+        return f"the joint states are {old:.2f} s old" if lost else self._doubt()
+
+    def _doubt(self) -> str:
+        """Say so where joint states are further apart than the arm can have moved."""
+        for jump in self.history.jumps():
+            way, time = f"{jump.way:.2f} rad", f"{jump.time:.3f} s"
+            return f"the joint states jump: {jump.joint} by {way} in {time}; do two nodes publish?"
+        return ""
 
     def _judge(self, delta: Delta, now_ns: int) -> Verdict:
         now, mandate = self._clock(), self._mandate

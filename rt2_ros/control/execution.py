@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rt2_ros.control.history import JointHistory, NotInHistory
+from rt2_ros.control.history import JUMP, JointHistory, NotInHistory
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.profile import RobotProfile
@@ -32,10 +32,11 @@ _TRACKING_TOLERANCE = 0.1  # rad off its trajectory, up to which the arm goes on
 _ON_TIME = 0.03  # rad that drives may lag; an arm further back began late, or its time goes slower
 _LATEST = 0.2  # s that it may be behind in all on one trajectory
 _STEP = 0.005  # s between the delays that are tried
-_JUMP = 2.0  # times the limits of speed; positions further apart are a jump, not a motion
+OLD = 0.1  # s since the arm was measured, after which it is elsewhere unless on its trajectory
 _HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
 _HOME_TOLERANCE = 0.05  # rad off home, up to which the arm is there
 _HOME_PATIENCE = 1.0  # s after the way home, before an arm at rest elsewhere is said to be so
+_BRAKE_PATIENCE = 0.3  # s after a brake's end for drives that lag: what moves then has not heard it
 _BRAKE_MARGIN = 1.25  # for what the way itself asks of the tip while it brakes
 _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not planned for anew
 
@@ -44,7 +45,8 @@ class Execution:
     """Keeps the trajectory under way. Times are s of one steady clock, `clock`.
 
     chunk, start: the trajectory sent last, and when the arm began it, as far as its motion shows;
-    None before the first. tracking: whether the arm was near it when it was last seen.
+    None before the first. tracking: whether the arm was near it when it was last seen; seen: when
+    that was.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class Execution:
     ) -> None:
         self.chunk: Chunk | None = None
         self.tracking = False
-        self.start = self._sent = -np.inf
+        self.start = self.seen = self._sent = -np.inf
+        self._rest = -np.inf  # when the arm should be at rest after the last brake
+        self._last = -np.inf  # when all that was ever sent has ended, heard or not
         self._profile, self._kinematics, self._safety = profile, kinematics, safety
         self._clock = clock
         self._limits = profile.limits()
@@ -74,6 +78,7 @@ class Execution:
         An arm that is behind is taken to have begun later. What follows would otherwise begin ahead
         of it, and it would make up for that by more speed than was planned.
         """
+        self.seen = now
         if self.chunk is None:
             return
         past = now - self.start
@@ -90,12 +95,13 @@ class Execution:
 
         Those of the trajectory under way, as a trajectory controller would (so that the lag of the
         drives does not pull each new start back); where the arm is not near it, the measured ones.
-        An arm that was put elsewhere, as when a simulator is reset, is at rest there.
+        An arm that was put elsewhere, as when a simulator is reset, is at rest there. Where two
+        nodes say different things of it, it is taken to be on its trajectory.
         """
-        if self.chunk is not None and self.tracking:
+        if self.chunk is not None and (self.tracking or len(history.jumps()) > 1):
             return self.chunk.sample(now - self.start)
         fastest, velocity = self._limits.velocity, history.velocity()
-        if (np.abs(velocity) > _JUMP * fastest).any():
+        if (np.abs(velocity) > JUMP * fastest).any():
             velocity = np.zeros_like(velocity)
         return history.newest()[1], np.clip(velocity, -fastest, fastest)
 
@@ -132,25 +138,52 @@ class Execution:
         self._targets.clear()
         for _ in range(_BRAKE_TRIES):
             now = self._clock()
-            chunk = self._to_rest(now, history)
+            try:
+                chunk = self._to_rest(now, history)
+            except NotInHistory:  # nobody knows where it is; what it was told last ends at rest
+                self._rest = now
+                return None
             if self._clock() - now < LATE:
                 break
         if chunk is not None:
             self.chunk, self.start, self._sent = chunk, now, now
+        if self.chunk is not None:
+            self._rest = self.start + self.chunk.duration
         return chunk
 
+    def insist(self, now: float, history: JointHistory) -> Chunk | None:
+        """Return one more brake where the arm moves on: it has not heard the last one.
+
+        Only while something that was sent would still be under way: what moves the arm after that
+        is not ours. Once it was seen at rest, it has heard.
+        """
+        if now <= self._rest + _BRAKE_PATIENCE or now - self.seen > OLD:
+            return None
+        if now > self._last + _LATEST or history.jumps():
+            return None
+        if history.is_still():
+            self._last = -np.inf
+            return None
+        self.tracking = False
+        q, velocity = self.motion(now, history)
+        self.chunk = stop_chunk(q, velocity, self._limits)
+        self.start = self._sent = now
+        self._rest = now + self.chunk.duration
+        return self.chunk
+
     def _to_rest(self, now: float, history: JointHistory) -> Chunk | None:
+        """Raises NotInHistory where the arm is off its trajectory and was not seen lately."""
         if self.chunk is None or now >= self.start + self.chunk.duration:
             return None
-        try:
-            q, velocity = self.motion(now, history)
-        except NotInHistory:  # nobody knows where it is; what it was told last ends at rest
-            return None
+        doubtful = len(history.jumps()) > 1
+        if not self.tracking and not doubtful and now - self.seen > OLD:
+            raise NotInHistory(f"the joint states are {now - self.seen:.2f} s old")
+        q, velocity = self.motion(now, history)
         twist = self._kinematics.motion(q, velocity)[1]
         lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
         least = float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
         chunk = stop_chunk(q, velocity, self._limits, least)
-        if not self.tracking:
+        if not self.tracking and not doubtful:
             return chunk
         if not self._safety.path.is_free(chunk):
             chunk = self.chunk.brake(now - self.start, self._limits, least)
@@ -176,7 +209,9 @@ class Execution:
         def excess(chunk: Chunk) -> float:
             return self._safety.path.excess(chunk) / _HOME_SHARE if direct else 1.0
 
-        target, duration = self._profile.home, self._profile.chunk_duration
+        target, way = self._profile.home, np.abs(q - self._profile.home)
+        least = np.maximum(1.5 * way / slow.velocity, np.sqrt(6 * way / slow.acceleration))
+        duration = max(self._profile.chunk_duration, float(least.max()))
         chunk = plan_chunk(q, velocity, target, duration, slow, excess)
         self._targets.clear()
         self._follow(chunk, now)
@@ -211,6 +246,7 @@ class Execution:
 
     def _follow(self, chunk: Chunk, now: float) -> None:
         self.chunk, self.start, self._sent = chunk, now, now
+        self._last = max(self._last, now + chunk.duration)
         self.tracking = True  # it begins with the motion that the arm has
 
     def _blended(self, now: float, history: JointHistory) -> Chunk | None:

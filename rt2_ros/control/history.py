@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +25,24 @@ STILL = 0.02  # rad/s; slower joints are at rest
 _STILL_TIME_NS = 100_000_000  # in which it shows: between two samples, noise is faster
 _LARGEST_GAP_NS = 200_000_000  # samples further apart are not interpolated
 _LARGEST_JUMP = np.pi  # rad, nor are those: a joint without end was reported a turn further on
+JUMP = 2.0  # times the limits of speed; positions further apart are a jump, not a motion
+_NOISE = 0.02  # rad, of encoders and of stamps; less is no jump
+_JUMP_TIME_NS = 200_000_000  # for which a jump leaves in doubt where the joints are
 
 GRIPPER_AGE = 1.0  # s; a gripper that was heard of longer ago may be anywhere
 
 
 class NotInHistory(LookupError):
     """The history says nothing about the time asked for."""
+
+
+class Jump(NamedTuple):
+    """One reading of a joint that cannot be a motion: rad, within s."""
+
+    stamp_ns: int
+    joint: str
+    way: float
+    time: float
 
 
 def by_name(names: Sequence[str], values: Sequence[float], wanted: Sequence[str]) -> Array:
@@ -54,12 +68,22 @@ def by_name(names: Sequence[str], values: Sequence[float], wanted: Sequence[str]
 
 
 class JointHistory:
-    """The last `horizon` seconds of the positions of `joint_names` (n of them), by time stamp."""
+    """The last `horizon` seconds of the positions of `joint_names` (n of them), by time stamp.
 
-    def __init__(self, joint_names: Sequence[str], horizon: float = 2.0) -> None:
+    fastest: what they can do, (n,) rad/s; readings further apart are `jumps`.
+    """
+
+    def __init__(
+        self,
+        joint_names: Sequence[str],
+        horizon: float = 2.0,
+        fastest: float | Array = np.inf,
+    ) -> None:
         self.joint_names = tuple(joint_names)
         self._horizon_ns = round(horizon * 1e9)
+        self._fastest = fastest
         self._samples: deque[tuple[int, Array]] = deque()
+        self._jumps: deque[Jump] = deque(maxlen=2)
 
     def add(self, stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> None:
         """Take a joint state (rad); ValueError if it is no use, with the history left as it was."""
@@ -68,6 +92,14 @@ class JointHistory:
             raise ValueError(f"joint state: stamp {stamp_ns} ns, expected a time")
         if self._samples and stamp_ns <= self._samples[-1][0]:
             raise ValueError("joint state: not newer than the one before")
+        if self._samples:
+            time = (stamp_ns - self._samples[-1][0]) * 1e-9
+            ways = np.abs(q - self._samples[-1][1])
+            beyond = ways - JUMP * self._fastest * time
+            worst = int(beyond.argmax())
+            if beyond[worst] > _NOISE:
+                jump = Jump(stamp_ns, self.joint_names[worst], float(ways[worst]), time)
+                self._jumps.append(jump)
         self._samples.append((stamp_ns, q))
         while self._samples[0][0] < stamp_ns - self._horizon_ns:
             self._samples.popleft()
@@ -75,6 +107,16 @@ class JointHistory:
     def clear(self) -> None:
         """Forget everything."""
         self._samples.clear()
+        self._jumps.clear()
+
+    def jumps(self) -> list[Jump]:
+        """Return the newest jumps of the last 0.2 s: none; one, where the joints were put elsewhere
+        or a second node has begun to publish them; two, where that tells on.
+        """
+        if not self._samples:
+            return []
+        since = self._samples[-1][0] - _JUMP_TIME_NS
+        return list(takewhile(lambda jump: jump.stamp_ns > since, reversed(self._jumps)))
 
     def newest(self) -> tuple[int, Array]:
         """Return (stamp in ns, positions (n,)) of the newest; NotInHistory if there is none."""

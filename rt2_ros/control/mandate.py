@@ -31,7 +31,7 @@ class Mandate:
         self.live = self.asking = False
         self.step, self.stamp_ns = -1, 0
         self.progress = ProgressWatch(patience)
-        self._heard = False  # somebody gave an instruction in this controller's life
+        self._heard = ""  # the instruction that somebody gave last in this controller's life
         self._last: int | None = None  # number that the policy's status had
         self._instruction: tuple[int, str] | None = None  # as the policy's status says
         self._trusted_time = -np.inf
@@ -46,21 +46,21 @@ class Mandate:
         """Whether a delta of this instruction has been accepted."""
         return self.step >= 0
 
-    def hear(self) -> None:
+    def hear(self, text: str) -> None:
         """Note that somebody gives an instruction now."""
-        self._heard = True
+        self._heard = text.strip()
 
     def follow(self, number: int, text: str, armed: bool) -> str:
         """Take the policy's word on what it works on; return how that stands to what was.
 
         "same"; "none", it is idle, or was told so again: then it counts on without an instruction;
-        "old", it began before this controller did; "new". Only a new one that is given while the
+        "old", it began before this controller did, and is not what was heard since; "new". Only a new one that is given while the
         arm is armed is live.
         """
         instruction = (number, text) if number and text.strip() else None
-        first = self._instruction is None and not self._heard
+        first = self._last is None and text.strip() != self._heard
         again = number != 0 and self._last not in (None, number)  # 0: a policy that has started
-        self._heard, self._last = True, number
+        self._last = number
         if instruction == self._instruction and not again:
             return "same"
         self._instruction = instruction

@@ -5,4 +5,5 @@
 def held(rig, code):
     """Fail unless the last delta was refused with `code` and nothing was sent for it."""
     assert (rig.arm.verdict.accepted, rig.arm.verdict.code) == (False, code)
+    assert rig.answer is None
     return True

@@ -343,7 +343,7 @@ def test_an_arm_off_its_trajectory_goes_on_from_where_it_is(rig):
     rig.run(0.5)
     pushed = rig.q + 0.15
     rig.chunk, rig.q = None, pushed
-    rig.run(0.1)
+    rig.run(0.25)
     command = rig.move(0, 0, 0.01)
     assert_allclose(command.chunk.positions[0], pushed)
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way home: when it begins, and what is said at its end."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from rt2_ros.bench.rig import Rig
 from rt2_ros.control.arm import State
 from rt2_ros.control.trajectory import Chunk
 
@@ -35,7 +38,7 @@ def test_home_begins_at_rest_where_encoders_tremble(rig, displaced):
         rig.move(0.03, 0, 0)
         rig.run(1.0)
     still = rig.q + (0.2 if displaced else 0.0)
-    for period in range(20):
+    for period in range(25):
         put(rig, still + 2e-4 * (-1) ** period)
         rig.run(0.01)
     assert np.abs(rig.arm.history.velocity()).max() > 0.03
@@ -96,6 +99,27 @@ def test_a_stop_of_which_only_the_policy_heard_ends_the_way_home(rig):
     rig.run(0.3)
     assert not rig.moving
     assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "no instruction")
+
+
+def test_home_is_found_by_an_arm_as_slow_as_the_guide_to_hardware_has_it(profile, kinematics, start):
+    slow = replace(
+        profile, max_linear_speed=0.05,
+        joint_velocity=tuple(0.1 * v for v in profile.joint_velocity),
+        joint_acceleration=tuple(0.1 * a for a in profile.joint_acceleration),
+    )  # fmt: skip
+    rig = Rig(slow, kinematics, None, q=start)
+    command = rig.apply(rig.arm.home())
+    rig.run(command.chunk.duration + 0.5)
+    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "at home")
+
+
+def test_home_is_not_gone_to_from_where_the_arm_was_long_ago(new_rig, profile):
+    rig = new_rig()
+    rig.time += 5.0
+    stamp = rig.now_ns - 4_000_000_000
+    rig.arm.on_joint_state(stamp, profile.arm_joints, rig.q, rig.now_ns)
+    with pytest.raises(ValueError, match="no joint states of the last 0.3 s"):
+        rig.arm.home()
 
 
 def test_home_can_be_stopped_and_is_not_gone_to_by_an_arm_that_may_not_move(rig, new_rig):

@@ -25,7 +25,7 @@ import numpy as np
 from std_msgs.msg import String
 
 from rt2_ros.control.arm import Command
-from rt2_ros.control.history import NotInHistory
+from rt2_ros.control.history import JUMP, NotInHistory
 from rt2_ros.control.pose import Array
 from rt2_ros.control.trajectory import stop_chunk
 from rt2_ros.nodes import topics
@@ -38,7 +38,6 @@ from rt2_ros.nodes.bridges.move_group import MoveGroup
 from rt2_ros.nodes.bridges.moveit_py import MoveItPy, importable
 
 BRAKE_STATE_AGE = 0.1  # s, the oldest joint state from which a brake is planned
-JUMP = 2.0  # times the limits of speed; positions further apart are a jump, not a motion
 INSIST_PERIOD = 0.1  # s from one word to MoveIt that it is to stop to the next
 LAST_WORDS = 2.0  # s of them at teardown; MoveIt has begun by then, or will not
 BRAKE_PATIENCE = 0.3  # s after a brake's end for drives that lag: what moves then has not heard it

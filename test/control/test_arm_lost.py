@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brakes that the arm did not hear, and joint states that two nodes publish."""
+
+import numpy as np
+import pytest
+
+from rt2_ros.bench.rig import PERIOD
+from rt2_ros.control.arm import State
+
+from .refusal import held
+
+
+def cut_off(rig, seconds):
+    """Let time pass while nothing gets to the arm or back from it."""
+    chunk, began = rig.chunk, rig.chunk_time
+    for _ in range(round(seconds / PERIOD)):
+        rig.run(PERIOD, joint_states=False)
+        rig.chunk, rig.chunk_time = chunk, began
+
+
+@pytest.mark.parametrize("end", [None, "stop", "disarm"])
+def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig, end):
+    rig.apply(rig.arm.home())
+    rig.run(0.8)
+    cut_off(rig, 0.6)
+    assert rig.arm.state == State.HOLDING and rig.commands[-1][3].brake
+    rig.run(PERIOD)
+    assert rig.moving
+    if end:
+        rig.apply(getattr(rig.arm, end)())
+    rig.run(0.3)
+    assert not rig.moving and rig.commands[-1][3].brake
+    sent = len(rig.commands)
+    rig.run(5.0)
+    assert len(rig.commands) == sent
+
+
+def test_an_arm_that_somebody_else_moves_is_not_braked(rig):
+    rig.move(0.03, 0, 0)
+    rig.run(0.5)
+    rig.apply(rig.arm.disarm())
+    rig.run(2.0)
+    sent = len(rig.commands)
+    for _ in range(100):  # led by hand, 0.1 rad/s
+        rig.q, rig.chunk = rig.q + 0.001, None
+        rig.run(PERIOD)
+    assert len(rig.commands) == sent
+
+
+def two_publishers(rig, seconds):
+    """Let time pass while a second node says that the arm is half a radian further on."""
+    names = list(rig.profile.arm_joints)
+    for _ in range(round(seconds / PERIOD)):
+        rig.run(PERIOD)
+        rig.apply(rig.arm.on_joint_state(rig.now_ns + 1000, names, rig.q + 0.5, rig.now_ns))
+
+
+def test_nothing_begins_while_two_nodes_publish_joint_states(rig):
+    two_publishers(rig, 0.3)
+    rig.move(0.02, 0, 0)
+    assert held(rig, "joint states")
+    assert "jump: panda_joint1 by 0.50 rad in" in rig.arm.verdict.reason
+    with pytest.raises(ValueError, match="do two nodes publish"):
+        rig.arm.home()
+    rig.run(0.3)
+    assert rig.move(0.02, 0, 0) is not None
+
+
+@pytest.mark.parametrize("end", [None, "stop"])
+def test_an_arm_that_moves_is_braked_along_its_way_when_a_second_node_begins(rig, end):
+    rig.apply(rig.arm.home())
+    rig.run(0.8)
+    two_publishers(rig, 2 * PERIOD)
+    if end:
+        rig.apply(rig.arm.stop())
+    time, q, velocity, command = rig.commands[-1]
+    assert command.brake
+    assert np.abs(command.chunk.positions[0] - q).max() < 0.01
+    assert rig.arm.state == (State.STOPPED if end else State.HOLDING)
+    two_publishers(rig, 1.0)
+    assert not rig.moving
