@@ -21,6 +21,7 @@ from typing import Any
 
 from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.policies.registry import policy_config
+from rt2_ros.typed import misspelt
 
 PACKAGE = "rt2_ros"
 SIMULATORS = ("mujoco", "gazebo", "none")
@@ -147,7 +148,7 @@ def describe(
         raise ValueError(f"sim is {sim!r}; expected one of {', '.join(SIMULATORS)}")
     if sim == "gazebo" and robot != "panda":
         raise ValueError(f"sim 'gazebo' has only robot 'panda', not {robot!r}")
-    if not re.fullmatch(r"(/?[A-Za-z_][A-Za-z0-9_]*)*", namespace):
+    if not re.fullmatch(r"(/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*)?", namespace, re.ASCII):
         raise ValueError(f"namespace is {namespace!r}; expected letters, digits, _ and /")
     if params_file and not Path(params_file).is_file():
         raise ValueError(f"params_file: no file {params_file}")
@@ -198,7 +199,11 @@ def _refuse_overridden(graph: Graph, params_file: Path) -> None:
     Mostly the file's. But where the file has a section `/**`, the argument goes in there, and wins
     over no later section that names the node: a dry run that was asked for would move the arm.
     """
+    names = [node.name for node in graph.nodes]
     for pattern, given in _sections(read_yaml(params_file)):
+        last = pattern.rpartition("/")[2]
+        if last not in names and (meant := misspelt(last, names)):
+            raise ValueError(f"{params_file}: no node {last!r}; expected {meant}?")
         for node in graph.nodes:
             if not re.fullmatch(pattern, node.full_name):
                 continue

@@ -53,8 +53,8 @@ def main(argv: list[str]) -> int:
     from rt2_ros.nodes.robot import load_robot
 
     facts = inspect(arguments.namespace, arguments.seconds)
-    robot = facts.parameters.get("controller_node", {}).get("robot", "panda")
-    found = checks(facts, load_robot(arguments.robot or robot))
+    own = load_robot(facts.parameters.get("controller_node", {}).get("robot", "panda"))
+    found = checks(facts, load_robot(arguments.robot) if arguments.robot else own, own)
     show(found)
     missing = sum(not check.ok for check in found)
     print(f"{missing} missing" if missing else "nothing is missing")

@@ -24,7 +24,7 @@ JOINT_RATE = 20.0  # Hz; below it the controller does not know well enough where
 PICTURE_RATE = 2.0  # Hz; below it no policy works
 AHEAD = 0.005  # s that a stamp may lie in the future before clocks are to blame
 CLOCKS = "let both machines follow one clock (chrony or PTP), and use_sim_time be the same for all"
-UNCONFIGURED, FAULT, DISARMED = 0, 5, 0  # of PolicyStatus and ControllerStatus
+UNCONFIGURED, FAULT, DISARMED, STOPPED = 0, 5, 0, 4  # of PolicyStatus and ControllerStatus
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,13 @@ class Check:
         return not self.todo
 
 
-def checks(facts: Facts, profile: RobotProfile) -> list[Check]:
-    """Judge everything between the robot and the policy, in the order in which to mend it."""
+def checks(facts: Facts, profile: RobotProfile, own: RobotProfile | None = None) -> list[Check]:
+    """Judge everything between the robot and the policy, in the order in which to mend it.
+
+    own: the profile that the controller runs with; None where that is the one asked about.
+    """
     return [
-        *_nodes(facts, profile),
+        *_nodes(facts, profile, own or profile),
         *_time(facts),
         _description(facts, profile),
         _joint_states(facts, profile),
@@ -57,7 +60,7 @@ def checks(facts: Facts, profile: RobotProfile) -> list[Check]:
     ]
 
 
-def _nodes(facts: Facts, profile: RobotProfile) -> Iterator[Check]:
+def _nodes(facts: Facts, profile: RobotProfile, own: RobotProfile) -> Iterator[Check]:
     for name in OURS:
         count = facts.nodes[facts.full(name)]
         todo = ""
@@ -78,6 +81,10 @@ def _nodes(facts: Facts, profile: RobotProfile) -> Iterator[Check]:
     if len(set(robots.values())) > 1:
         said = ", ".join(f"{name}: {robot}" for name, robot in sorted(robots.items()))
         yield Check("robot profile", said, "give all nodes the same `robot`")
+    elif own != profile:
+        robot = next(iter(robots.values()), own.name)
+        todo = "start the graph with the profile that you check, by `robot:=`"
+        yield Check("robot profile", f"the nodes run with {robot}, which is another", todo)
     else:
         yield Check("robot profile", profile.name)
 
@@ -258,7 +265,8 @@ def _controller(facts: Facts, profile: RobotProfile) -> Check:
     tip = msg.end_effector_pose.position
     if not any((tip.x, tip.y, tip.z)):
         return Check("controller", "not ready", msg.reason or "see its log")
-    return Check("controller", "disarmed" if msg.state == DISARMED else "ARMED: the arm may move")
+    state = {DISARMED: "disarmed", STOPPED: "stopped"}.get(msg.state, "ARMED: the arm may move")
+    return Check("controller", state)
 
 
 def _deltas(facts: Facts) -> Check:

@@ -10,13 +10,23 @@ YAML tells types by looks, so a slip gives another type than was meant.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 SIMPLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def misspelt(name: str, names: Iterable[str]) -> str:
+    """Which of `names` a name seems to be meant for, "" if it is like none.
+
+    >>> misspelt("brigde", ["bridge", "robot"])
+    'bridge'
+    """
+    return next(iter(get_close_matches(name, list(names), 1, 0.8)), "")
 
 
 def build(cls: type[T], values: Any, where: str) -> T:

@@ -91,6 +91,7 @@ def test_a_bridge_of_a_params_file_is_refused_where_the_argument_is_another(tmp_
             "/*/controller_node: {ros__parameters: {start_armed: true}}",
             "start_armed of .* False",
         ),
+        ("controler_node: {ros__parameters: {bridge: dry_run}}", "no node 'controler_node'; exp"),
         ("a: [1", "not YAML"),
     ],
 )
@@ -124,6 +125,7 @@ def test_other_params_files_are_taken(tmp_path, text):
         ({"policy": "rt3"}, "no policy 'rt3': not one of .*hold"),
         ({"sim": "isaac"}, "sim is 'isaac'; expected one of mujoco, gazebo, none"),
         ({"namespace": "my robot"}, "namespace is 'my robot'; expected letters"),
+        ({"namespace": "a" * 60 + "-1"}, "namespace is 'a*-1'; expected letters"),
         ({"params_file": "none.yaml"}, "params_file: no file none.yaml"),
         ({"use_sim_time": "maybe"}, "use_sim_time is 'maybe'; expected true or false"),
     ],

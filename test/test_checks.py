@@ -109,6 +109,20 @@ def test_an_armed_controller_is_told_but_nothing_is_missing():
     assert found["controller"] == Check("controller", "ARMED: the arm may move")
 
 
+def test_a_profile_that_is_not_the_controllers_is_told():
+    slow = replace(PROFILE, max_linear_speed=0.05)
+    (check,) = (check for check in checks(live(), slow, PROFILE) if not check.ok)
+    assert check.name == "robot profile" and "robot:=" in check.todo
+    assert all(check.ok for check in checks(live(), PROFILE, PROFILE))
+
+
+def test_a_stopped_controller_is_not_called_armed():
+    facts = live()
+    facts.controller.newest = controller(state=4)
+    found = {check.name: check.found for check in checks(facts, PROFILE)}
+    assert found["controller"] == "stopped"
+
+
 def silent(facts, name):
     part = getattr(facts, name) if isinstance(name, str) else facts.cameras[name[0]]
     part.arrivals, part.ages, part.newest = [], [], None

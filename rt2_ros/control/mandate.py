@@ -54,8 +54,8 @@ class Mandate:
         """Take the policy's word on what it works on; return how that stands to what was.
 
         "same"; "none", it is idle, or was told so again: then it counts on without an instruction;
-        "old", it began before this controller did, and is not what was heard since; "new". Only a new one that is given while the
-        arm is armed is live.
+        "old", it began before this controller did, and is not what was heard since; "new". Only a
+        new one that is given while the arm is armed is live.
         """
         instruction = (number, text) if number and text.strip() else None
         first = self._last is None and text.strip() != self._heard

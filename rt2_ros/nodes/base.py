@@ -99,9 +99,9 @@ class BaseNode(LifecycleNode):
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._quiet_until: dict[str, int] = {}  # complaints, steady clock in ns
         self._failure = ""  # why the last transition failed
-        self.active = False
+        self.active = self._configured = False
         try:
-            declare(self, (AUTOSTART, *self.PARAMETERS), lambda: self.active)
+            declare(self, (AUTOSTART, *self.PARAMETERS), lambda: self._configured)
         except ValueError:
             self.destroy_node()
             raise
@@ -181,6 +181,7 @@ class BaseNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Run `_setup`; on an exception undo what it made."""
+        self._configured = True
         result = self._attempt("configure", self._setup)
         return super().on_configure(state) if result == SUCCESS else result
 
@@ -223,7 +224,11 @@ class BaseNode(LifecycleNode):
         if self.active:
             self.active = False
             self._stop()
+        self._undo()
+
+    def _undo(self) -> None:
         self._resources.close()
+        self._configured = False
 
     def _attempt(self, what: str, step: Callable[[], None]) -> TransitionCallbackReturn:
         try:
@@ -241,7 +246,7 @@ class BaseNode(LifecycleNode):
                 self._failure = ""
             return SUCCESS
         if what == "configure":
-            self._resources.close()
+            self._undo()
         return result
 
     def _worker_failed(self, error: Exception) -> None:

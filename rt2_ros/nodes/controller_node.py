@@ -60,14 +60,12 @@ class ControllerNode(BaseNode):
             "",
             "How commands reach the arm; empty: as the robot's profile says.",
             choices=("", *BRIDGES),
-            fixed_while_active=True,
         ),
         Parameter(
             "moveit_params",
             "",
             "Parameter file of a MoveItCpp node, with which the moveit bridge plans by moveit_py; "
             "empty: by move_group.",
-            fixed_while_active=True,
         ),
         Parameter(
             "start_armed",
@@ -110,6 +108,12 @@ class ControllerNode(BaseNode):
         self.serve(Trigger, topics.HOME_SERVICE, self._serve_home)
         self.every(1.0 / self._profile.control_rate, self._tick)
         self.every(STATUS_PERIOD, self._publish_status)
+
+    def _start(self) -> None:
+        """What the policy took up meanwhile was not given under this arming."""
+        if self._arm is not None and self._policy_status is not None:
+            status = self._policy_status
+            self._send(self._arm.on_policy_status(status.instruction_id, status.instruction))
 
     def _stop(self) -> None:
         if self._arm is not None:

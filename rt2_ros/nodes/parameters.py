@@ -22,6 +22,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from rt2_ros.typed import misspelt
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -38,8 +40,8 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
-    read_only: bool = False  # fixed for the life of the process; others are read at each configure
-    fixed_while_active: bool = False  # a change in motion would not be what was checked: refused
+    read_only: bool = False  # fixed for the life of the process
+    live: bool = False  # looked at while the node runs; others at each configure, and fixed then
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
@@ -82,18 +84,17 @@ class Parameter:
 
 
 def declare(
-    node: Node, table: tuple[Parameter, ...], active: Callable[[], bool] = lambda: False
+    node: Node, table: tuple[Parameter, ...], configured: Callable[[], bool] = lambda: False
 ) -> None:
     """Declare every row of `table`, with overrides from the command line and parameter files.
 
-    active: tells whether the node is, for rows that are `fixed_while_active`.
+    configured: tells whether the node is, when only `live` rows may change.
 
     Raises:
-        ValueError: an override has the wrong type or lies outside its bounds; one line, naming the
-        parameter,
-            the value and what is expected.
+        ValueError: an override has the wrong type or lies outside its bounds, or is nearly called
+            as one of the table; one line, naming the parameter, the value and what is expected.
     """
-    rows = {row.name: row for row in table if row.choices or row.fixed_while_active}
+    rows = {row.name: row for row in table}
 
     def check(parameters: list[RosParameter]) -> SetParametersResult:
         for parameter in parameters:
@@ -103,8 +104,8 @@ def declare(
             reason = ""
             if row.choices and parameter.value not in row.choices:
                 reason = f"{parameter.name}: {parameter.value!r} is not {row.expected()}"
-            elif row.fixed_while_active and active():
-                reason = f"{parameter.name}: fixed while the node is active; clean it up first"
+            elif not row.live and not row.read_only and configured():
+                reason = f"{parameter.name}: fixed while the node is configured; clean it up first"
             if reason:
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
@@ -119,6 +120,13 @@ def declare(
             raise ValueError(
                 f"parameter {row.name}: got {given!r}, expected {row.expected()}{hint}"
             ) from error
+    for name in node._parameter_overrides:
+        if node.has_parameter(name) or name.startswith("qos_overrides."):
+            continue
+        if meant := misspelt(name, rows):
+            raise ValueError(f"parameter {name}: there is none; expected {meant}?")
+        # It may be for others: a parameter file can have a section for all nodes.
+        node.get_logger().warning(f"parameter {name}: not one of this node's; it is passed over")
 
 
 def words(values: list[str]) -> tuple[str, ...]:

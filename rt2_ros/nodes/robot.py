@@ -18,7 +18,6 @@ ROBOT = Parameter(
     "robot",
     "panda",
     "Name of a file in config/robots, or path of such a file.",
-    fixed_while_active=True,
 )
 
 

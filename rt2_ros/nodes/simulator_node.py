@@ -91,20 +91,25 @@ class SimulatorNode(BaseNode):
             "What the table is laid from; the same seed and objects give the same table.",
             low=0,
             high=2**63 - 1,
+            live=True,
         ),
         Parameter(
             "scenario",
             "",
             "SUITE:CELL of an evaluation, whose scene for `seed` is laid; objects, object_count "
             "and jitter then have no say.",
+            live=True,
         ),
-        Parameter("objects", [""], "Names of objects that must be there; others are drawn."),
+        Parameter(
+            "objects", [""], "Names of objects that must be there; others are drawn.", live=True
+        ),
         Parameter(
             "object_count",
             0,
             "How many objects in all; 0 leaves it to the seed (3 to 6).",
             low=0,
             high=6,
+            live=True,
         ),
         Parameter(
             "jitter",
@@ -112,6 +117,7 @@ class SimulatorNode(BaseNode):
             "Strength of the random light, colours and camera position of each table.",
             low=0.0,
             high=1.0,
+            live=True,
         ),
         Parameter(
             "cameras",

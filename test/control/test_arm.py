@@ -81,6 +81,16 @@ def test_nothing_moves_because_the_controller_starts_beside_a_running_policy(new
     assert rig.arm.state == State.MOVING
 
 
+def test_an_old_instruction_that_is_seen_late_is_not_the_one_just_heard(new_rig):
+    rig = new_rig()
+    rig.apply(rig.arm.on_instruction("wave"))
+    rig.apply(rig.arm.on_policy_status(3, "push the key"))  # latched, from before
+    rig.move(0.03, 0, 0)
+    assert held(rig, "instruction")
+    rig.apply(rig.arm.on_policy_status(4, "wave"))
+    assert rig.move(0.03, 0, 0) is not None
+
+
 def test_an_idle_policy_seen_first_makes_the_next_instruction_a_new_one(new_rig):
     rig = new_rig()
     rig.arm.on_policy_status(0, "")

@@ -101,7 +101,7 @@ def test_a_stop_of_which_only_the_policy_heard_ends_the_way_home(rig):
     assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "no instruction")
 
 
-def test_home_is_found_by_an_arm_as_slow_as_the_guide_to_hardware_has_it(profile, kinematics, start):
+def test_home_is_found_by_an_arm_as_slow_as_a_first_one_should_be(profile, kinematics, start):
     slow = replace(
         profile, max_linear_speed=0.05,
         joint_velocity=tuple(0.1 * v for v in profile.joint_velocity),

@@ -22,6 +22,7 @@ class Talker(BaseNode):
         ),
         Parameter("rate", 5.0, "How often.", unit="Hz", low=1.0, high=10.0),
         Parameter("names", [""], "Names."),
+        Parameter("live", 1, "May change.", low=0, high=9, live=True),
         Parameter("fixed", 1, "Cannot change.", low=0, high=9, read_only=True),
     )
 
@@ -179,6 +180,23 @@ def test_a_bad_parameter_is_refused_later(make, name, value):
     before = node.value(name)
     (result,) = node.set_parameters([RosParameter(name, value=value)])
     assert not result.successful and node.value(name) == before
+
+
+def test_only_live_parameters_change_while_a_node_is_configured(make):
+    node = make()
+    node.trigger_configure()
+    for name, value in (("rate", 2.0), ("live", 2)):
+        (result,) = node.set_parameters([RosParameter(name, value=value)])
+        assert result.successful is (name == "live")
+    assert node.value("rate") == 5.0
+    node.trigger_cleanup()
+    assert node.set_parameters([RosParameter("rate", value=2.0)])[0].successful
+
+
+def test_a_parameter_that_is_nearly_called_as_one_is_refused_and_others_are_passed_over(make):
+    with pytest.raises(ValueError, match=r"parameter rat: there is none; expected rate\?"):
+        make(rat=2.0)
+    make(robot="panda", use_sim_time=True)
 
 
 def test_parameters_describe_themselves(make):

@@ -43,6 +43,15 @@ def joints(node):
     return msg
 
 
+def test_what_was_asked_for_while_the_controller_was_inactive_is_not_obeyed(node):
+    node.trigger_deactivate()
+    node._take_policy_status(PolicyStatus(instruction="push the key", instruction_id=2))
+    node.trigger_activate()
+    node._arm.arm()
+    node._take_policy_status(PolicyStatus(instruction="push the key", instruction_id=2))
+    assert node._arm.instruction_id == 2 and not node._arm._mandate.live
+
+
 @pytest.mark.parametrize("sec", [0, -1, -(2**31)])
 def test_messages_without_a_time_are_refused(node, sec):
     msg = joints(node)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Say what would be done, and do nothing: for the first hour with a new arm.
 
-A line of its log: `dry run: the tip would go to (0.512, -0.034, 0.215) m in 0.30 s`.
+A line of its log: `dry run: the tip would go to (0.512, -0.034, 0.215) m in 0.30 s, the joints to
+0.021 -0.334 0.005 -2.401 0.012 2.067 0.798`.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ class DryRunBridge(Bridge):
         """Tell the end of the motion, as a pose of the tip, and the gripper."""
         said = []
         if command.chunk is not None and self.arm is not None:
-            x, y, z = self.arm.kinematics.forward(command.chunk.positions[-1]).position
+            q = command.chunk.positions[-1]
+            x, y, z = self.arm.kinematics.forward(q).position
             verb = "brake" if command.brake else "go"
             said.append(
                 f"the tip would {verb} to ({x:.3f}, {y:.3f}, {z:.3f}) m "
-                f"in {command.chunk.duration:.2f} s"
+                f"in {command.chunk.duration:.2f} s, "
+                f"the joints to {' '.join(f'{angle:.3f}' for angle in q)}"
             )
         if command.gripper is not None:
             said.append(f"the gripper would go to {command.gripper:.4g}")

@@ -10,6 +10,8 @@ server calls that success (`allow_stalling`) or not.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +24,7 @@ from rt2_ros.nodes import topics
 from rt2_ros.nodes.base import BaseNode
 from rt2_ros.nodes.bridges.base import POLL_PERIOD, interfaces, trajectory_msg
 
+PATIENCE = 5.0  # s for an action's server to say what became of a goal
 TRAJECTORY_TIME = 0.25  # s that a trajectory of the gripper takes, below every gripper_settle
 
 
@@ -68,7 +71,7 @@ class ActionGripper(Gripper):
         self._client = ActionClient(node, kind, name)
         node.at_teardown(self._client.destroy)
         self._newest = 0  # number of the goal sent last
-        self._last = "none sent"
+        self._last, self._due = "none sent", math.inf
         self._there = False
         node.every(POLL_PERIOD, self._look)
 
@@ -76,7 +79,7 @@ class ActionGripper(Gripper):
         """Send a goal; what becomes of it is told later."""
         self._newest += 1
         number = self._newest
-        self._last = "sent"
+        self._last, self._due = "sent", time.monotonic() + PATIENCE
         self._client.send_goal_async(self._goal(position)).add_done_callback(
             lambda future: self._answered(number, future.result())
         )
@@ -91,6 +94,9 @@ class ActionGripper(Gripper):
 
     def _look(self) -> None:
         self._there = self._client.server_is_ready()
+        if time.monotonic() > self._due:
+            self._newest += 1  # what it says now is too late
+            self._end("no answer", f"{self._name} has said nothing for {PATIENCE:g} s")
 
     def _goal(self, position: float) -> Any:
         goal, effort = self._kind.Goal(), self._profile.gripper_max_effort
@@ -106,8 +112,7 @@ class ActionGripper(Gripper):
         if number != self._newest:
             return
         if not goal.accepted:
-            self._last = "refused"
-            self._refused(f"{self._name} refused the gripper's goal")
+            self._end("refused", f"{self._name} refused the gripper's goal")
             return
         self._last = "accepted"
         goal.get_result_async().add_done_callback(
@@ -119,10 +124,14 @@ class ActionGripper(Gripper):
             return
         result = answer.result
         if answer.status == GoalStatus.STATUS_SUCCEEDED or result.stalled or result.reached_goal:
-            self._last = "stalled: it holds something" if result.stalled else "reached"
+            self._end("stalled: it holds something" if result.stalled else "reached")
             return
-        self._last = "not reached"
-        self._refused(f"{self._name} ended without reaching its position")
+        self._end("not reached", f"{self._name} ended without reaching its position")
+
+    def _end(self, last: str, problem: str = "") -> None:
+        self._last, self._due = last, math.inf
+        if problem:
+            self._refused(problem)
 
 
 def make_gripper(node: BaseNode, profile: RobotProfile, refused: Callable[[str], None]) -> Gripper:

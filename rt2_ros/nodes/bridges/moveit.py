@@ -72,14 +72,18 @@ class MoveItBridge(Bridge):
         self.node.at_teardown(self._see_out)  # before its publishers go
 
     def _make_planner(self) -> MoveGroup | MoveItPy:
-        params, here = self.node.value("moveit_params"), importable()
-        if params and here:
-            self.node.get_logger().info("MoveIt by moveit_py")
-            answers = (self._planned, self._ended)
-            return MoveItPy(self.node, self.profile, params, *answers)
-        why = "moveit_py is not installed" if params else "moveit_params is not given"
-        self.node.get_logger().info(f"MoveIt by move_group, as {why}")
-        return MoveGroup(self.node, self.profile, self._planned, self._ended)
+        answers = (self._planned, self._ended)
+        params = self.node.value("moveit_params")
+        if not params:
+            self.node.get_logger().info("MoveIt by move_group, as moveit_params is not given")
+            return MoveGroup(self.node, self.profile, *answers)
+        if not importable():
+            raise ImportError(
+                f"moveit_params is {params!r}, but moveit_py is not installed: sudo apt install "
+                "ros-jazzy-moveit-py, or leave moveit_params out to plan by move_group"
+            )
+        self.node.get_logger().info("MoveIt by moveit_py")
+        return MoveItPy(self.node, self.profile, params, *answers)
 
     def send(self, command: Command) -> None:
         """Begin with a goal; a brake is none, and while busy nothing else is begun."""

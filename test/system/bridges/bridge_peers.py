@@ -17,6 +17,7 @@ from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.task import Future
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
@@ -168,9 +169,11 @@ class Gripper(Peer):
         self.goals.append(goal)
         return GoalResponse.REJECT if self.outcome == "rejected" else GoalResponse.ACCEPT
 
-    def _execute(self, handle):
+    async def _execute(self, handle):
         command = handle.request.command
         position = command.position
+        if self.outcome == "lost":
+            await Future()
         self.arm.gripper = position if isinstance(position, float) else position[0]
         if self.outcome == "reached":
             handle.succeed()

@@ -3,6 +3,8 @@
 nothing of anybody.
 """
 
+import re
+
 import numpy as np
 import pytest
 from std_srvs.srv import Trigger
@@ -146,6 +148,20 @@ def test_a_gripper_that_refuses_is_a_hold_and_is_asked_again(bench, begin):
     bench.until_reason(f"no gripper action server /{bench.probe.namespace}/panda_gripper_")
 
 
+def test_a_gripper_that_says_nothing_is_a_hold_and_is_asked_again(bench, begin):
+    keys = {"gripper_command": "gripper_command", "gripper_action": "gripper_cmd"}
+    gripper = begin(peers=gripper_peer(bench, "GripperCommand"), **keys)
+    bench.until_free()
+    bench.instruct()
+    gripper.outcome = "lost"
+    bench.until_taken(gripper=1.0)
+    bench.until_figure("gripper goal", "no answer")
+    gripper.outcome = "reached"
+    bench.instruct()  # nothing was decided meanwhile, so the arm has asked for help
+    bench.until_taken(gripper=1.0)
+    bench.until_figure("gripper goal", "reached")
+
+
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(bench, begin):
     begin("dry_run")
     bench.instruct()
@@ -154,6 +170,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(bench, begin):
     bench.probe.until(
         lambda: "dry run: the tip would go to (" in bench.controller.text, "the log to say it"
     )
+    assert re.search(r"the joints to( -?\d\.\d{3}){7}", bench.controller.text)
     bench.assert_still()
     bench.until_taken(gripper=1.0)
     bench.probe.until(lambda: "the gripper would go to 0" in bench.controller.text, "the log")

@@ -80,6 +80,6 @@ def test_bridge_and_robot_are_fixed_while_active(bench, arm, name, value):
     request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
     reply = bench.probe.call(SetParameters, "controller_node/set_parameters", request)
     assert [result.reason for result in reply.results] == [
-        f"{name}: fixed while the node is active; clean it up first"
+        f"{name}: fixed while the node is configured; clean it up first"
     ]
     assert not reply.results[0].successful
