@@ -168,9 +168,10 @@ def _evaluate_graph(args: argparse.Namespace, suites: Sequence[Suite]) -> RunFol
     from rt2_ros.evaluation.runner import episodes
     from rt2_ros.policies.registry import policy_identity
 
-    if args.blind or args.policy == "expert" or args.videos or args.without_plan:
+    if args.blind or args.policy == "expert" or args.videos or args.without_plan or args.processes:
         raise ValueError(
-            "--ros plays policies as they are: without --blind, --videos, --without-plan and expert"
+            "--ros plays policies as they are, one table after another: without --blind, --videos, "
+            "--without-plan, --processes and expert"
         )
     wanted = episodes(suites, args.episodes, args.seed)
     name, config = policy_identity(args.policy)
@@ -224,8 +225,10 @@ def _ask(args: argparse.Namespace) -> list[Answers]:
 
     if args.questions is None:
         raise ValueError("--before: nothing is asked; expected --questions N")
-    if args.report or args.ros or args.blind or args.suite or args.without_plan:
-        raise ValueError("--questions: expected --policy and --before, no other way of measuring")
+    playing = (args.report, args.ros, args.blind, args.suite, args.without_plan, args.name,
+               args.processes, args.videos)  # fmt: skip
+    if any(playing):
+        raise ValueError("--questions: expected --policy and --before, nothing of how to play")
     policies = [load_policy(name) for name in filter(None, [args.before, args.policy])]
     if args.before and policies[0].name == policies[1].name:
         raise ValueError(f"--before: both policies are called {policies[0].name!r}")

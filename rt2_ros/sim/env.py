@@ -10,7 +10,6 @@ Verdict(success=False, reason='timeout', steps=1)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,24 +67,16 @@ class TabletopEnv:
         self,
         tabletop: Tabletop,
         step_period: float = STEP_PERIOD,
-        max_steps: int = MAX_STEPS,
-        latency: float = 0.0,
-        jitter: float = 0.0,
         render: bool = True,
     ) -> None:
         """Set up.
 
         step_period: s of simulated time from one action to the next.
-        latency: s from an image to the action that was decided on it; where it is longer than
-            step_period, the next image is taken when the action comes.
-        jitter: strength 0..1 of the randomised light, colours and camera.
         render: False leaves the image out of observations, and needs no OpenGL.
         """
         self.tabletop = tabletop
-        self.max_steps = max_steps
-        self._period = step_period
-        self.latency = latency
-        self._jitter, self._render = jitter, render
+        self._period, self._render = step_period, render
+        self._latency = 0.0
         self._profile = RobotProfile.load(config_path("robots", "panda.yaml"))
         self._kinematics = self._profile.kinematics(tabletop.world.urdf)
         self._collisions = self._profile.collisions(tabletop.world.urdf)
@@ -96,27 +87,21 @@ class TabletopEnv:
         self.held = False  # whether nothing was done in the last step
 
     def reset(
-        self,
-        seed: int,
-        object: str | None = None,
-        instruction: str | None = None,
-        count: int | None = None,
+        self, seed: int, object: str | None = None, count: int | None = None
     ) -> EnvObservation:
-        """Lay the scene of `seed` and ask for `object`, or for one of it by the seed if None.
-
-        instruction: how it is asked for; "pick up the {object}" if None.
-        """
+        """Lay the scene of `seed` and ask to pick up `object`, or one of it by the seed if None."""
         objects = [] if object is None else [object]
-        truth = self.tabletop.reset(seed, objects, count, self._jitter)
+        truth = self.tabletop.reset(seed, objects, count)
         if object is None:
             names = [o.name for o in truth.objects]
             object = names[int(np.random.default_rng([seed, 1]).integers(len(names)))]
-        words = f"pick up the {object}" if instruction is None else instruction
-        return self._begin(Task("pick", object), words, truth)
+        return self._begin(Task("pick", object), f"pick up the {object}", truth)
 
     @property
     def latency(self) -> float:
-        """From an image to the action that was decided on it, s."""
+        """From an image to the action that was decided on it, s; where that is longer than a step,
+        the next image is taken when the action comes.
+        """
         return self._latency
 
     @latency.setter
@@ -153,7 +138,7 @@ class TabletopEnv:
     def step(self, action: Action | None) -> tuple[EnvObservation, bool]:
         """Act for one period; the next observation, and whether the episode is over.
 
-        It is over when the action says terminate or after `max_steps`. Without an action (None)
+        It is over when the action says terminate or after MAX_STEPS. Without an action (None)
         nothing is sent to the controller, which holds the arm before long.
         """
         stamp_ns = self._now_ns()
@@ -180,7 +165,7 @@ class TabletopEnv:
         observation = self._observe()
         self._judge.watch(observation.truth, limited)
         over = action is not None and action.terminate
-        return observation, over or self._step >= self.max_steps
+        return observation, over or self._step >= MAX_STEPS
 
     def success(self) -> bool:
         """Whether the task is fulfilled now."""
@@ -224,16 +209,3 @@ class TabletopEnv:
             self._robot.follow_arm(command.chunk.points())
         if command.gripper is not None:
             self._robot.follow_gripper([(GRIPPER_TIME, [command.gripper], [0.0])])
-
-
-def run_episode(
-    env: TabletopEnv,
-    decide: Callable[[EnvObservation], Action],
-    seed: int,
-    object: str | None = None,
-) -> Verdict:
-    """Play one episode to its end; `decide` gives the action for an observation."""
-    observation, done = env.reset(seed, object), False
-    while not done:
-        observation, done = env.step(decide(observation))
-    return env.verdict()

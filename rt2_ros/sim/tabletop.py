@@ -123,14 +123,12 @@ class Tabletop:
         objects: Sequence[str] = (),
         count: int | None = None,
         jitter: float = 0.0,
-        kinds: Sequence[str] | None = None,
     ) -> TabletopState:
         """Lay a random scene: the same for the same arguments.
 
         objects: names that must be there; others are drawn from `self.names`.
         count: how many objects in all; 3 to 6 by the seed if None, and never fewer than `objects`.
         jitter: strength 0..1 of the randomised light, colours and camera.
-        kinds: kind of each object, in the order `objects`, then drawn ones; all blocks if None.
         """
         rng = np.random.default_rng(seed)
         drawn = int(rng.integers(scene.COUNTS[0], scene.COUNTS[1] + 1))
@@ -142,7 +140,7 @@ class Tabletop:
                 "the names given"
             )
         extra = rng.permutation(len(others))[: total - len(objects)]
-        layout = scene.random_layout(rng, [*objects, *(others[i] for i in extra)], kinds)
+        layout = scene.random_layout(rng, [*objects, *(others[i] for i in extra)])
         start = scene.random_start(rng)
         return self.lay(seed, layout, start, Appearance.random(rng, jitter))
 

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from rt2_ros.actions import Action, ActionSpace
-from rt2_ros.sim.__main__ import expert_verdicts
-from rt2_ros.sim.env import TabletopEnv, run_episode
+from rt2_ros.sim.env import TabletopEnv
 from rt2_ros.sim.expert import expert
 
 SPACE = ActionSpace(
@@ -21,16 +20,33 @@ def env(shared_tabletop):
     return TabletopEnv(shared_tabletop, render=False)
 
 
+def played(env, seed, decide):
+    """The verdict on an episode in which these decisions are taken."""
+    observation, done = env.reset(seed), False
+    while not done:
+        observation, done = env.step(decide(observation))
+    return env.verdict()
+
+
+def expert_verdicts(env, seeds):
+    """The expert's, its actions cut into the space's bins."""
+
+    def decide(observation):
+        return SPACE.from_bins(SPACE.to_bins(expert(observation.truth, env.task)))
+
+    return [played(env, seed, decide) for seed in seeds]
+
+
 def test_the_expert_picks_on_twenty_random_tables(env):
-    # All of a hundred: `python -m rt2_ros.sim --episodes 100`.
-    verdicts = expert_verdicts(env, SPACE, range(20))
+    verdicts = expert_verdicts(env, range(20))
     assert [verdict.reason for verdict in verdicts] == [""] * 20
     assert max(verdict.steps for verdict in verdicts) <= 20
 
 
 def test_the_expert_copes_with_a_slow_policy(shared_tabletop):
-    env = TabletopEnv(shared_tabletop, latency=0.2, render=False)
-    assert all(verdict.success for verdict in expert_verdicts(env, SPACE, range(3)))
+    env = TabletopEnv(shared_tabletop, render=False)
+    env.latency = 0.2
+    assert all(verdict.success for verdict in expert_verdicts(env, range(3)))
 
 
 def test_the_expert_puts_a_wrong_block_back(env):
@@ -45,8 +61,9 @@ def test_the_expert_puts_a_wrong_block_back(env):
     assert observation.truth.held == wrong
     while not done:
         observation, done = env.step(expert(observation.truth, env.task))
-    assert env.success()
+    assert observation.truth.held == env.task.object
     assert observation.truth.find(wrong).height < 0.01
+    assert env.verdict().reason == "wrong object"
 
 
 def test_the_same_seed_and_actions_give_the_same_episode(env):
@@ -63,7 +80,7 @@ def test_the_same_seed_and_actions_give_the_same_episode(env):
 
 
 def test_a_policy_that_does_nothing_never_moved(env):
-    verdict = run_episode(env, lambda observation: STILL, seed=0)
+    verdict = played(env, 0, lambda observation: STILL)
     assert (verdict.success, verdict.reason, verdict.steps) == (False, "never moved", 40)
 
 
@@ -100,4 +117,4 @@ def test_pictures_come_when_wanted(shared_tabletop):
 
 def test_a_latency_out_of_bounds_is_refused(shared_tabletop):
     with pytest.raises(ValueError, match="latency: 2.5, expected 0..2 s"):
-        TabletopEnv(shared_tabletop, latency=2.5)
+        TabletopEnv(shared_tabletop).latency = 2.5
