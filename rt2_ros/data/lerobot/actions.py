@@ -135,13 +135,12 @@ def space_of(
         return ActionSpace.load(path)
     if not frame:
         raise ValueError(f"{path}: no such file; expected it, or a `frame` that actions are in")
-    low, high = _range(episodes, layout.ACTION, meaning.columns[:6], steps[:, 1:7],
-                       own=meaning.kind == "delta_ee")  # fmt: skip
+    low, high = _range(steps[:, 1:7])
     state_low, state_high = np.zeros(0), np.zeros(0)
     names: tuple[str, ...] = ()
     if state:
         values = _take(episodes, layout.STATE, state, episodes.folder / INFO)
-        state_low, state_high = _range(episodes, layout.STATE, state, values)
+        state_low, state_high = _range(values)
         known = episodes.info.features[layout.STATE].get("names")
         names = tuple(str(known[i]) if isinstance(known, list) else f"state{i}" for i in state)
     return ActionSpace(
@@ -155,15 +154,9 @@ def space_of(
     )
 
 
-def _range(
-    episodes: Episodes, name: str, columns: tuple[int, ...], values: Array, own: bool = True
-) -> tuple[Array, Array]:
-    """Low and high of columns: the quantiles that stats.json tells, or those of the values."""
-    told = episodes.statistics.get(name, {}) if own else {}
-    if "q01" in told and "q99" in told:
-        low, high = (np.asarray(told[q], np.float64)[list(columns)] for q in ("q01", "q99"))
-    else:
-        low, high = np.quantile(values, (0.01, 0.99), axis=0)
+def _range(values: Array) -> tuple[Array, Array]:
+    """Low and high of each column, of all frames: stats.json may hold means over episodes."""
+    low, high = np.quantile(values, (0.01, 0.99), axis=0)
     thin = high - low < LEAST_WIDTH
     middle = (low + high) / 2
     low, high = (

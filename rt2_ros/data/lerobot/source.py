@@ -50,8 +50,8 @@ class LeRobotSource:
     ) -> None:  # fmt: skip
         """Open a dataset.
 
-        split: "train" or "val", as info.json tells; where it tells no "val", the last `holdout` of
-            the episodes are it.
+        split: "train" or "val", as info.json tells ("validation" is "val"); where it tells none,
+            the last `holdout` of the episodes for training, or of all, are it.
         cameras: the one whose picture is asked about, then further ones; the first if none.
         size: of the pictures, px.
         space: action space, if the dataset's own is not wanted. frame, state: see space_of.
@@ -93,13 +93,14 @@ class LeRobotSource:
 
     def _split(self, split: str, holdout: float) -> range:
         """The episodes of a split."""
-        info, count = self.episodes.info, len(self.episodes)
-        if "val" in info.splits:
-            return info.split(split)
-        if "train" in info.splits:
-            count = info.split("train").stop
-        first = count - math.ceil(holdout * count)
-        return range(first) if split == "train" else range(first, count)
+        info = self.episodes.info
+        kept = next((name for name in ("val", "validation") if name in info.splits), "")
+        if kept:
+            return info.split(kept if split == "val" else split)
+        told = "train" in info.splits
+        whole = info.split("train") if told else range(len(self.episodes))
+        first = len(whole) - math.ceil(holdout * len(whole))
+        return whole[:first] if split == "train" else whole[first:]
 
     @property
     def statistics(self) -> dict[str, dict]:

@@ -81,6 +81,22 @@ def test_validation_is_by_episode_and_never_trained_on(write, tmp_path):
         episodes(untold, "val", holdout=0)
 
 
+def test_episodes_of_other_splits_are_neither_trained_on_nor_validation(write):
+    folder = write([2] * 6)
+    path = folder / "meta/info.json"
+    info = json.loads(path.read_text())
+
+    def episodes(splits, split):
+        path.write_text(json.dumps(info | {"splits": splits}))
+        source = LeRobotSource(folder, split=split, holdout=0.25, space=SPACE)
+        return {source.locate(i)[0] for i in range(source.count)}
+
+    tested = {"test": "0:2", "train": "2:6"}
+    assert episodes(tested, "train") == {2, 3, 4} and episodes(tested, "val") == {5}
+    named = {"train": "0:3", "validation": "3:5", "test": "5:6"}
+    assert episodes(named, "train") == {0, 1, 2} and episodes(named, "val") == {3, 4}
+
+
 def test_a_plan_begins_the_answer(tmp_path):
     features = {**FEATURES, "plan": {"dtype": "string", "shape": [1], "names": None}}
     with EpisodeWriter(tmp_path, fps=4, features=features, robot_type="panda") as writer:
@@ -144,7 +160,7 @@ def test_a_frame_of_reference_is_never_guessed(write):
         LeRobotSource(write([2]))
 
 
-def test_a_space_of_quantiles_is_that_of_the_statistics(tmp_path):
+def test_a_space_of_quantiles_is_that_of_the_data(tmp_path):
     rows = np.zeros((200, 7))
     rows[:, 0] = np.arange(200) / 100
     folder = save(tmp_path, [rows])
@@ -155,16 +171,14 @@ def test_a_space_of_quantiles_is_that_of_the_statistics(tmp_path):
     assert (space.low[2], space.high[2]) == (-0.001, 0.001)  # never moves, and says so
     assert (space.low[7], space.high[7]) == (0.0, 1.0)
     assert space.state_names == ("x", "z") and len(space.state_low) == 2
-    path = folder / "meta/stats.json"  # what it tells counts, not what could be computed
+    path = folder / "meta/stats.json"
     told = json.loads(path.read_text())
-    told["action"]["q99"][0] = 5.0
+    told["action"]["q99"][0] = 1.5  # a mean of the episodes' quantiles, as lerobot writes it
     path.write_text(json.dumps(told))
-    found = Episodes(folder)
-    assert space_of(found, meaning.steps(found), meaning=meaning, frame="base").high[1] == 5.0
-    path.unlink()  # older datasets tell none
     found = Episodes(folder)
     space = space_of(found, meaning.steps(found), meaning=meaning, frame="base")
     assert space.high[1] == pytest.approx(1.9701)
+    path.unlink()  # older datasets tell none
     source = LeRobotSource(folder, holdout=0, frame="base")
     assert source.frame(199).queries[0].answer.split()[1] == "255"  # beyond 99 %: the nearer end
 
