@@ -36,7 +36,8 @@ def lerobot(
     """Robot episodes; see ActionMeaning and LeRobotSource. space: an action_space.json to use.
 
     gripper: the numbers that mean open and closed. If it is not given, 0 and 1, and refused where
-        the data's move over less than half of that: metres, more likely. Given, that is a warning.
+        the data's move over less than half of that, metres, more likely, or beyond it: -1 to 1.
+        Given, that is a warning.
     """
     opened, closed = gripper or (0.0, 1.0)
     source = LeRobotSource(
@@ -46,12 +47,12 @@ def lerobot(
         tolerance=tolerance,
     )  # fmt: skip
     least, most = source.gripper
-    if STILL < most - least < 0.5:
+    if STILL < most - least < 0.5 or least < -STILL or most > 1 + STILL:
         ends = sorted(opened + (closed - opened) * share for share in (least, most))
         message = (
             f"{path}: the gripper's numbers are {ends[0]:g} to {ends[1]:g}, {most - least:.0%} of "
             f"the way from open to closed where gripper is [{opened:g}, {closed:g}]; expected half "
-            "of it at least"
+            "of it at least, and none beyond"
         )
         if gripper is None:
             raise ValueError(f"{message}: say which numbers mean open and closed")

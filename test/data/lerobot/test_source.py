@@ -249,6 +249,16 @@ def test_a_gripper_in_other_units_is_not_taken_for_one_that_is_nearly_open(tmp_p
     assert still.gripper == (0, 0)
 
 
+def test_a_gripper_of_another_scale_is_refused_before_its_frames_are(tmp_path):
+    rows = np.zeros((4, 7))
+    rows[:, 6] = [-1.0, -1.0, 1.0, 1.0]
+    folder = save(tmp_path, [rows])
+    with pytest.raises(ValueError, match=r"numbers are -1 to 1, 200% of the way .*say which"):
+        lerobot(folder, frame="base", holdout=0)
+    said = lerobot(folder, frame="base", holdout=0, gripper=(-1, 1))
+    assert [said.frame(i).queries[0].answer.split()[-1] for i in (0, 2)] == ["0", "255"]
+
+
 def test_the_guides_line_for_a_folder_that_lerobot_recorded_is_taken(tmp_path):
     """The commented one of my-robot.yaml, which docs/training.md shows too."""
     text = config_path("training", "my-robot.yaml").read_text()
