@@ -89,7 +89,7 @@ class RobotSource:
         self.space, self._names, self.plan_form = space, names, plan_form()
         self._tasks = tuple(tasks) or tuple(split.ROBOT_PHRASES)
         self._robot_queries, self._web_queries = robot_queries, web_queries
-        self.table, self._size = table, size
+        self.table, self.size = table, size
 
     def __call__(self, random: np.random.Generator) -> Frame:
         """One frame with its questions, its colours varied as cameras vary."""
@@ -124,7 +124,7 @@ class RobotSource:
                 situation.lay(self.table, appearance)
             except Unreachable:
                 continue
-            found = observe(self.table, render, self._size, situation.task)
+            found = observe(self.table, render, self.size, situation.task)
             if situation.held:  # posed fingers are all alike, real ones squeeze
                 found.state[3] = random.normal(HELD, 0.015)
             if found.things:

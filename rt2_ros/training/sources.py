@@ -6,8 +6,9 @@
       robot: {type: robot, queries: 3}                           # demonstrations in the simulator
       mine:  {type: lerobot, path: data/mine}                    # recorded; see rt2_ros.data.files
 
-Each is a callable that draws one frame from a random generator. It may have `space`, the action
-space that its answers speak, and `statistics`, what is kept with a checkpoint about its data.
+Each is a callable that draws one frame from a random generator. A robot's has `space`, the action
+space that its answers speak, and `size`, the side of its pictures in px; it may have `plans`,
+whether answers begin with one, and `statistics`, what is kept with a checkpoint about its data.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rt2_ros.data.samples import Frame
 from rt2_ros.data.split import robot_pictographs, web_pictographs
 from rt2_ros.data.web import web_frame
 from rt2_ros.training.augment import Augmentation, Augmented
+from rt2_ros.training.config import TrainingConfig
 from rt2_ros.training.data import Source
 
 
@@ -93,14 +95,34 @@ def spaces(sources: Mapping[str, Source]) -> dict[str, ActionSpace]:
 
 def main_space(sources: Mapping[str, Source], name: str | None = None) -> ActionSpace:
     """The one that a checkpoint speaks; ValueError where it must be named."""
+    return spaces(sources)[_main(sources, name)]
+
+
+def _main(sources: Mapping[str, Source], name: str | None) -> str:
     known = spaces(sources)
     if name is None and len(known) == 1:
-        return next(iter(known.values()))
-    if name in known:
-        return known[name]
+        return next(iter(known))
+    if name is not None and name in known:
+        return name
     raise ValueError(
         f"space is {name!r}; expected the name of a source with an action space: {sorted(known)}"
     )
+
+
+def planned(sources: Mapping[str, Source], config: TrainingConfig) -> bool:
+    """Whether the last stage teaches plans in the space that a checkpoint speaks: a policy that
+    acts otherwise would act as it never learned to.
+    """
+    own = sources[_main(sources, config.space)]
+    return config.stages[-1].plan_share > 0 and getattr(own, "plans", False)
+
+
+def picture_size(sources: Mapping[str, Source]) -> int:
+    """Side in px of all robot sources' pictures; ValueError where it is not the same."""
+    sizes = {name: sources[name].size for name in spaces(sources)}  # type: ignore[attr-defined]
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"sources: size is {sizes}; expected one for all robot sources")
+    return next(iter(sizes.values()))
 
 
 def plan_form(sources: Mapping[str, Source]) -> PlanForm | None:

@@ -30,7 +30,7 @@ from rt2_ros.training.muon import Float32Muon
 from rt2_ros.training.objective import Objective
 from rt2_ros.training.packing import Batch, Packer
 from rt2_ros.training.schedule import soften
-from rt2_ros.training.sources import WebSource, plan_form
+from rt2_ros.training.sources import WebSource, plan_form, planned
 
 WEIGHTS = "model.safetensors"
 SAMPLE = 200  # pictures that the patch embedding is fitted to
@@ -46,8 +46,7 @@ class TinyRecipe:
 
     def __init__(self, config: TinyConfig, sources: Mapping[str, Source]) -> None:
         torch.manual_seed(config.seed)
-        # As the last stage taught.
-        self._plan = "required" if config.stages[-1].plan_share > 0 else "none"
+        self._plan = "required" if planned(sources, config) else "none"
         self.processor = build_processor()
         model = build_model(self.processor, seed=config.seed, **asdict(config.model))
         model.set_attn_implementation(ATTENTION)

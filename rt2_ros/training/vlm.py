@@ -25,7 +25,7 @@ from rt2_ros.training.data import Pack, Source
 from rt2_ros.training.objective import Losses
 from rt2_ros.training.packing import IGNORED
 from rt2_ros.training.rows import MAX_PLAN_TOKENS, Rower, Rows
-from rt2_ros.training.sources import main_space, spaces
+from rt2_ros.training.sources import main_space, picture_size, planned
 
 
 class VlmObjective(nn.Module):
@@ -76,10 +76,7 @@ class VlmRecipe:
     def __init__(self, config: VlmConfig, sources: Mapping[str, Source]) -> None:
         torch.manual_seed(config.seed)
         self._settings, self._decay = config.model, config.weight_decay
-        # What the last stage taught: a policy that acts otherwise would act as it never learned to.
-        self._planned = config.stages[-1].plan_share > 0 and any(
-            getattr(sources[name], "plans", False) for name in spaces(sources)
-        )
+        self._planned, self._image_size = planned(sources, config), picture_size(sources)
         settings = config.model
         self.processor = AutoProcessor.from_pretrained(settings.checkpoint)
         self._model = AutoModelForImageTextToText.from_pretrained(
@@ -124,7 +121,7 @@ class VlmRecipe:
         words = self.rower.vocabulary
         policy: dict[str, Any] = {
             "type": "vlm", "vocabulary": words.scheme,
-            "prefix_attention": self._settings.prefix_attention,
+            "prefix_attention": self._settings.prefix_attention, "image_size": self._image_size,
         }  # fmt: skip
         if self._planned:
             policy |= {"plan": "required", "max_plan_tokens": MAX_PLAN_TOKENS}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from tiny_runs import SOURCES, Colour, vlm_stage
+from tiny_runs import SOURCES, Colour, tiny_config, tiny_stage, vlm_stage
 
 from rt2_ros.data.faults import BadSample, BadSetting
 from rt2_ros.data.samples import Frame, Query, Thing
@@ -15,7 +15,8 @@ from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.config import Stage
 from rt2_ros.training.data import HELD_OUT, MOST_BAD, Mixture
 from rt2_ros.training.sources import build as build_sources
-from rt2_ros.training.sources import main_space, plan_form, statistics
+from rt2_ros.training.sources import main_space, picture_size, plan_form, planned, statistics
+from rt2_ros.training.tiny import TinyRecipe
 from rt2_ros.typed import build
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
@@ -115,6 +116,26 @@ def test_a_checkpoint_speaks_one_action_space_that_is_named_where_there_are_seve
     with pytest.raises(ValueError, match="space is None; expected .*'colour', 'other'"):
         main_space(both)
     assert statistics(both) == {"colour": {"frames": 3}, "other": {"frames": 3}}
+
+
+def test_a_policy_plans_where_the_robot_that_it_moves_was_shown_plans(tmp_path):
+    bare = Colour()
+    bare.plans = False
+    both = {**SOURCES, "bare": bare}
+    for space, share, told in (("colour", 0.5, True), ("colour", 0.0, False), ("bare", 1.0, False)):
+        stages = (tiny_stage(), tiny_stage(plan_share=share))
+        assert planned(both, tiny_config(tmp_path, space=space, stages=stages)) == told
+    recipe = TinyRecipe(tiny_config(tmp_path), {"colour": bare})
+    assert recipe.record()["policy"]["plan"] == "none"
+
+
+def test_robot_sources_have_pictures_of_one_size():
+    assert picture_size(SOURCES) == 192
+    large = Colour()
+    large.size = 224
+    message = r"size is \{'colour': 192, 'large': 224\}; expected one for all robot sources"
+    with pytest.raises(ValueError, match=message):
+        picture_size({**SOURCES, "large": large})
 
 
 def test_plans_have_a_form_where_all_robot_data_has_it():

@@ -139,8 +139,8 @@ def test_plan_and_action_are_both_learned(tmp_path, checkpoint):
     folder = vlm_run(config).run()
     record = json.loads((folder / "training.json").read_text())
     assert record["policy"] == {
-        "type": "vlm", "vocabulary": "integers", "prefix_attention": "full", "plan": "required",
-        "max_plan_tokens": 128,
+        "type": "vlm", "vocabulary": "integers", "prefix_attention": "full", "image_size": 192,
+        "plan": "required", "max_plan_tokens": 128,
     }  # fmt: skip
     planning = load_policy(str(folder), plan="required")
     acting = load_policy(str(folder), plan="none")

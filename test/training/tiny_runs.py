@@ -24,6 +24,7 @@ class Colour:
 
     space = SPACE
     plans = True
+    size = 192
     statistics = {"frames": 3}
     words = ("red", "green", "blue")
 

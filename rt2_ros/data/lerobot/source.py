@@ -39,7 +39,7 @@ ROUNDING = 1e-5  # of a range, that single precision may lie outside
 class LeRobotSource:
     """Frames of a dataset's split, each with its instruction and the action that was taken.
 
-    plans: whether its answers begin with one.
+    plans: whether its answers begin with one. size: of the pictures, px.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LeRobotSource:
                 f"state is {self._state}; action space {self.space.name!r} tells "
                 f"{len(self.space.state_low)} numbers"
             )
-        self._size = size
+        self.size = size
         self.plans = PLAN in self.episodes.info.features
         chosen = self._split(split, holdout)
         ends = np.cumsum(self.episodes.lengths[chosen.start : chosen.stop])
@@ -144,7 +144,7 @@ class LeRobotSource:
         return Frame(images[0], (query,), (), origin=origin, more=more, labelled=False)
 
     def _image(self, camera: str, episode: int, number: int) -> NDArray[np.uint8]:
-        return square(self.episodes.image(camera, episode, number), self._size)
+        return square(self.episodes.image(camera, episode, number), self.size)
 
     def _query(self, episode: int, number: int, where: str) -> Query:
         episodes = self.episodes
