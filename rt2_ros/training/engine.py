@@ -76,7 +76,7 @@ class Run:
         )  # fmt: skip
         self.optimizers = recipe.optimizers()
         self._trained = [p for p in recipe.objective.parameters() if p.requires_grad]
-        self.place, self.stopped_early = Place(), False
+        self.place = Place()
         self._bad_steps = 0  # in a row
         torch.manual_seed(config.seed + self.accelerator.process_index)
         self.journal = Journal(self.folder, show=self.accelerator.is_main_process)
@@ -95,9 +95,7 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """Where the stage's checkpoint with the lowest validation loss is, if it has been looked
-        at.
-        """
+        """Where the stage's checkpoint of the lowest validation loss is, after a first look."""
         return self.folder / "best"
 
     def run(self) -> Path:
@@ -237,17 +235,20 @@ class Run:
         return {**mean_figures(done), "gradient": norm}
 
     def _bad_step(self, norm: float, losses: list[float], drawn: list[Drawn]) -> None:
-        """Tell of the first batch whose loss is not finite, of all where each is."""
-        bad = [number for number, loss in enumerate(losses) if not math.isfinite(loss)][:1]
-        told = bad or range(len(drawn))
-        pictures = dict.fromkeys(picture for n in told for picture in drawn[n].pictures)
+        """Tell of each process's first batch whose loss is not finite, of all where each is."""
+        own = [(loss, each.pictures) for loss, each in zip(losses, drawn, strict=True)]
+        found = parallel.gathered(self.accelerator.num_processes, own)
+        bad = [[pair for pair in of if not math.isfinite(pair[0])][:1] for of in found]
+        told = sum(bad, []) or sum(found, [])
+        pictures = dict.fromkeys(picture for _, some in told for picture in some)
         message = (
-            f"step {self.place.step}: the loss is {losses[told[0]]}, the gradient {norm}; left "
+            f"step {self.place.step}: the loss is {told[0][0]}, the gradient {norm}; left "
             f"out. It was drawn from {', '.join(pictures) or 'states in words'}"
         )
         self._bad_steps += 1
         if self.config.on_bad_step == "skip" and self._bad_steps < MOST_BAD_STEPS:
-            self.journal.warn(message)
+            if self.accelerator.is_main_process:  # the others would tell the same
+                self.journal.warn(message)
             return
         self.save()
         if self.config.on_bad_step == "skip":
@@ -291,12 +292,10 @@ class Run:
         watched = self.config.validation
         if watched is None or not watched.patience or self.place.waiting < watched.patience:
             return False
-        if not self.stopped_early:
-            self.journal.warn(
-                f"step {self.place.step}: no lower validation loss than {self.place.best:.4f} in "
-                f"{watched.patience} looks; the stage ends"
-            )
-        self.stopped_early = True
+        self.journal.warn(
+            f"step {self.place.step}: no lower validation loss than {self.place.best:.4f} in "
+            f"{watched.patience} looks; the stage ends"
+        )
         return True
 
     def _save_is_due(self) -> bool:

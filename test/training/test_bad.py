@@ -10,8 +10,9 @@ from tiny_runs import SOURCES, Colour, log, losses, tiny_config, tiny_run, tiny_
 
 from rt2_ros.actions import answer_text
 from rt2_ros.data.faults import BadSample
-from rt2_ros.training import engine
+from rt2_ros.training import engine, parallel
 from rt2_ros.training.augment import Augmentation, Augmented
+from rt2_ros.training.data import Drawn
 from rt2_ros.training.engine import Stopped
 
 pytestmark = pytest.mark.usefixtures("plain")
@@ -116,6 +117,19 @@ def test_a_run_of_nothing_but_bad_steps_is_given_up(tmp_path, monkeypatch):
     ]  # fmt: skip
     assert all(w.count("colour") == 1 for w in warned)
     assert (tmp_path / "checkpoint" / "state.pt").exists()
+
+
+def test_of_several_processes_those_whose_loss_is_bad_are_told_of(tmp_path, monkeypatch):
+    run = tiny_run(tiny_config(tmp_path))
+    drawn = [Drawn(None, ("colour",), ("colour 0",))]
+    for loss in (math.nan, 1.0):
+        other = [(loss, ["colour 1"]), (0.5, ["colour 2"])]
+        monkeypatch.setattr(parallel, "gathered", lambda _, own, other=other: [own, other])
+        run._bad_step(math.nan, [0.5], drawn)
+    assert [line["warning"].partition("It was")[2] for line in log(tmp_path)] == [
+        " drawn from colour 1",
+        " drawn from colour 0, colour 1, colour 2",  # the gradients' sum alone is not finite
+    ]
 
 
 def test_a_bad_step_of_words_alone_says_so(tmp_path, monkeypatch):

@@ -161,6 +161,22 @@ def test_a_stage_ends_when_validation_no_longer_falls_and_its_best_is_kept(tmp_p
     ]  # fmt: skip
 
 
+def test_every_stage_that_ends_early_says_so(tmp_path, monkeypatch):
+    config = tiny_config(
+        tmp_path, stages=(tiny_stage(name="read"), tiny_stage()),
+        validation=Validation(every=1, batches=1, patience=1),
+    )  # fmt: skip
+    run = tiny_run(config, held_out=SOURCES)
+
+    def rising(stage, held_out):
+        run.place.waiting += 1
+
+    monkeypatch.setattr(run, "_validate", rising)
+    run.run()
+    warned = [line["warning"].partition(":")[0] for line in log(tmp_path) if "warning" in line]
+    assert warned == ["step 1", "step 2"]
+
+
 WATCHED = {"validation": Validation(every=2, batches=1, patience=2)}
 
 
