@@ -30,7 +30,7 @@ def lerobot(
     path: str, *, held_out: bool = False, action: str = "delta_ee",
     columns: Sequence[int] = tuple(range(7)), gripper: Sequence[float] | None = None,
     pose: Sequence[int] = tuple(range(6)), space: str = "", frame: str = "",
-    state: Sequence[int] = (), cameras: Sequence[str] = (), size: int = SIZE,
+    state: Sequence[int] = (), camera: str = "", size: int = SIZE,
     holdout: float = HOLDOUT, tolerance: float | None = None,
 ) -> LeRobotSource:  # fmt: skip
     """Robot episodes; see ActionMeaning and LeRobotSource. space: an action_space.json to use.
@@ -41,7 +41,7 @@ def lerobot(
     """
     opened, closed = gripper or (0.0, 1.0)
     source = LeRobotSource(
-        path, split="val" if held_out else "train", holdout=holdout, cameras=cameras, size=size,
+        path, split="val" if held_out else "train", holdout=holdout, camera=camera, size=size,
         meaning=ActionMeaning(action, tuple(columns), (opened, closed), tuple(pose)),
         space=ActionSpace.load(space) if space else None, frame=frame, state=state,
         tolerance=tolerance,

@@ -6,7 +6,8 @@
     {"image": "dogs/1.jpg", "qa": [{"question": "...", "answer": "..."}, ...]}
 
 All three kinds of files give such rows, `RowSource` makes training samples of them. An answer may
-be a list of answers, of which one is drawn each time. A row with several `images` shows them all.
+be a list of answers, of which one is drawn each time. Instead of `image` there may be `images`, a
+list of one: models are asked about one picture.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MOST_QUERIES = 8  # of one picture at once
 
 @dataclass(frozen=True)
 class Row:
-    """What a file says of one picture. images: uint8 RGB (H, W, 3) each, the first asked about."""
+    """What a file says of a picture. images: uint8 RGB (H, W, 3), of which there must be one."""
 
     images: tuple[NDArray[np.uint8], ...]
     values: Mapping[str, Any]
@@ -94,9 +95,9 @@ class RowSource:
         """
         number = self._range[index]
         row = self._rows.read(number)
-        if not row.images:
-            raise BadSample(self._rows.name, "row has no image", number)
-        images = [square(image, self._size) for image in row.images]
+        if len(row.images) != 1:
+            has = f"row has {len(row.images)} images; expected one"
+            raise BadSample(self._rows.name, has, number)
         try:
             pairs = _pairs(row.values, self._caption)
             if len(pairs) > self._queries:
@@ -105,8 +106,8 @@ class RowSource:
             queries = tuple(Query(prompt, _one(random, told), "web") for prompt, told in pairs)
         except ValueError as error:
             raise BadSample(self._rows.name, str(error), number) from error
-        origin = f"{self._rows.name}, row {number}"
-        return Frame(images[0], queries, (), origin=origin, more=tuple(images[1:]), labelled=False)
+        image, origin = square(row.images[0], self._size), f"{self._rows.name}, row {number}"
+        return Frame(image, queries, (), origin=origin, labelled=False)
 
 
 def _pairs(values: Mapping[str, Any], caption: str) -> list[tuple[str, Any]]:
@@ -227,9 +228,12 @@ class HuggingFaceRows:
                 f"{path}: no column {missing[0]!r}; there are {', '.join(found.column_names)}"
             )
         # Bytes as they are: pictures are decoded here as those of other files are.
+        raw = datasets.Image(decode=False)
         for name, feature in found.features.items():
             if isinstance(feature, datasets.Image):
-                found = found.cast_column(name, datasets.Image(decode=False))
+                found = found.cast_column(name, raw)
+            elif isinstance(getattr(feature, "feature", None), datasets.Image):
+                found = found.cast_column(name, datasets.List(raw))
         self._rows = found
 
     @property

@@ -73,7 +73,6 @@ class Frame:
 
     image is None where questions need no picture: what to do in a state that words tell.
     origin: where it was read, file and place in it, for messages; "" for what was made up.
-    more: further pictures of the same moment, such as the wrist camera's.
     labelled: whether `things` are all that is to be seen; False where nobody said what is where.
     """
 
@@ -81,7 +80,6 @@ class Frame:
     queries: tuple[Query, ...]
     things: tuple[Thing, ...]
     origin: str = ""
-    more: tuple[NDArray[np.uint8], ...] = ()
     labelled: bool = True
 
 

@@ -4,8 +4,8 @@
     shard-000000.tar:  dogs/1.jpg  dogs/1.json  dogs/2.jpg  dogs/2.txt ...
     rows = TarRows("data/shard-*.tar")
 
-A sample's key is its path up to the first dot of the file name; its pictures are its files with a
-picture's ending, in the shard's order; `.json` holds a row, `.txt` (or `.caption`) a caption.
+A sample's key is its path up to the first dot of the file name; its picture is its one file with a
+picture's ending; `.json` holds a row, `.txt` (or `.caption`) a caption.
 Shards lie on this machine: they are listed once, headers only, and then read at random.
 """
 

@@ -53,12 +53,7 @@ class Augmentation:
                 f"augment: crop is {self.crop:g}, and would move things whose places in the "
                 "picture the answers tell; expected 0, or no crop for this source"
             )
-        more = tuple(self._vary(random, frame, image) for image in frame.more)
-        return replace(frame, image=self._vary(random, frame, frame.image), more=more)
-
-    def _vary(
-        self, random: np.random.Generator, frame: Frame, image: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
+        image = frame.image
         if self.crop:
             image = _crop(random, image, self.crop)
         if self.colour:
@@ -67,7 +62,7 @@ class Augmentation:
             image = cv2.GaussianBlur(image, (0, 0), sigma).astype(np.uint8)
         if self.noise:
             image = _noise(random, image, frame.things, self.noise)
-        return image
+        return replace(frame, image=image)
 
 
 class Augmented:

@@ -107,14 +107,10 @@ class Packer:
         return prompt + answer[:-1], labels, [False] * unasked + soft[given:]
 
     def pack(self, frames: Sequence[Frame]) -> Batch:
-        """One batch, always of the same length, so that a compiled model is compiled once.
-
-        ValueError for a frame of several pictures.
-        """
+        """One batch, always of the same length, so that a compiled model is compiled once."""
         pictured = [frame for frame in frames if frame.image is not None]
         rows = []
         for frame in [*pictured, *(frame for frame in frames if frame.image is None)]:
-            check_one_picture(frame)
             row: list[tuple[int, int, int, int, bool, bool, int]] = []
             numbers = {thing.name: i for i, thing in enumerate(frame.things)}
             for number, query in enumerate(frame.queries):
@@ -186,15 +182,6 @@ class Packer:
         unknown = torch.full((self.grid * self.grid, sum(SHOWN)), IGNORED)
         words, name, uv, flat, room = unknown.split(SHOWN, dim=1)
         return name[:, 0], words, name[:, 0], uv, flat[:, 0], room, flat[:, 0]
-
-
-def check_one_picture(frame: Frame) -> None:
-    """ValueError for a frame of several pictures, of which all but one would be left out."""
-    if frame.more:
-        raise ValueError(
-            f"a frame has {1 + len(frame.more)} pictures; models are asked about one: expected one "
-            "camera or image"
-        )
 
 
 def attention_mask(

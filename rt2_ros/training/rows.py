@@ -19,7 +19,7 @@ from rt2_ros.actions import ActionSpace, Grammar, choose_vocabulary, parse
 from rt2_ros.actions.tokens import continuation, eos_id
 from rt2_ros.data.samples import Frame, Query
 from rt2_ros.models.prepare import Preparation
-from rt2_ros.training.packing import IGNORED, check_one_picture
+from rt2_ros.training.packing import IGNORED
 
 MAX_PLAN_TOKENS = 128
 
@@ -84,7 +84,6 @@ class Rower:
         for frame in frames:
             if frame.image is None:
                 raise ValueError("a frame has no picture; this model's questions need one")
-            check_one_picture(frame)
             if any(query.given for query in frame.queries):
                 raise ValueError("an answer is given in part; this model is asked for all of it")
             size = frame.image.shape[0]

@@ -70,11 +70,6 @@ def build(
         if kind not in MADE and kind not in FILES:
             known = ", ".join([*MADE, *FILES])
             raise ValueError(f"source {name}: type is {kind!r}; expected {known}")
-        if len(cameras := values.get("cameras", ())) > 1:
-            raise ValueError(
-                f"source {name}: cameras is {cameras}; models are asked about one picture: "
-                "expected one"
-            )
         try:
             source: Source = (
                 MADE[kind](**values) if kind in MADE else FILES[kind](**values, held_out=held_out)

@@ -70,12 +70,6 @@ def test_of_many_questions_and_answers_some_are_drawn(tmp_path):
     assert {q.answer for f in frames for q in f.queries} == {"x", "y"}
 
 
-def test_a_row_may_show_several_pictures(tmp_path):
-    row = {"images": ["a.png", "b.png"], "question": "which is red?", "answer": "the first"}
-    frame = RowSource(JsonLines(jsonl(tmp_path, [row])), size=16).frame(0, random())
-    assert tuple(frame.image[0, 0]) == RED and tuple(frame.more[0][0, 0]) == BLUE
-
-
 def test_rows_that_are_held_out_are_no_others(tmp_path):
     path = jsonl(tmp_path, [{"image": "a.png", "caption": str(i)} for i in range(10)])
     options = {"holdout": 0.25, "size": 16}
@@ -99,11 +93,15 @@ def test_rows_that_are_held_out_are_no_others(tmp_path):
         ({"image": "a.png", "question": "x?", "answer": " "}, "answer is ' '; expected text"),
         ({"image": "a.png", "question": " ", "answer": "x"}, "question: empty"),
         ({"image": "a.png", "question": "x?", "answer": []}, r"answer is \[\]; expected text"),
-        ({"images": [], "caption": "x"}, "row has no image"),
+        ({"images": [], "caption": "x"}, "row has 0 images; expected one"),
+        (
+            {"images": ["a.png", "b.png"], "caption": "x"},
+            "rows.jsonl, frame 1: row has 2 images; expected one",
+        ),
     ],
 )
 def test_a_row_that_is_wrong_is_told_and_others_are_read(tmp_path, row, message):
-    path = jsonl(tmp_path, [{"image": "a.png", "caption": "fine"}, row])
+    path = jsonl(tmp_path, [{"images": ["a.png"], "caption": "fine"}, row])
     source = RowSource(JsonLines(path))
     with pytest.raises(BadSample, match=message):
         source.frame(1, random())
@@ -191,6 +189,21 @@ def test_hugging_face_datasets_from_disk_and_from_parquet(tmp_path):
         HuggingFaceRows(str(tmp_path / "disk"), columns={"image": "photo"})
     with pytest.raises(BadSample, match="image is None; expected a picture"):
         RowSource(HuggingFaceRows(str(tmp_path / "disk"))).frame(0, random())
+
+
+def test_hugging_face_lists_of_one_picture(tmp_path):
+    import datasets
+
+    features = datasets.Features({
+        "images": datasets.List(datasets.Image()), "caption": datasets.Value("string"),
+    })  # fmt: skip
+    red, blue = ({"bytes": png(colour), "path": None} for colour in (RED, BLUE))
+    rows = {"images": [[blue], [red, blue]], "caption": ["blue", "both"]}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path))
+    source = RowSource(HuggingFaceRows(str(tmp_path)), size=16)
+    assert tuple(source.frame(0, random()).image[0, 0]) == BLUE
+    with pytest.raises(BadSample, match="frame 1: row has 2 images; expected one"):
+        source.frame(1, random())
 
 
 def test_grey_pictures_and_those_with_transparency_become_rgb(tmp_path):

@@ -117,11 +117,6 @@ def test_patches_know_how_many_things_are_around_them(packer):
     assert crowd[:, 3].tolist() == [0, 3, 3, 3, 3, 3, 1, 1, 1, 1, 0, 0]
 
 
-def test_a_frame_of_two_pictures_is_refused_and_none_left_out(packer):
-    with pytest.raises(ValueError, match="a frame has 2 pictures; models are asked about one"):
-        packer.pack([Frame(IMAGE, (WHERE,), (), more=(IMAGE,))])
-
-
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="Query.kind is 'video'"):
         Query("Q: ? A:", "1", "video")

@@ -98,10 +98,8 @@ def test_files_are_sources_with_rows_kept_out(tmp_path):
     [
         ({"type": "video"}, "source a: type is 'video'; expected web, robot, lerobot"),
         ({"type": "web", "pictures": 3}, "source a: .*pictures"),
-        ({"type": "lerobot", "path": "x", "cameras": ["scene", "wrist"]},
-         r"source a: cameras is \['scene', 'wrist'\]; .*expected one"),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_source_is_refused_by_name(settings, message):
     with pytest.raises(ValueError, match=message):
         build_sources({"a": settings}, {})

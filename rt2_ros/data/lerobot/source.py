@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rt2_ros.actions import Action, ActionSpace, action_prompt, answer_text
 from rt2_ros.actions.space import FILE_NAME
@@ -44,7 +43,7 @@ class LeRobotSource:
 
     def __init__(
         self, folder: str | Path, *, split: str = "train", holdout: float = 0.05,
-        cameras: Sequence[str] = (), size: int = SIZE, meaning: ActionMeaning | None = None,
+        camera: str = "", size: int = SIZE, meaning: ActionMeaning | None = None,
         space: ActionSpace | None = None, frame: str = "", state: Sequence[int] = (),
         tolerance: float | None = None,
     ) -> None:  # fmt: skip
@@ -52,7 +51,7 @@ class LeRobotSource:
 
         split: "train" or "val", as info.json tells ("validation" is "val"); where it tells none,
             the last `holdout` of the episodes for training, or of all, are it.
-        cameras: the one whose picture is asked about, then further ones; the first if none.
+        camera: the one whose picture is asked about; the first if none is named.
         size: of the pictures, px.
         space: action space, if the dataset's own is not wanted. frame, state: see space_of.
         tolerance: how far outside the space an action may be, as a share of its width, to be taken
@@ -66,10 +65,9 @@ class LeRobotSource:
             raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
         if not 0 <= holdout <= 1:
             raise ValueError(f"holdout is {holdout}; expected 0..1")
-        self.episodes = Episodes(folder, cameras or None)
+        self.episodes = Episodes(folder, [camera] if camera else None)
         if not self.episodes.cameras:
             raise ValueError(f"{self.episodes.folder / layout.INFO}: no video, expected one")
-        self._cameras = self.episodes.cameras if cameras else self.episodes.cameras[:1]
         meaning = meaning or ActionMeaning()
         self._steps = meaning.steps(self.episodes)
         given = space is not None or (self.episodes.folder / FILE_NAME).is_file()
@@ -139,12 +137,9 @@ class LeRobotSource:
         episode, number = self.locate(index)
         where = f"{self.episodes.data_file(episode)}, episode {episode}"
         query = self._query(episode, number, where)
-        images = [self._image(camera, episode, number) for camera in self._cameras]
-        origin, more = f"{where}, frame {number}", tuple(images[1:])
-        return Frame(images[0], (query,), (), origin=origin, more=more, labelled=False)
-
-    def _image(self, camera: str, episode: int, number: int) -> NDArray[np.uint8]:
-        return square(self.episodes.image(camera, episode, number), self.size)
+        image = self.episodes.image(self.episodes.cameras[0], episode, number)
+        origin = f"{where}, frame {number}"
+        return Frame(square(image, self.size), (query,), (), origin=origin, labelled=False)
 
     def _query(self, episode: int, number: int, where: str) -> Query:
         episodes = self.episodes

@@ -46,7 +46,7 @@ def test_a_frame_becomes_picture_prompt_and_bins(write):
     assert source.count == 5
     frame = source.frame(1)
     assert frame.image.shape == (16, 16, 3) and abs(frame.image.astype(int) - 5).max() <= 2
-    assert frame.things == () and not frame.labelled and frame.more == ()
+    assert frame.things == () and not frame.labelled
     (query,) = frame.queries
     # State 1/16 of 0..4 is bin 4 (3.98); dx 1/64 of -1..1 is bin 129 (129.49); gripper 1.
     assert query.prompt == (
@@ -288,15 +288,13 @@ def test_two_robots_write_the_same_tokens_for_steps_of_their_own(tmp_path):
     assert small.space.frame == "a" and large.space.frame == "b"
 
 
-def test_further_cameras_come_along(tmp_path):
+def test_the_camera_that_is_named_is_looked_at(tmp_path):
     features = {**FEATURES, "observation.images.wrist": FEATURES[CAMERA]}
     with EpisodeWriter(tmp_path, fps=4, features=features, robot_type="panda") as writer:
         episode = make_episode(0, 2)
         wrist = 200 - episode.columns[CAMERA]
         columns = {**episode.columns, "observation.images.wrist": wrist}
         writer.add(Episode(episode.task, columns))
-    source = LeRobotSource(tmp_path, holdout=0, space=SPACE, cameras=["wrist", "scene"])
-    frame = source.frame(1)
-    assert abs(frame.image.astype(int) - 195).max() <= 2
-    assert len(frame.more) == 1 and abs(frame.more[0].astype(int) - 5).max() <= 2
-    assert LeRobotSource(tmp_path, holdout=0, space=SPACE).frame(1).more == ()
+    for camera, level in (("wrist", 195), ("scene", 5), ("", 5)):
+        source = LeRobotSource(tmp_path, holdout=0, space=SPACE, camera=camera)
+        assert abs(source.frame(1).image.astype(int) - level).max() <= 2
