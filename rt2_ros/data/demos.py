@@ -190,10 +190,16 @@ def record(
     """Record until the folder holds `episodes`; returns how many seeds the expert failed.
 
     Raises:
-        ValueError: the folder was recorded otherwise, or the recording has no more tables.
+        ValueError: no episode would be left to train on, the folder was recorded otherwise, or the
+            recording has no more tables.
     """
     if processes < 1:
         raise ValueError(f"processes is {processes}; expected at least 1")
+    if not 0 <= recording.validation < episodes:
+        raise ValueError(
+            f"validation is {recording.validation}; expected at least 0 and fewer than the "
+            f"episodes, {episodes}"
+        )
     seeds = _seeds_left(folder, recording)
     writer = EpisodeWriter(
         folder, fps=round(1 / STEP_PERIOD), features=features(recording.size),

@@ -157,3 +157,11 @@ def test_scenes_are_of_robot_objects_in_their_own_words():
 def test_a_recording_that_cannot_be_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Recording(**values)
+
+
+def test_a_recording_that_would_leave_nothing_to_train_on_is_refused_at_the_start(tmp_path):
+    folder = tmp_path / "set"
+    for few in ("2", "20"):
+        with pytest.raises(ValueError, match=f"validation is 20; .* than the episodes, {few}"):
+            main(["--out", str(folder), "--episodes", few, "--processes", "1"])
+    assert not folder.exists()
