@@ -49,6 +49,7 @@ from transformers import (
 
 from rt2_ros.data.mixture import Mixing
 from rt2_ros.data.samples import Query
+from rt2_ros.data.split import TRAIN_SEEDS
 from rt2_ros.models.tiny import FEW_WEIGHTS, build_model, build_processor
 from rt2_ros.provenance import machine
 from rt2_ros.training.config import TinyConfig, TinyStage, load
@@ -69,13 +70,15 @@ MOST_ROWS = {"cpu": 32, "cuda": 512}  # questions in a Trainer's batch
 class QuestionRows(IterableDataset[dict[str, Any]]):
     """The mixture as rows: one question with its picture each."""
 
-    def __init__(self, sources: Mapping[str, Source], shares: Mapping[str, float]) -> None:
-        self._sources = [sources[name] for name in shares]
+    def __init__(
+        self, sources: Mapping[str, Source], shares: Mapping[str, float], seed: int = 0
+    ) -> None:
+        self._sources, self._seed = [sources[name] for name in shares], TRAIN_SEEDS.start + seed
         self._shares = np.array(list(shares.values())) / sum(shares.values())
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
-        random = np.random.default_rng(worker.id if worker else 0)
+        random = np.random.default_rng([self._seed, worker.id if worker else 0])
         while True:
             frame = self._sources[random.choice(len(self._sources), p=self._shares)](random)
             for query in frame.queries:
@@ -141,7 +144,7 @@ def by_trainer(
     with tempfile.TemporaryDirectory() as folder:
         trainer = CountingTrainer(
             model, data_collator=Collator(processor), callbacks=[clock],
-            train_dataset=QuestionRows(sources, stage.shares),
+            train_dataset=QuestionRows(sources, stage.shares, config.seed),
             args=TrainingArguments(
                 folder, max_steps=WARM_UP + steps, per_device_train_batch_size=rows,
                 dataloader_num_workers=config.workers, bf16=low, report_to=[],
@@ -237,9 +240,11 @@ def _quiet() -> None:
     sys.stdout = io.StringIO()
 
 
-def measure(name: str, steps: int, repeats: int, workers: int | None) -> dict[str, Any]:
+def measure(
+    name: str, steps: int, repeats: int, workers: int | None, seed: int | None = None
+) -> dict[str, Any]:
     """Both in turns; medians, and the ratio of questions per second."""
-    config, stage = _asked(name, workers)
+    config, stage = _asked(name, workers, seed)
     # What a Trainer's rows have: a picture each, every plan, and sources by their weights.
     stage = dataclasses.replace(stage, state_rows=0, plan_share=1.0, mixing=Mixing())
     found: dict[str, list[dict[str, float]]] = {"engine": [], "trainer": []}
@@ -261,7 +266,7 @@ def measure(name: str, steps: int, repeats: int, workers: int | None) -> dict[st
     }
     return {
         "config": name, "machine": machine(), "steps": steps, "repeats": repeats,
-        "workers": config.workers, **rates,
+        "workers": config.workers, "seed": config.seed, **rates,
         "engine_questions_per_step": median(one["questions_per_step"] for one in found["engine"]),
         "trainer_rows": found["trainer"][-1]["rows"],
         "speedup_vs_trainer": median(ratios["questions"]),
@@ -271,19 +276,24 @@ def measure(name: str, steps: int, repeats: int, workers: int | None) -> dict[st
     }  # fmt: skip
 
 
-def measure_memory(name: str, steps: int, workers: int | None) -> dict[str, Any]:
+def measure_memory(
+    name: str, steps: int, workers: int | None, seed: int | None = None
+) -> dict[str, Any]:
     """Of trainer and workers, MB early and late in a run of these steps."""
-    config, stage = _asked(name, workers)
+    config, stage = _asked(name, workers, seed)
     found = apart(memory, config, stage, steps)
     each = {f"{who}_mb": grown(samples) for who, samples in found.items()}
-    return {"config": name, "machine": machine(), "steps": steps, "workers": config.workers, **each}
+    return {
+        "config": name, "machine": machine(), "steps": steps, "workers": config.workers,
+        "seed": config.seed, **each,
+    }  # fmt: skip
 
 
-def _asked(name: str, workers: int | None) -> tuple[TinyConfig, TinyStage]:
-    """A configuration, and its last stage."""
+def _asked(name: str, workers: int | None, seed: int | None) -> tuple[TinyConfig, TinyStage]:
+    """A configuration with what is asked for otherwise, and its last stage."""
     config = load(name, TinyConfig)
-    if workers is not None:
-        config = dataclasses.replace(config, workers=workers)
+    asked = {"workers": workers, "seed": seed}
+    config = dataclasses.replace(config, **{k: v for k, v in asked.items() if v is not None})
     stage = config.stages[-1]
     assert isinstance(stage, TinyStage)
     return config, stage
@@ -296,6 +306,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=60, help="of each way (default: 60)")
     parser.add_argument("--repeats", type=int, default=3, help="(default: 3)")
     parser.add_argument("--workers", type=int, help="(default: the configuration's)")
+    parser.add_argument("--seed", type=int, help="(default: the configuration's)")
     parser.add_argument("--memory", type=int, metavar="STEPS", help="its growth over these instead")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
@@ -303,13 +314,13 @@ def main(argv: list[str]) -> int:
         raise ValueError("--steps, --repeats and --memory: expected at least 1 each")
     console = Console()
     if args.memory:
-        figures = measure_memory(args.config, args.memory, args.workers)
+        figures = measure_memory(args.config, args.memory, args.workers, args.seed)
         for who in ("trainer", "workers"):
             early, late = figures[f"{who}_mb"]
             console.print(f"{who}: {early:.0f} MB in the second tenth, {late:.0f} in the last")
         _write(args.json, figures)
         return 0
-    figures = measure(args.config, args.steps, args.repeats, args.workers)
+    figures = measure(args.config, args.steps, args.repeats, args.workers, args.seed)
     table = Table("way", "questions per second", "answer tokens per second")
     for way in ("trainer", "engine"):
         table.add_row(way, *(f"{figures[f'{way}_{w}_per_second']:.1f}" for w in COUNTED))

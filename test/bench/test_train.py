@@ -31,6 +31,25 @@ def test_rows_are_the_mixtures_questions_one_by_one():
     assert asked == [*QUERIES, *QUERIES]
 
 
+def test_a_seed_says_what_both_are_asked(monkeypatch):
+    sources = {"a": lambda random: Frame(random.random(), QUERIES, ())}
+
+    def drawn(seed):
+        rows = QuestionRows(sources, {"a": 1.0}, seed)
+        return [row["image"] for row in itertools.islice(rows, 4)]
+
+    assert drawn(3) == drawn(3) != drawn(0)
+    seeds = []
+
+    def apart(function, config, *_):
+        seeds.append(config.seed)
+        return {"trainer": [1.0], "workers": [1.0]}
+
+    monkeypatch.setattr(train, "apart", apart)
+    assert main(["--memory", "5", "--seed", "3"]) == 0 and main(["--memory", "5"]) == 0
+    assert seeds == [3, 0]
+
+
 def test_a_batch_asks_for_answers_and_their_ends():
     processor = build_processor()
     batch = Collator(processor)([{"image": IMAGE, "query": query} for query in QUERIES])
