@@ -207,7 +207,8 @@ class TinyConfig(TrainingConfig):
 
     init: folder of a checkpoint of the same model whose weights the run starts from; None: from
         nothing.
-    tokens: of the questions behind one picture; what does not fit is left out.
+    tokens: of the questions behind one picture; what does not fit is left out. A longer question is
+        a bad sample.
     """
 
     stage_type: ClassVar[StageType] = TinyStage

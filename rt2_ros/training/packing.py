@@ -107,7 +107,10 @@ class Packer:
         return prompt + answer[:-1], labels, [False] * unasked + soft[given:]
 
     def pack(self, frames: Sequence[Frame]) -> Batch:
-        """One batch, always of the same length, so that a compiled model is compiled once."""
+        """One batch, always of the same length, so that a compiled model is compiled once.
+
+        ValueError for a question that would never find room.
+        """
         pictured = [frame for frame in frames if frame.image is not None]
         rows = []
         for frame in [*pictured, *(frame for frame in frames if frame.image is None)]:
@@ -116,6 +119,11 @@ class Packer:
             for number, query in enumerate(frame.queries):
                 robot = query.kind == "robot"
                 encoded = list(zip(*self.encode(query), strict=True))
+                if len(encoded) > self.length:
+                    raise ValueError(
+                        f"a question has {len(encoded)} tokens with its answer; expected at most "
+                        f"{self.length}, as `tokens` says"
+                    )
                 if len(row) + len(encoded) > self.length:
                     break  # the picture's other questions find their place another time
                 named = self._mentions(query, numbers, [token for token, _, _ in encoded])

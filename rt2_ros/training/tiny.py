@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from rt2_ros.actions import PlanForm
+from rt2_ros.data.split import TRAIN_SEEDS
 from rt2_ros.data.states import StateSource
 from rt2_ros.models import bfloat16
 from rt2_ros.models.stem import PATCH_SIZE
@@ -51,7 +52,7 @@ class TinyRecipe:
         model = build_model(self.processor, seed=config.seed, **asdict(config.model))
         model.set_attn_implementation(ATTENTION)
         if config.init is None:
-            _fit_patches(model, sources, np.random.default_rng(config.seed))
+            _fit_patches(model, sources, np.random.default_rng(TRAIN_SEEDS.start + config.seed))
         else:
             _start_from(config.init, model, self.processor)
         tokenizer = self.processor.tokenizer

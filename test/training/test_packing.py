@@ -9,6 +9,7 @@ import torch
 
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.models.tiny import IMAGE_TOKENS, build_model, build_processor
+from rt2_ros.training.data import Mixture
 from rt2_ros.training.packing import IGNORED, Packer, attention_mask
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
@@ -115,6 +116,20 @@ def test_patches_know_how_many_things_are_around_them(packer):
     # Patches are 21 wide; 64 to the sides and 55 up and down count.
     assert crowd[3].tolist() == [2, 3, 3, 3, 3, 3, 2, 1, 0, 0, 0, 0]
     assert crowd[:, 3].tolist() == [0, 3, 3, 3, 3, 3, 1, 1, 1, 1, 0, 0]
+
+
+def test_a_question_that_never_finds_room_is_a_bad_sample_and_no_other(processor):
+    packer = Packer(processor.tokenizer, image_size=192, patch_size=16, words={}, length=20)
+    batch = packer.pack([Frame(IMAGE, (WHERE, COUNT), ())])
+    assert batch.asked[0] == 1  # the other one finds its place another time
+
+    def source(random):
+        return Frame(IMAGE, (ACT if random.random() < 0.5 else WHERE,), (), origin="here")
+
+    drawn = Mixture({"a": source}, {"a": 1}, packer.pack, batch_size=8, seed=0, skip=True).draw(0)
+    assert drawn.batch.asked[0] == 8
+    told = "here: a question has 36 tokens with its answer; expected at most 20, as `tokens` says"
+    assert drawn.left_out and set(drawn.left_out) == {told}
 
 
 def test_an_unknown_kind_is_refused():

@@ -28,6 +28,7 @@ from transformers import AutoModelForImageTextToText
 
 from rt2_ros.data import digests, split
 from rt2_ros.policies import load_policy
+from rt2_ros.training import tiny
 from rt2_ros.training.config import TinySizes, Validation
 from rt2_ros.training.data import Drawn
 from rt2_ros.training.objective import Losses, mean_figures
@@ -114,6 +115,14 @@ def test_a_run_killed_before_a_stage_was_kept_keeps_it_when_it_goes_on(tmp_path,
     again.run()
     assert json.loads((tmp_path / "read" / "training.json").read_text())["steps"] == 2
     assert again.place.step == 4
+
+
+def test_patches_are_fitted_to_pictures_of_training(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(tiny, "_fit_patches", lambda model, sources, random: drawn.append(random))
+    tiny.TinyRecipe(tiny_config(tmp_path, seed=3), SOURCES)
+    expected = np.random.default_rng(split.TRAIN_SEEDS.start + 3)
+    assert drawn[0].bit_generator.state == expected.bit_generator.state
 
 
 def test_a_start_of_another_vocabulary_or_size_is_refused(tmp_path):
