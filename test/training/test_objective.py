@@ -2,6 +2,7 @@
 """The objective: nothing sees what it is asked for, soft targets are soft, grounding looks."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -117,12 +118,14 @@ def test_products_are_of_few_sizes_and_the_losses_are_those_of_the_exact_ones(pa
 
 def test_everything_learns_from_a_step(parts):
     objective, batch = parts
+    objective.name = torch.nn.Linear(96, 2)  # where there is but one name, it is always right
     losses = objective(batch, sigma=3.0, dense_weight=0.5, grounding_weight=0.5)
     losses.total.backward()
     assert all(losses.figures[name] > 0 for name in ("answer", "dense", "grounding"))
-    for name, parameter in objective.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert 0 <= losses.figures["robot_share"] <= 1
+    sums = {name: float(p.grad.abs().sum()) for name, p in objective.named_parameters()}
+    assert all(map(math.isfinite, sums.values()))
+    assert [name for name, total in sums.items() if total == 0] == []
+    assert losses.figures["robot_share"] == 0
 
 
 def test_the_stem_is_told_where_the_middle_of_a_thing_is_and_which_thing_it_is(parts):
