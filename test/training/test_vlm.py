@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_runs import SOURCES, Colour, talk, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
+from tiny_runs import SOURCES, Colour, losses, talk, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
 from transformers import AutoModelForImageTextToText
 
 from rt2_ros.actions import Grammar, action_prompt, answer_text
@@ -24,6 +24,8 @@ from rt2_ros.training.data import Mixture, keep_plans
 from rt2_ros.training.packing import IGNORED
 from rt2_ros.training.rows import Rower
 from rt2_ros.training.vlm import VlmObjective, merged
+
+from ..models.saved import save_llava
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
 BINS = [0, 1, 2, 3, 127, 127, 127, 255]
@@ -211,6 +213,26 @@ def test_a_frozen_vision_tower_stays(tmp_path, checkpoint):
     folder = vlm_run(config).run()
     before = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
     after = AutoModelForImageTextToText.from_pretrained(folder).state_dict()
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) == ("vision_tower" in name), name
+
+
+def test_a_model_with_a_chat_template_and_numbers_in_digits_learns(tmp_path):
+    """LLaVA, its vision tower frozen."""
+    checkpoint = save_llava(tmp_path / "llava")
+    stages = (vlm_stage(steps=30, shares={"colour": 1.0}, learning_rate=5e-3),)
+    model = {"freeze_vision": True}
+    folder = vlm_run(vlm_config(tmp_path / "run", checkpoint, model=model, stages=stages)).run()
+    told = losses(tmp_path / "run")
+    assert told[30][0] < 0.5 * told[1][0]
+    policy = load_policy(str(folder))
+    assert policy.image_size == 192
+    observation = Observation({"scene": Colour.image(0)}, "hold", np.array(SPACE.state_low))
+    decision = policy.infer(observation)
+    assert decision.action is not None and decision.plan, decision.reason
+    before, after = (
+        AutoModelForImageTextToText.from_pretrained(of).state_dict() for of in (checkpoint, folder)
+    )
     for name, value in before.items():
         assert torch.equal(value, after[name]) == ("vision_tower" in name), name
 
