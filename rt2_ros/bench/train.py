@@ -292,8 +292,10 @@ def measure_memory(
 def _asked(name: str, workers: int | None, seed: int | None) -> tuple[TinyConfig, TinyStage]:
     """A configuration with what is asked for otherwise, and its last stage."""
     config = load(name, TinyConfig)
-    asked = {"workers": workers, "seed": seed}
-    config = dataclasses.replace(config, **{k: v for k, v in asked.items() if v is not None})
+    config = dataclasses.replace(
+        config, workers=config.workers if workers is None else workers,
+        seed=config.seed if seed is None else seed,
+    )  # fmt: skip
     stage = config.stages[-1]
     assert isinstance(stage, TinyStage)
     return config, stage
