@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import (
@@ -139,10 +140,12 @@ class VlmPolicy:
         try:
             processor = AutoProcessor.from_pretrained(path)
             fewer_bits = {"quantization_config": _int8()} if weights == "int8" else {}
-            model = AutoModelForImageTextToText.from_pretrained(
-                path, dtype=getattr(torch, dtype), **fewer_bits
-            )
-        except (OSError, ValueError) as error:
+            model, loaded = AutoModelForImageTextToText.from_pretrained(
+                path, dtype=getattr(torch, dtype), output_loading_info=True,
+                ignore_mismatched_sizes=True, **fewer_bits,
+            )  # fmt: skip
+            _check_weights(loaded)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
         form = _file(path, FORM_FILE)
@@ -274,6 +277,17 @@ def _confidence(steps: Sequence[Step]) -> float:
     """Geometric mean over tokens of the probability of what was written."""
     shares = [step.probabilities.item() for step in steps]
     return float(np.exp(np.log(np.clip(shares, 1e-9, 1.0)).mean())) if shares else 0.0
+
+
+def _check_weights(loaded: Mapping[str, Any]) -> None:
+    """OSError unless all weights, and no others, are the checkpoint's: Transformers makes up what
+    is missing, and an arm would act on it. What it knows to be tied or of no use is not told here.
+    """
+    for kind in ("missing", "unexpected", "mismatched"):
+        if keys := loaded[f"{kind}_keys"]:
+            first, *shapes = min([key] if isinstance(key, str) else list(key) for key in keys)
+            of = f" (in the file {tuple(shapes[0])}, expected {tuple(shapes[1])})" if shapes else ""
+            raise OSError(f"{len(keys)} {kind} weights, the first is {first}{of}")
 
 
 def _int8() -> Any:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from rt2_ros.bench.policy import episode
 from rt2_ros.data.robot import SPACE
@@ -192,10 +193,50 @@ def test_a_checkpoint_that_is_nowhere_is_named():
         load_policy("rt2-tiny", checkpoint="nobody/nothing-7b")
 
 
-def test_a_broken_checkpoint_is_one_clear_line(tiny, tmp_path):
+def without(weights, name):
+    del weights[name]
+
+
+def with_another(weights, name):
+    weights[f"{name}s"] = weights[name].clone()
+
+
+def shorter(weights, name):
+    weights[name] = weights[name][:, 1:].clone()
+
+
+LAYER = "language_model.model.layers.0"
+NORM, GATE = f"{LAYER}.input_layernorm.weight", f"{LAYER}.mlp.gate_proj.weight"
+SHAPES = r"\(in the file \(288, 95\), expected \(288, 96\)\)"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name", "message"),
+    [
+        (None, "", "no file named model.safetensors"),
+        (without, NORM, r"1 missing weights, the first is \S*\.0\.input_layernorm\.weight$"),
+        (with_another, NORM, r"1 unexpected weights, the first is \S*\.input_layernorm\.weights$"),
+        (shorter, GATE, rf"1 mismatched weights, the first is \S*\.gate_proj\.weight {SHAPES}$"),
+    ],
+    ids=["no file", "missing", "unexpected", "mismatched"],
+)
+def test_a_broken_checkpoint_is_one_clear_line(tiny, tmp_path, spoil, name, message):
     for path in tiny.iterdir():
         if path.name != "model.safetensors":
             (tmp_path / path.name).symlink_to(path)
-    with pytest.raises(OSError, match="does not load") as caught:
+    if spoil:
+        weights = load_file(tiny / "model.safetensors")
+        spoil(weights, name)
+        save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(OSError, match=f"does not load: .*{message}") as caught:
         load_policy(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_is_cut_off_is_refused(tiny, tmp_path):
+    for path in tiny.iterdir():
+        content = path.read_bytes()
+        cut = len(content) // 2 if path.name == "model.safetensors" else len(content)
+        (tmp_path / path.name).write_bytes(content[:cut])
+    with pytest.raises(OSError, match="does not load: "):
+        load_policy(str(tmp_path))
