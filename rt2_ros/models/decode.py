@@ -68,8 +68,8 @@ class Forward(Protocol):
     """
 
     @property
-    def guessing(self) -> bool:
-        """Whether there is room for tokens that may be forgotten."""
+    def trial(self) -> int:
+        """How many tokens may be read at once where some of them may be forgotten."""
         ...
 
     def __call__(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -204,7 +204,7 @@ def _decode(
                     row.finish(steps)
                 return forwards + len(rest.choices)
         forwards += 1
-        hidden = forward([row.read(forward.guessing) for row in rows])
+        hidden = forward([row.read(forward.trial) for row in rows])
         asked = [row.questions() for row in rows]
         places = [
             (allowed, (index, hidden.shape[1] - 1 - back))

@@ -17,6 +17,8 @@ import torch
 from torch.nn.functional import pad
 from transformers import Cache, DynamicCache, PreTrainedModel
 
+from rt2_ros.actions import MOST_TOKENS
+
 Inputs = Mapping[str, torch.Tensor]
 
 # Position of a sequence's first token, by model type; models that are not here count in ways of
@@ -106,7 +108,7 @@ class CachedForward:
     known of their beginning, which is not read again.
     """
 
-    guessing = True  # whether there is room for tokens that may be forgotten
+    trial = MOST_TOKENS  # the cache grows where it must
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from rt2_ros.actions import MOST_TOKENS
 from rt2_ros.models.forward import Inputs, Stages
 from rt2_ros.models.stem import Stem, StemmedVisionConfig
 
@@ -200,7 +201,7 @@ class LeanForward:
     forgetting tokens is counting back.
     """
 
-    guessing = True  # the cache grows where it must
+    trial = MOST_TOKENS  # the cache grows where it must
 
     def __init__(self, weights: LeanWeights, inputs: Sequence[Inputs], stages: Stages) -> None:
         self._weights, self._inputs, self._stages = weights, inputs, stages

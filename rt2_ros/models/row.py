@@ -2,7 +2,7 @@
 """One answer as it is written: what the decoder asks of it, and tells it.
 
 row = Row(grammar, prompt, head, max_tokens)
-row.read(guessing=True)          # tokens for the model: what it has not read, then a guess
+row.read(192)                    # tokens for the model: what it has not read, then a guess
 row.questions()                  # where there is a choice, and among which tokens
 row.take(steps)                  # the choices; those behind a wrong guess are the next one
 row.settle()                     # how many tokens of the guess are to be forgotten
@@ -92,22 +92,26 @@ class Row:
     def _may_go_on(self, state: Any, written: int) -> bool:
         return not self._grammar.done(state) and written < self._max_tokens
 
-    def read(self, guessing: bool) -> list[int]:
-        """What the model is to read: what it has not read of the answer, then the guess."""
+    def read(self, most: int) -> list[int]:
+        """What the model is to read: what it has not read of the answer, then so much of the guess
+        that both are at most so many tokens.
+        """
         self._path, self._asked = [], []
         if not self.open:
             return []
         known = self.unread
-        self._read = len(self.steps)
-        state, self._guess = self._state, self._best_guess() if guessing else ()
+        self._read, room = len(self.steps), most - len(known)
+        state, self._guess = self._state, self._best_guess() if room > 0 else ()
         while self._may_go_on(state, self._read + len(self._path)):
             step = self._certain(state)
             if step is None:
                 self._asked.append((len(self._path), self._grammar.allowed(state)))
                 place = self._read + len(self._path)
-                tokens = [self._drafts.get(place), self._past(place)] if guessing else []
+                tokens = [self._drafts.get(place), self._past(place)]
             else:
                 tokens = [step.token]
+            if len(self._path) >= room:
+                break
             for token in (each for each in tokens if each is not None):
                 with suppress(ValueError):  # a guess that the grammar does not allow
                     state = self._grammar.advance(state, token)

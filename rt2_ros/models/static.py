@@ -8,8 +8,8 @@
 
 On a GPU a forward is hundreds of operations, each shorter than its launch. Here keys and values lie
 in a static cache, and what else a forward reads in buffers: prompts are padded to a multiple of 16
-tokens, later blocks to 1, 2, 4 or 16, batches to one of few sizes, and a mask says what is seen. So
-pictures, prompts, blocks and rests of answers are each recorded once and replayed in one launch
+tokens, later blocks to a power of two, batches to one of few sizes, and a mask says what is seen.
+So pictures, prompts, blocks and rests of answers are each recorded once and replayed in one launch
 (`rt2_ros.models.graphs`). Without a GPU nothing is recorded, and all else is the same.
 
 Slots of the cache: what stands before the picture in every prompt, which stays; prompts, aligned
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from rt2_ros.actions import MOST_TOKENS
 from rt2_ros.models.ahead import Rest
 from rt2_ros.models.constrain import Smoothing, Step
 from rt2_ros.models.forward import FIRST_POSITION, Inputs, Prefix, Stages
@@ -35,11 +36,12 @@ from rt2_ros.models.picture import Pictures
 from rt2_ros.models.room import Room
 from rt2_ros.models.text import AXES, language_model, text_model
 
-BLOCKS = (1, 2, 4, 16)  # tokens; a longer one is as long as it is
+BLOCKS = (1, 2, 4, 8, 16, 32, 64, 128)  # tokens; a longer one is as long as it is
 WANTED = (1, 16, 64)  # last tokens of a prompt whose states are handed out
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-# Slots of the cache behind a prompt: an answer of MOST_TOKENS, padded, and before that guesses.
-ROOM, ANSWER_ROOM = 384, 256
+# Slots of the cache behind a prompt: an answer of MOST_TOKENS, however it is cut into blocks (at
+# most 372, for those of 17 tokens), and before that guesses.
+ROOM, ANSWER_ROOM = 512, 384
 ROUND = 16  # tokens of prompts, and slots that attention looks at, as its kernels want them
 ROOMS = 6  # caches that are kept; the one that was used longest ago goes first
 KINDS = (*FIRST_POSITION, "qwen2_5_vl")  # model types whose positions are known here
@@ -138,9 +140,12 @@ class StaticForward:
         self._last = torch.empty(0)  # (B, H) states of the prompts' last tokens
 
     @property
-    def guessing(self) -> bool:
-        """Whether an answer fits behind what a guess would take."""
-        return self._room is None or self._room.slots - self._end > ANSWER_ROOM
+    def trial(self) -> int:
+        """The longest block behind which an answer fits; a prompt brings its own room."""
+        if self._room is None:
+            return MOST_TOKENS
+        spare = self._room.slots - self._end - ANSWER_ROOM
+        return max((block for block in BLOCKS if block <= spare), default=0)
 
     def __call__(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """As `CachedForward`'s."""
@@ -296,7 +301,7 @@ class StaticForward:
         steps, wanted = self._steps, max(map(len, rows))
         width = next((block for block in BLOCKS if block >= wanted), wanted)
         if self._end + width > room.slots:
-            raise ValueError(
+            raise RuntimeError(
                 f"{self._end + width} tokens and padding, the static cache has {room.slots} slots"
             )
         ids = np.array([[*[0] * (width - len(row)), *row] for row in rows])

@@ -4,12 +4,14 @@
 import pytest
 import torch
 
+from rt2_ros.actions import MOST_TOKENS
 from rt2_ros.models.constrain import generate
 from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.forward import CachedForward
-from rt2_ros.models.static import StaticForward, StaticSteps
+from rt2_ros.models.static import ANSWER_ROOM, BLOCKS, ROOM, StaticForward, StaticSteps
 
 from .architectures import IMAGE, KINDS, filled, llava, paligemma
+from .recordings import Played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,3 +143,42 @@ def test_a_static_cache_stops_guessing_before_an_answer_has_no_room(numbers):
     assert ends[1][2] > 1 and ends[-1][2] == 1  # guesses first, none when room was short
     # The same cache serves the next prompt as if it were new.
     assert decode([Prompt(given)], grammar)[0].tokens == expected
+
+
+def runs(numbers, run, length):
+    """Numbers of which one in `run` is a choice, and the others must follow."""
+
+    class Runs(numbers):
+        def allowed(self, state):
+            return super().allowed(state)[: 1 if state[0] % run else None]
+
+    return Runs(range(10, 260), 2, length)
+
+
+def most_slots(tokens):
+    """That an answer may take, by how it is cut into blocks."""
+    widths = [next(block for block in (*BLOCKS, n) if block >= n) for n in range(tokens + 1)]
+    taken = [0]
+    for count in range(1, tokens + 1):
+        taken.append(max(widths[n] + taken[count - n] for n in range(1, count + 1)))
+    return taken[tokens]
+
+
+def test_a_static_cache_has_room_for_whatever_answer_in_blocks():
+    assert most_slots(MOST_TOKENS) == 372 < ANSWER_ROOM < ROOM
+
+
+@pytest.mark.parametrize("run", [3, 5, 17, 20, 33])
+def test_answers_of_long_runs_have_room_behind_wrong_guesses(numbers, run):
+    kind = llava()
+    given, grammar = kind.inputs(0, [20, 30]), runs(numbers, run, MOST_TOKENS)
+    expected = Decoder(kind.model)([Prompt(given)], grammar)[0].tokens
+    steps, decode = StaticSteps(kind.model), Decoder(kind.model)
+    played = Played(steps)
+    decode._forward = lambda inputs, stages: StaticForward(steps, inputs, stages)
+    wrong = [int(grammar.ids[(token - 9) % 200]) for token in expected]
+    for guesses in ([], [wrong], [expected[: MOST_TOKENS // 2] + wrong[MOST_TOKENS // 2 :]]):
+        assert decode([Prompt(given, guesses=guesses)], grammar)[0].tokens == expected
+    recorded = [key for room in steps._rooms.values() for key in room.kept]
+    assert {width for kind, width, *_ in recorded if kind == "block"} <= set(BLOCKS)
+    assert played.replays

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from rt2_ros.actions import AnswerGrammar, Grammar, action_prompt, choose_vocabulary
+from rt2_ros.actions import (
+    MOST_TOKENS,
+    AnswerGrammar,
+    Grammar,
+    action_prompt,
+    choose_vocabulary,
+)
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models.constrain import Held, Smoothing, Step, generate
 from rt2_ros.models.decode import Decoder, Prompt
@@ -153,7 +159,7 @@ def test_what_is_chosen_behind_a_wrong_guess_is_guessed_next(parts, guess, on_tr
     row = Row(grammar, Prompt({}, guesses=[grammar.encode(guess)]), Head(model), 100)
     rounds = 0
     while row.open:
-        read, rounds = row.read(guessing=True), rounds + 1
+        read, rounds = row.read(MOST_TOKENS), rounds + 1
         begin = [step.token for step in row.steps]
         path = read[len(read) - row.questions()[0][0] :]
         chosen = []

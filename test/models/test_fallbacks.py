@@ -104,6 +104,20 @@ def test_what_fails_at_all_goes_the_slower_way_with_one_warning(given, kind, mon
     assert len(said) == 1
 
 
+def test_an_answer_without_room_goes_the_slower_way_with_one_warning(
+    given, kind, numbers, monkeypatch
+):
+    monkeypatch.setattr("rt2_ros.models.static.ROOM", 0)
+    decode, grammar = static(kind.model), numbers(range(10, 260), 2, 80)
+    prompts, expected = [Prompt(each) for each in given[:2]], []
+    for each in given[:2]:
+        expected.append([s.token for s in generate(kind.model, each, grammar)])
+    with pytest.warns(UserWarning, match="without static caches .* the static cache has") as said:
+        assert [a.tokens for a in decode(prompts, grammar)] == expected
+        assert [a.tokens for a in decode(prompts, grammar)] == expected
+    assert len(said) == 1
+
+
 def test_a_choice_against_the_grammar_is_no_answer(given, kind, monkeypatch):
     decode, grammar = static(kind.model), Bins()
     expected = [s.token for s in generate(kind.model, given[0], grammar)]
