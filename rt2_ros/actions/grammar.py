@@ -92,6 +92,7 @@ class Grammar:
         self._eos = eos_id(vocabulary.tokenizer)
         self._words: dict[str, tuple[int, ...]] = {}  # tokens of what stands in a plan
         self._children: list[dict[int, int]] = []  # by node: what each token leads to
+        self._behind: dict[int, int] = {}  # by node where a path ends and others go on: its end
         # Built from the end: an integer that is complete goes on as what comes after it.
         root = self._choice({(self._eos,): _DONE})
         for bins in reversed(space.allowed_bins()):
@@ -193,19 +194,33 @@ class Grammar:
                 return Parsed(None, None, parsed.plan, "the answer is cut off: no end token")
         return parsed
 
-    def lasting(self, ids: Sequence[int]) -> dict[State, int]:
-        """Of what lasts in an answer's plan: which of its tokens was chosen in which state.
+    def lasting(self, ids: Sequence[int]) -> tuple[dict[State, int], dict[State, TokenIds]]:
+        """Of what lasts in an answer's plan: which of its tokens was chosen in which state, and
+        where it ends but could go on ("cat", "cat face"), what may come behind it as it is.
 
         The first call takes some tenths of a second where there are many choices.
         """
         found = self._lasting.match(_characters(ids)) if self._lasting else None
         if found is None:
-            return {}
+            return {}, {}
         states = [self.start()]
         for token in ids:
             states.append(self.advance(states[-1], token))
         spans = [found.span(group + 1) for group in range(found.re.groups)]
-        return {states[i]: i for span in spans for i in range(*span)}  # (-1, -1): left out
+        places = {states[i]: i for span in spans for i in range(*span)}  # (-1, -1): left out
+        ends: dict[State, TokenIds] = {}
+        for node in (states[end].node for _, end in spans if end >= 0):
+            ends |= self._apart(node, self._behind.get(node, node))
+        return places, ends
+
+    def _apart(self, node: int, end: int) -> dict[State, TokenIds]:
+        """What may come at a node, and at those behind it, if they are but a path's end."""
+        if node == end:
+            return {}
+        found = {State(node): self._allowed[end]}
+        for token, place in self._children[end].items():
+            found |= self._apart(self._children[node][token], place)
+        return found
 
     @cached_property
     def _lasting(self) -> re.Pattern[str] | None:
@@ -257,7 +272,8 @@ class Grammar:
                 after = self._children[end] if end >= 0 else {}
                 if apart and (end < 0 or after.keys() & self._children[node].keys()):
                     raise ValueError(f"tokenizer: where integers end is ambiguous at {token}")
-                children[token] = self._either(node, end)
+                children[token] = both = self._either(node, end)
+                self._behind[both] = end
         self._children.append(children)
         return len(self._children) - 1
 
@@ -271,7 +287,11 @@ class Grammar:
         for token, place in self._children[other].items():
             children[token] = self._either(children[token], place) if token in children else place
         self._children.append(children)
-        return len(self._children) - 1
+        both = len(self._children) - 1
+        if one in self._behind or other in self._behind:
+            ends = (self._behind.get(node, node) for node in (one, other))
+            self._behind[both] = self._either(*ends)
+        return both
 
     def _form(self, form: PlanForm) -> int:
         """The node where plans of a form begin."""

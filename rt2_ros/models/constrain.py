@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,15 @@ class Step:
 class Held:
     """A grammar in some of whose states the token stands already, as it was chosen before.
 
-    steps: by state; begin: from the start on.
+    steps: by state; begin: from the start on; only: by state, what may come there, where that is
+    less.
     """
 
     def __init__(
-        self, grammar: TokenGrammar, steps: Mapping[Any, Step], begin: Sequence[Step] = ()
-    ) -> None:
-        self._grammar, self._held = grammar, dict(steps)
+        self, grammar: TokenGrammar, steps: Mapping[Any, Step], begin: Sequence[Step] = (),
+        only: Mapping[Any, TokenIds] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        self._grammar, self._held, self._only = grammar, dict(steps), only
         self.start, self.advance, self.done = grammar.start, grammar.advance, grammar.done
         state = self.start()
         for step in begin:
@@ -53,8 +56,9 @@ class Held:
 
     def allowed(self, state: Any) -> TokenIds:
         """As the grammar's; that token alone where one stands."""
-        step = self._held.get(state)
-        return self._grammar.allowed(state) if step is None else frozen_ids([step.token])
+        if step := self._held.get(state):
+            return frozen_ids([step.token])
+        return self._only[state] if state in self._only else self._grammar.allowed(state)
 
     def steps(self, steps: Sequence[Step]) -> list[Step]:
         """An answer's, with those that stand in place of what was no choice."""

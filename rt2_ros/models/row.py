@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from rt2_ros.actions import TokenGrammar
+from rt2_ros.actions.tokens import TokenIds
 from rt2_ros.models.ahead import Lookahead, Rest
 from rt2_ros.models.constrain import Step
 from rt2_ros.models.forward import Inputs
@@ -31,12 +32,14 @@ class Prompt:
 
     inputs: a processor's, one sequence. begin: what the answer begins with as it was chosen before,
     such as a plan that is kept. held: by the grammar's state, what stands there as it was chosen
-    before. guesses: whole answers that this one may be like, the likeliest first.
+    before. only: by state, what may come there, where that is less than the grammar allows.
+    guesses: whole answers that this one may be like, the likeliest first.
     """
 
     inputs: Inputs
     begin: Sequence[Step] = ()
     held: Mapping[Any, Step] = field(default_factory=dict)
+    only: Mapping[Any, TokenIds] = field(default_factory=dict)
     guesses: Sequence[Sequence[int]] = ()
 
 
@@ -46,7 +49,7 @@ class Row:
     def __init__(self, grammar: TokenGrammar, prompt: Prompt, head: Head, max_tokens: int) -> None:
         self._grammar, self._head, self._max_tokens = grammar, head, max_tokens
         self._state = grammar.start()
-        self._guesses, self._held = prompt.guesses, prompt.held
+        self._guesses, self._held, self._only = prompt.guesses, prompt.held, prompt.only
         self._guess: Sequence[int] = ()  # the one of them that is tried
         self._drafts: dict[int, int] = {}  # by place in the answer, what the model chose on trial
         self.steps: list[Step] = []
@@ -77,7 +80,7 @@ class Row:
         rest = ahead(self._state) if self.open else None
         if not rest or len(self.steps) + rest.tokens > self._max_tokens:
             return None
-        return rest if rest.states.isdisjoint(self._held) else None
+        return rest if rest.states.isdisjoint([*self._held, *self._only]) else None
 
     def finish(self, steps: Sequence[Step]) -> None:
         """All choices that are left; RuntimeError where the grammar would not have made them."""
@@ -105,7 +108,7 @@ class Row:
         while self._may_go_on(state, self._read + len(self._path)):
             step = self._certain(state)
             if step is None:
-                self._asked.append((len(self._path), self._grammar.allowed(state)))
+                self._asked.append((len(self._path), self._allowed(state)))
                 place = self._read + len(self._path)
                 tokens = [self._drafts.get(place), self._past(place)]
             else:
@@ -190,5 +193,8 @@ class Row:
         """What comes where nothing is to be chosen, None where something is."""
         if state in self._held:
             return self._held[state]
-        allowed = self._grammar.allowed(state)
+        allowed = self._allowed(state)
         return self._head.certain(int(allowed[0])) if len(allowed) == 1 else None
+
+    def _allowed(self, state: Any) -> TokenIds:
+        return self._only[state] if state in self._only else self._grammar.allowed(state)

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rt2_ros.actions import Grammar, PlanForm
+from rt2_ros.actions.tokens import TokenIds
 from rt2_ros.models.constrain import Step
 from rt2_ros.models.decode import Prompt
 from rt2_ros.models.forward import Inputs
@@ -35,6 +36,7 @@ class _Last(NamedTuple):
     recalled: str  # of its text
     decisions: int  # that were made on this plan
     held: Mapping[Any, Step]  # what lasts, by the grammar's state
+    only: Mapping[Any, TokenIds]  # what may come where that ends
     looked: int  # decisions that were made with it
 
 
@@ -77,7 +79,7 @@ class AnswerMemory:
         if 1 < self._look_every <= last.looked:  # a plan that is kept would say where it was before
             return Prompt(inputs, guesses=last.answers)
         kept = last.plan if last.decisions < self._plan_every else ()
-        return Prompt(inputs, begin=kept, held=last.held, guesses=last.answers)
+        return Prompt(inputs, begin=kept, held=last.held, only=last.only, guesses=last.answers)
 
     def note(
         self, observation: Observation, prompt: Prompt, steps: Sequence[Step], plan: str
@@ -86,23 +88,24 @@ class AnswerMemory:
         attempt = _attempt(observation)
         before = self._attempts.pop(attempt, None)
         decisions = before.decisions + 1 if before and prompt.begin else 1
-        held, looked = prompt.held, before.looked + 1 if before else 1
+        held, only, looked = prompt.held, prompt.only, before.looked + 1 if before else 1
         if not held:
-            held, looked = self._lasting(steps), 1
+            (held, only), looked = self._lasting(steps), 1
         older = before.answers if before else ()
         answers = ([step.token for step in steps], *older)[:GUESSES]
         self._attempts[attempt] = _Last(
             answers, self._plan(steps), self._form.recalled(plan) if self._form else "", decisions,
-            held, looked,
+            held, only, looked,
         )  # fmt: skip
         if len(self._attempts) > MOST_ATTEMPTS:
             self._attempts.popitem(last=False)
 
-    def _lasting(self, steps: Sequence[Step]) -> dict[Any, Step]:
+    def _lasting(self, steps: Sequence[Step]) -> tuple[dict[Any, Step], Mapping[Any, TokenIds]]:
+        """What lasts, and what may come where it ends."""
         if self._look_every == 1:
-            return {}
-        places = self._grammar.lasting([step.token for step in steps])
-        return {state: steps[place] for state, place in places.items()}
+            return {}, {}
+        places, only = self._grammar.lasting([step.token for step in steps])
+        return {state: steps[place] for state, place in places.items()}, only
 
     def _plan(self, steps: Sequence[Step]) -> Sequence[Step]:
         state, end = self._grammar.start(), 0

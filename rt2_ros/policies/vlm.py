@@ -200,7 +200,7 @@ class VlmPolicy:
         )
         prepared = time.perf_counter()
         prompt = self._memory.prompt(observation, inputs)
-        grammar = Held(self._grammar, prompt.held, prompt.begin)
+        grammar = Held(self._grammar, prompt.held, prompt.begin, prompt.only)
         steps = grammar.steps(generate(self.model, inputs, grammar, smoothing=self._smoothing))
         answer = Answer(steps, {"generate": time.perf_counter() - prepared})
         return self._decision(observation, prompt, answer, prepared - begun)

@@ -4,10 +4,12 @@
 import random
 
 import pytest
+import torch
 from transformers import AutoProcessor
 
 from rt2_ros.actions import ActionSpace, Grammar, PlanForm, choose_vocabulary
 from rt2_ros.actions.tokens import continuation
+from rt2_ros.models.constrain import Held, Step
 from rt2_ros.paths import share_dir
 
 CHOICES = {"thing": ("apple", "banana", "pick up", "apple banana"), "verb": ("pick", "move left")}
@@ -22,6 +24,15 @@ def grammars(tokenizers, space):
         name: Grammar(choose_vocabulary(tokenizers[name]), space, plan="required", form=FORM)
         for name in KINDS
     }
+
+
+def walk(grammar, seed):
+    """A random answer that the grammar allows."""
+    dice, state, ids = random.Random(seed), grammar.start(), []
+    while not grammar.done(state):
+        ids.append(int(dice.choice(grammar.allowed(state))))
+        state = grammar.advance(state, ids[-1])
+    return ids
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -51,15 +62,9 @@ def test_other_plans_cannot_be_written(grammars, name, plan):
 def test_whatever_is_written_is_of_the_form(grammars, name):
     grammar = grammars[name]
     for seed in range(200):
-        dice = random.Random(seed)
-        state, ids, planned = grammar.start(), [], 0
-        while not grammar.done(state):
-            planned += grammar.in_plan(state)
-            allowed = grammar.allowed(state)
-            ids.append(int(allowed[dice.randrange(len(allowed))]))
-            state = grammar.advance(state, ids[-1])
+        ids = walk(grammar, seed)
         found = grammar.read(ids)
-        assert found.valid and planned
+        assert found.valid and found.plan
         assert grammar.encode(found.bins, found.plan) == ids
 
 
@@ -121,13 +126,32 @@ def test_what_lasts_is_found_again_by_the_state_it_was_chosen_in(tokenizers, spa
     grammar = Grammar(choose_vocabulary(tokenizers[name]), space, plan="required", form=LASTING)
     for plan, lasts in LAST.items():
         ids = grammar.encode(BINS, plan)
-        lasting = grammar.lasting(ids)
+        lasting, _ = grammar.lasting(ids)
         for state, place in lasting.items():
             assert grammar.advance(state, ids[place])  # it was allowed there
         told = grammar.vocabulary.text([ids[place] for place in sorted(lasting.values())])
         assert told.split() == lasts.split()
-    assert grammar.lasting(ids[:4]) == grammar.lasting(()) == {}  # no whole plan
-    assert Grammar(grammar.vocabulary, space, plan="none").lasting(ids) == {}
+    assert grammar.lasting(ids[:4]) == grammar.lasting(()) == ({}, {})  # no whole plan
+    assert Grammar(grammar.vocabulary, space, plan="none").lasting(ids) == ({}, {})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_lasts_cannot_go_on_as_something_longer(tokenizers, space, name):
+    grammar = Grammar(choose_vocabulary(tokenizers[name]), space, plan="required", form=LASTING)
+    for thing in ("apple", "apple banana"):
+        ids = grammar.encode(BINS, f"{thing} 131 87 pick up")
+        places, ends = grammar.lasting(ids)
+        held = {
+            state: Step(ids[place], torch.tensor([ids[place]]), torch.ones(1))
+            for state, place in places.items()
+        }
+        for seed in range(50):
+            written = walk(Held(grammar, held, only=ends), seed)
+            assert grammar.read(written).plan.removeprefix(thing)[:2].strip().isdigit()
+        assert bool(ends) == (thing == "apple")
+        for state, allowed in ends.items():
+            assert set(allowed) <= set(grammar.allowed(state))
+            assert grammar.lasting(ids)[1][state] is allowed  # a caller may cache by it
 
 
 def test_what_lasts_is_found_whatever_the_default_models_tokenizer_makes_of_a_name():
@@ -142,8 +166,8 @@ def test_what_lasts_is_found_whatever_the_default_models_tokenizer_makes_of_a_na
         found = grammar.read(ids).plan
         otherwise += found != plan  # "t - shirt", "pinata"
         assert grammar.encode(BINS, found) == ids
-        lasting = [ids[place] for place in sorted(grammar.lasting(ids).values())]
+        lasting = [ids[place] for place in sorted(grammar.lasting(ids)[0].values())]
         told = f"{name} {seen} at 150 99 left"
         assert lasting == list(continuation(tokenizer, told, "A: Plan: 0")), name
     assert otherwise > 20
-    assert grammar.lasting(grammar.encode(BINS)) == {}
+    assert grammar.lasting(grammar.encode(BINS)) == ({}, {})

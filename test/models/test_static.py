@@ -109,6 +109,22 @@ def test_what_is_held_stands_and_the_rest_follows_from_it(kind, given, places):
         assert {id(step) for step in held.values()} <= {id(step) for step in found.steps}
 
 
+def test_what_may_come_can_be_less_than_the_grammar_allows(kind, given):
+    grammar = Worded()
+    free = [[s.token for s in generate(kind.model, each, grammar)] for each in given]
+    less = {place: np.setdiff1d(grammar.sets[place], [a[place] for a in free]) for place in (0, 4)}
+    holding = Held(grammar, {}, only=less)
+    expected = [[s.token for s in generate(kind.model, each, holding)] for each in given]
+    assert all(answer[0] != other[0] for answer, other in zip(expected, free, strict=True))
+    recording = static(kind.model)
+    Played(recording._static)
+    for decode in (recording, Decoder(kind.model)):
+        for guess in ([], [free[0]]):
+            prompts = [Prompt(each, only=less, guesses=guess) for each in given]
+            assert [answer.tokens for answer in decode(prompts, grammar)] == expected
+            assert [decode([prompt], grammar)[0].tokens for prompt in prompts] == expected
+
+
 def test_the_module_itself_is_read_as_well(kind, given, monkeypatch):
     monkeypatch.setattr("rt2_ros.models.text.KINDS", ())
     decode, grammar = static(kind.model), Worded()

@@ -3,11 +3,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from rt2_ros.actions import PlanForm
 from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.plans import plan_form
 from rt2_ros.data.web import web_frame
+from rt2_ros.models.constrain import Held, Step
+from rt2_ros.models.row import Prompt
 from rt2_ros.policies import Observation, load_policy, memory
 
 
@@ -23,7 +26,7 @@ def lasting(policy, decisions):
     grammar, found = policy._grammar, []
     for decision in decisions:
         ids = grammar.encode(decision.bins, decision.plan)
-        places = sorted(grammar.lasting(ids).values())
+        places = sorted(grammar.lasting(ids)[0].values())
         found.append([grammar.vocabulary.text([ids[place]]) for place in places])
     return found
 
@@ -145,6 +148,23 @@ def test_what_lasts_is_looked_for_anew_although_a_plan_is_still_good():
     lasts, plans = lasting(policy, decisions), [decision.plan for decision in decisions]
     assert lasts[0] == lasts[1] == lasts[2] != lasts[3] == lasts[4] == lasts[5] != lasts[6]
     assert plans[0] == plans[1] != plans[2] != plans[3] == plans[4] != plans[5]
+
+
+def test_a_thing_that_lasts_does_not_become_one_with_a_longer_name():
+    policy = load_policy("rt2-tiny", threads=1)
+    grammar, seen = policy._grammar, look(0)
+    plan = "cat 38 109 at 161 75 put 151 138 over"
+    ids, other = (grammar.encode([0] * 8, text) for text in (plan, plan.replace("cat", "cat face")))
+    remembered = memory.AnswerMemory(grammar, form=plan_form(), look_every=3)
+    steps = [Step(token, torch.tensor([token]), torch.ones(1)) for token in ids]
+    remembered.note(seen, Prompt({}), steps, plan)
+    prompt = remembered.prompt(seen, {})
+    holding, state = Held(grammar, prompt.held, only=prompt.only), grammar.start()
+    for token in ids[:2]:  # "Plan: cat"
+        assert token in holding.allowed(state)
+        state = holding.advance(state, token)
+    assert other[:2] == ids[:2] and other[2] in grammar.allowed(state)
+    assert sorted(policy._integers) == holding.allowed(state).tolist()
 
 
 @pytest.mark.parametrize("name", ["plan_every", "look_every"])
