@@ -94,9 +94,10 @@ class Decoder:
         self._most = MOST
         # A sliding window forgets for good what a wrong guess has pushed out.
         layers = DynamicCache(config=text).layers
-        self._guesses = all(type(layer) is DynamicLayer for layer in layers)
-        static = model.device.type == "cuda" and self._guesses and model.config.model_type in KINDS
-        self._static = StaticSteps(model, keep_prefix) if static else None
+        others = [layer for layer in layers if type(layer) is not DynamicLayer]
+        self._guesses = not others
+        self._window = min((getattr(each, "sliding_window", 0) for each in others), default=None)
+        self._static = self._static_steps(keep_prefix)
         self._ahead: dict[int, Lookahead] = {}  # by the identity of the grammars that they keep
         keep_prefix = keep_prefix and self._guesses and not self._both_ways
         self._prefix = Prefix(model) if keep_prefix else None
@@ -122,8 +123,7 @@ class Decoder:
         answers: list[Answer] = []
         cleared = False  # whether this batch has all the memory that there is
         while len(answers) < len(prompts):
-            kinds = KINDS if self._static else FIRST_POSITION
-            most = self._most if self._model.config.model_type in kinds else 1
+            most = self._at_once(prompts, max_tokens)
             batch = prompts[len(answers) : len(answers) + most]
             try:
                 with current(self._model.device):
@@ -153,6 +153,31 @@ class Decoder:
                 )
                 self._static = None
         return answers
+
+    def _static_steps(self, keep_prefix: bool) -> StaticSteps | None:
+        """For a GPU; why it has none is told."""
+        kind = self._model.config.model_type
+        if self._model.device.type != "cuda":
+            return None
+        if self._guesses and kind in KINDS:
+            return StaticSteps(self._model, keep_prefix)
+        reason = f"model_type is {kind}, expected one of {', '.join(KINDS)}"
+        if kind in KINDS:
+            reason = f"layers of this {kind} see {self._window} tokens back only"
+        warnings.warn(
+            f"decisions take longer, without static caches and CUDA graphs: {reason}", stacklevel=3
+        )
+        return None
+
+    def _at_once(self, prompts: Sequence[Prompt], max_tokens: int) -> int:
+        """How many sequences are decoded together at most."""
+        if self._model.config.model_type not in (KINDS if self._static else FIRST_POSITION):
+            return 1
+        if self._window is None:
+            return self._most
+        # What pads one sequence's blocks, as long as another's answer, must not fill its window.
+        longest = max(prompt.inputs["input_ids"].shape[1] for prompt in prompts)
+        return min(self._most, max(1, (self._window - longest) // max_tokens))
 
     def _batch(
         self,

@@ -115,10 +115,10 @@ def paligemma(model_type="gemma", **text):
     return Kind(PaliGemmaForConditionalGeneration(config), [*[IMAGE] * 16, 5], picture)
 
 
-def paligemma2():
-    """With a cap on its scores, and layers that see eight tokens back only."""
+def paligemma2(window=8):
+    """With a cap on its scores, and layers that see so many tokens back only."""
     return paligemma(
-        "gemma2", final_logit_softcapping=3.0, sliding_window=8, query_pre_attn_scalar=16
+        "gemma2", final_logit_softcapping=3.0, sliding_window=window, query_pre_attn_scalar=16
     )
 
 

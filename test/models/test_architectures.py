@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fast decoder on models of several kinds, small and of random weights."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,8 +11,8 @@ from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.forward import CachedForward
 from rt2_ros.models.static import ANSWER_ROOM, BLOCKS, ROOM, StaticForward, StaticSteps
 
-from .architectures import IMAGE, KINDS, filled, llava, paligemma
-from .recordings import Played
+from .architectures import IMAGE, KINDS, filled, llava, paligemma, paligemma2
+from .recordings import Bins, Played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -153,6 +154,47 @@ def runs(numbers, run, length):
             return super().allowed(state)[: 1 if state[0] % run else None]
 
     return Runs(range(10, 260), 2, length)
+
+
+class Uneven(Bins):
+    """Behind three of its choices 12, 9 or 3 tokens must follow."""
+
+    def __init__(self):
+        super().__init__()
+        word, must = np.arange(300, 310), [np.array([n]) for n in range(310, 322)]
+        self.sets = [word, *must, word, *must, word, *must, *self.sets]
+
+    def advance(self, state, token):
+        after = super().advance(state, token)
+        return after + (0, 3, 9)[token % 3] if len(self.sets[state]) == 10 else after
+
+
+@pytest.mark.parametrize(("window", "sizes"), [(8, [1, 1, 1]), (30, [1, 1, 1]), (170, [2, 1])])
+def test_padding_does_not_take_the_place_of_tokens_in_a_sliding_window(monkeypatch, window, sizes):
+    torch.manual_seed(2)
+    kind, grammar = filled(paligemma2(window)), Uneven()
+    given = [kind.inputs(seed, text) for seed, text in enumerate(([20, 21, 22], [30], [40] * 7))]
+    expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given]
+    assert len({len(answer) for answer in expected}) > 1  # so there is padding between tokens
+    decode, found = Decoder(kind.model), []
+    batch = decode._batch
+    monkeypatch.setattr(decode, "_batch", lambda p, *rest: found.append(len(p)) or batch(p, *rest))
+    answers = decode([Prompt(each) for each in given], grammar, max_tokens=60)
+    assert [answer.tokens for answer in answers] == expected
+    assert found == sizes
+
+
+def test_what_takes_the_slow_way_on_a_gpu_is_told(monkeypatch):
+    gpu = property(lambda _: torch.device("cuda"))
+    windowed, unknown = paligemma2().model, llava().model
+    monkeypatch.setattr(type(windowed), "device", gpu)
+    monkeypatch.setattr(type(unknown), "device", gpu)
+    monkeypatch.setattr(unknown.config, "model_type", "llava_more")
+    slow = "decisions take longer, without static caches and CUDA graphs: "
+    with pytest.warns(UserWarning, match=f"{slow}layers of this paligemma see 8 tokens back only"):
+        Decoder(windowed)
+    with pytest.warns(UserWarning, match=f"{slow}model_type is llava_more, expected one of pali"):
+        Decoder(unknown)
 
 
 def most_slots(tokens):
