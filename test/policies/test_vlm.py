@@ -87,6 +87,18 @@ def test_an_empty_instruction_is_an_invalid_decision(tiny):
     assert "instruction" in load_policy(str(tiny)).infer(seen).reason
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("plan", ["none", "required"])
+def test_scores_that_are_no_numbers_never_become_an_action(tiny, plan, value):
+    policy = load_policy(str(tiny), plan=plan)
+    with torch.no_grad():  # of one integer, which may come in every choice of a step
+        policy.model.get_output_embeddings().weight[policy._words.spellings[7][0]] = value
+    with pytest.raises(ValueError, match="Decision.confidence is nan"):
+        policy.infer(SEEN)
+    with pytest.raises(ValueError, match="Decision.confidence is nan"):
+        policy.infer_batch([SEEN, SEEN])
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
