@@ -13,7 +13,7 @@ Each is checked when it is built: whatever it writes must read back, as text, as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import InitVar, dataclass, field
 from itertools import groupby
 from typing import ClassVar
@@ -158,21 +158,16 @@ class LeastUsedTokens(Vocabulary):
         self._finish((i,) for i in ids)
 
     @classmethod
-    def choose(
-        cls, tokenizer: Tokenizer, counts: Mapping[int, int] | None = None
-    ) -> LeastUsedTokens:
-        """The tokens met least often, `counts` by id; of equals, and without counts, the last.
+    def choose(cls, tokenizer: Tokenizer) -> LeastUsedTokens:
+        """The last tokens: tokenizers number them by falling frequency.
 
-        Tokenizers number their tokens by falling frequency, so the last are rare without counts.
         Special and added tokens and those of "Plan:", "Action:" and digits are left alone.
         """
-        counts = counts or {}
         kept = special_ids(tokenizer) | _plan_ids(tokenizer) | added_ids(tokenizer)
-        free = [i for i in tokenizer.get_vocab().values() if i not in kept]
-        free.sort(key=lambda i: (counts.get(i, 0), -i))
+        free = sorted(i for i in tokenizer.get_vocab().values() if i not in kept)
         if len(free) < BINS:
             raise ValueError(f"least_used: {len(free)} ordinary tokens, expected {BINS} or more")
-        return cls(tokenizer, sorted(free[:BINS]))
+        return cls(tokenizer, free[-BINS:])
 
     @property
     def token_ids(self) -> tuple[int, ...]:

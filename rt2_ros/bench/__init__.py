@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rt2_ros.cli import dispatch
 
 BENCHES = {
@@ -19,3 +21,13 @@ BENCHES = {
 def main(argv: list[str]) -> int:
     """Run one of them."""
     return dispatch("rt2 bench", BENCHES, argv)
+
+
+def ms(seconds: Any) -> float:
+    """Milliseconds as they are written down."""
+    return round(1e3 * float(seconds), 3)
+
+
+def rounded(value: Any) -> float:
+    """Any other figure as it is written down."""
+    return round(float(value), 2)

@@ -33,7 +33,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from rt2_ros.bench import gpu_report, shapes
+from rt2_ros.bench import gpu_report, ms, rounded, shapes
 from rt2_ros.bench.roofline import Work, measured
 from rt2_ros.models.constrain import generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
@@ -154,10 +154,10 @@ class _Bench:
         first = time.perf_counter() - begun
         self._ours(1, 1)
         return {
-            "weights_mb": _round(weights / 2**20),
-            "peak_memory_mb": _round(self._peak()),
-            "build_s": _round(built),
-            "first_s": _round(first),
+            "weights_mb": rounded(weights / 2**20),
+            "peak_memory_mb": rounded(self._peak()),
+            "build_s": rounded(built),
+            "first_s": rounded(first),
         }
 
     def times(self) -> dict[str, Any]:
@@ -184,18 +184,18 @@ class _Bench:
         self.median = median
         ours = np.array(taken["1"][WARM_UP:])
         return {
-            "generate_ms": _ms(median["generate"]),
-            "ours_ms": _ms(median["1"]),
-            "ours_p99_ms": _ms(np.percentile(ours, 99)),
-            "hz": _round(1 / median["1"]),
-            "speedup_vs_generate": _round(median["generate"] / median["1"]),
+            "generate_ms": ms(median["generate"]),
+            "ours_ms": ms(median["1"]),
+            "ours_p99_ms": ms(np.percentile(ours, 99)),
+            "hz": rounded(1 / median["1"]),
+            "speedup_vs_generate": rounded(median["generate"] / median["1"]),
             "stages": {
-                name: _ms(np.median([each[name] for each in stages[WARM_UP:]]))
+                name: ms(np.median([each[name] for each in stages[WARM_UP:]]))
                 for name in ("vision", "prefill", "decode")
             },
-            "batch": {str(n): _ms(median[str(n)] / n) for n in BATCHES},
-            "batch_gain": _round(8 * median["1"] / median["8"]),
-            "peak_memory_16_mb": _round(self._peak()),
+            "batch": {str(n): ms(median[str(n)] / n) for n in BATCHES},
+            "batch_gain": rounded(8 * median["1"] / median["8"]),
+            "peak_memory_16_mb": rounded(self._peak()),
             "lost": self.decode.lost,
         }
 
@@ -207,13 +207,13 @@ class _Bench:
         floor = {n: work.floor(machine, shapes.CHOICES, batch=n) for n in BATCHES}
         whole = {n: sum(stages.values()) for n, stages in floor.items()}
         return {
-            "gb_per_s": _round(machine.bandwidth / 1e9),
-            "tflop_per_s": _round(machine.rate / 1e12),
-            "floor": {name: _ms(value) for name, value in floor[1].items()},
-            "floor_ms": _ms(whole[1]),
-            "floor_ratio": _round(self.median["1"] / whole[1]),
-            "batch_floor": {str(n): _ms(value / n) for n, value in whole.items()},
-            "batch_gain_floor": _round(8 * whole[1] / whole[8]),
+            "gb_per_s": rounded(machine.bandwidth / 1e9),
+            "tflop_per_s": rounded(machine.rate / 1e12),
+            "floor": {name: ms(value) for name, value in floor[1].items()},
+            "floor_ms": ms(whole[1]),
+            "floor_ratio": rounded(self.median["1"] / whole[1]),
+            "batch_floor": {str(n): ms(value / n) for n, value in whole.items()},
+            "batch_gain_floor": rounded(8 * whole[1] / whole[8]),
         }
 
     def tokens(self) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class _Bench:
                 for a, b in zip(answers, expected, strict=True)]  # fmt: skip
         return {
             "same_tokens": all(same),
-            "same_answers": _round(np.mean(same)),
+            "same_answers": rounded(np.mean(same)),
             "generate_gap": round(gaps[0], 4),
             "gap": round(max(gaps[1:]), 4),
         }
@@ -244,7 +244,7 @@ class _Bench:
                 begun = time.perf_counter()
                 decode([Prompt(given)], self.grammar)
                 taken[keep].append(time.perf_counter() - begun)
-        kept, read = (_ms(np.median(taken[keep][WARM_UP:])) for keep in (True, False))
+        kept, read = (ms(np.median(taken[keep][WARM_UP:])) for keep in (True, False))
         return {"prefix": {"tokens": SYSTEM, "kept_ms": kept, "read_ms": read}}
 
     def _inputs(self, model: PreTrainedModel, count: int) -> list[dict[str, torch.Tensor]]:
@@ -285,14 +285,6 @@ def _tidy(cuda: bool) -> None:
     gc.collect()
     if cuda:
         torch.cuda.empty_cache()
-
-
-def _ms(seconds: Any) -> float:
-    return round(1e3 * float(seconds), 3)
-
-
-def _round(value: Any) -> float:
-    return round(float(value), 2)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from rt2_ros.bench import rounded
 from rt2_ros.demo import INSTRUCTIONS
 from rt2_ros.stamps import stamp_ns
 from rt2_ros.up import Processes, add_graph_arguments, graph_from, stop_requested
@@ -174,13 +175,13 @@ def figures(samples: Samples, load: dict[str, dict[str, float]]) -> dict[str, An
     latency, inference = np.array(samples.latency), np.array(samples.inference)
     motion = _percentiles(samples.motion)
     return {
-        "rate_hz": _round(1.0 / np.mean(samples.intervals)) if samples.intervals else None,
+        "rate_hz": rounded(1.0 / np.mean(samples.intervals)) if samples.intervals else None,
         "image_to_delta_ms": _percentiles(latency),
         "outside_inference_ms": _percentiles(latency - inference),
         "inference_ms": _percentiles(inference),
         "image_to_motion_ms": motion["p50"],
         "image_to_motion_p99_ms": motion["p99"],
-        "control_rate_hz": _round(np.median(samples.control_rate))
+        "control_rate_hz": rounded(np.median(samples.control_rate))
         if samples.control_rate
         else None,
         "decisions": len(latency),
@@ -194,11 +195,7 @@ def _percentiles(seconds: Any) -> dict[str, float | None]:
     if len(seconds) == 0:
         return {"p50": None, "p99": None}
     p50, p99 = np.percentile(seconds, [50, 99])
-    return {"p50": _round(1e3 * p50), "p99": _round(1e3 * p99)}
-
-
-def _round(value: Any) -> float:
-    return round(float(value), 2)
+    return {"p50": rounded(1e3 * p50), "p99": rounded(1e3 * p99)}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -253,8 +250,8 @@ def run(graph: Graph, seconds: float, seed: int = 0, namespace: str = "") -> dic
                 stopwatch.round(instruction, seed + index, min(ROUND_S, left), check)
             load = {
                 name: {
-                    "cpu": _round(stopwatch.load.percent(name)),
-                    "rss_mb": _round(process.memory_info().rss / 2**20),
+                    "cpu": rounded(stopwatch.load.percent(name)),
+                    "rss_mb": rounded(process.memory_info().rss / 2**20),
                 }
                 for name, process in watched.items()
             }

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rt2_ros.bench import performance, shapes
+from rt2_ros.bench import ms, performance, rounded, shapes
 from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured, patches
 from rt2_ros.policies import Decision, Observation, load_policy
 
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
             if kind != own
         }
         result["numbers"] = numbers({own: policy, **others}, args.repeats, args.seed)
-    result["peak_memory_mb"] = _round(peak_memory(policy.model.device))  # of all that
+    result["peak_memory_mb"] = rounded(peak_memory(policy.model.device))  # of all that
     result["accelerators"] = floors(machines)
     if gpu := gpu_figures(args.gpu, args.docs):
         result["gpu"] = gpu
@@ -169,14 +169,14 @@ def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
         "generate_ms": _percentiles(taken["generate"]),
         "ours_ms": _percentiles(taken["ours"]),
         "no_guesses_ms": _percentiles(taken["no_guesses"]),
-        "speedup_vs_generate": _round(np.median(taken["generate"] / taken["ours"])),
-        "speedup_no_guesses": _round(np.median(taken["generate"] / taken["no_guesses"])),
-        "forwards": {name: _round(value) for name, value in mean.items()},
+        "speedup_vs_generate": rounded(np.median(taken["generate"] / taken["ours"])),
+        "speedup_no_guesses": rounded(np.median(taken["generate"] / taken["no_guesses"])),
+        "forwards": {name: rounded(value) for name, value in mean.items()},
         "stages": {
-            n: _ms(np.median([s[n] for s in stages[WARM_UP:]])) for n in names if n in stages[0]
+            n: ms(np.median([s[n] for s in stages[WARM_UP:]])) for n in names if n in stages[0]
         },
-        "floor": {name: _ms(value) for name, value in floor.items()},
-        "floor_ratio": _round(ours / sum(floor.values())) if floor else None,
+        "floor": {name: ms(value) for name, value in floor.items()},
+        "floor_ratio": rounded(ours / sum(floor.values())) if floor else None,
         "machine": {"gb_per_s": machine.bandwidth / 1e9, "gflop_per_s": machine.rate / 1e9},
         "batch": batches(policy, seen, max(4, repeats // 4)),
         "costs": costs(max(4, repeats // 4), seed) if policy.model.device.type == "cpu" else {},
@@ -210,9 +210,9 @@ def numbers(
     taken, same = taken[WARM_UP:], same[WARM_UP:]
     return {
         name: {
-            "ms": _ms(np.median(taken[:, which])),
-            "times": _round(np.median(taken[:, 0] / taken[:, which])),
-            "same": _round(same[:, which].mean()),
+            "ms": ms(np.median(taken[:, which])),
+            "times": rounded(np.median(taken[:, 0] / taken[:, which])),
+            "same": rounded(same[:, which].mean()),
         }
         for which, name in enumerate(policies)
     }
@@ -264,7 +264,7 @@ def batches(policy: VlmPolicy, seen: Sequence[Observation], repeats: int) -> dic
             begun = time.perf_counter()
             policy.infer_batch(robots)
             taken[size].append((time.perf_counter() - begun) / size)
-    return {str(size): _ms(np.median(values[1:])) for size, values in taken.items()}
+    return {str(size): ms(np.median(values[1:])) for size, values in taken.items()}
 
 
 def costs(repeats: int, seed: int) -> dict[str, dict[str, float]]:
@@ -284,7 +284,7 @@ def costs(repeats: int, seed: int) -> dict[str, dict[str, float]]:
             taken[case].append(time.perf_counter() - begun)
     result: dict[str, dict[str, float]] = {"image": {}, "prompt": {}}
     for (kind, size), values in taken.items():
-        result[kind][str(size)] = _ms(np.median(values[1:]))
+        result[kind][str(size)] = ms(np.median(values[1:]))
     return result
 
 
@@ -295,8 +295,8 @@ def floors(machines: dict[str, Machine]) -> dict[str, Any]:
         work = _shape_work(shape.build("meta"), shape)
         table[key] = {
             machine.name: {
-                "floor_ms": _ms(sum(work.floor(machine, shapes.CHOICES).values())),
-                "floor_guessed_ms": _ms(sum(work.floor(machine, 3, LATER_READ).values())),
+                "floor_ms": ms(sum(work.floor(machine, shapes.CHOICES).values())),
+                "floor_guessed_ms": ms(sum(work.floor(machine, 3, LATER_READ).values())),
             }
             for machine in machines.values()
         }
@@ -317,12 +317,4 @@ def peak_memory(device: torch.device) -> float:
 
 
 def _percentiles(seconds: np.ndarray) -> dict[str, float]:
-    return {"p50": _ms(np.median(seconds)), "p99": _ms(np.percentile(seconds, 99))}
-
-
-def _ms(seconds: Any) -> float:
-    return round(1e3 * float(seconds), 3)
-
-
-def _round(value: Any) -> float:
-    return round(float(value), 2)
+    return {"p50": ms(np.median(seconds)), "p99": ms(np.percentile(seconds, 99))}

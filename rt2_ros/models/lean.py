@@ -205,7 +205,7 @@ class LeanForward:
 
     def __init__(self, weights: LeanWeights, inputs: Sequence[Inputs], stages: Stages) -> None:
         self._weights, self._inputs, self._stages = weights, inputs, stages
-        self.batch, self.device = len(inputs), torch.device("cpu")
+        self.batch = len(inputs)
         self._ends: list[int] = []  # tokens in the cache, by sequence
         self._prefix: list[int] = []  # of them, those that see each other both ways
 

@@ -27,11 +27,6 @@ class Preparation:
         self._processor, self._size = processor, image_size
         self._direct = _Direct.learn(processor, image_size)
 
-    @property
-    def direct(self) -> bool:
-        """Whether pictures of `image_size` take the short way."""
-        return self._direct is not None
-
     def __call__(self, image: NDArray[np.uint8], prompt: str) -> dict[str, torch.Tensor]:
         """The processor's tensors for RGB (H, W, 3) and a prompt, on the CPU.
 

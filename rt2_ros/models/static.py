@@ -101,13 +101,6 @@ class StaticSteps:
             self._places[key] = found[:, 0].numpy(), int(found.max()) + 1
         return self._places[key]
 
-    def read(
-        self, room: Room, x: torch.Tensor, turns: tuple[torch.Tensor, ...], slots: torch.Tensor,
-        mask: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
-        """Last hidden states (B, T, H) of embeddings."""
-        return self.text.read(room.cache, x, turns, slots, mask)
-
     def mask(
         self, seen: torch.Tensor, slots: torch.Tensor, reach: int, both: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -200,7 +193,9 @@ class StaticForward:
                 begin, end = ends[part] - spans[part], ends[part]
                 of = tuple(turn[:, begin:end] for turn in turns)
                 x = steps.embed(ids)
-                return steps.read(room, x, of, slots[begin:end], mask[:, :, begin:end])[:, -1]
+                return steps.text.read(room.cache, x, of, slots[begin:end], mask[:, :, begin:end])[
+                    :, -1
+                ]
 
             hidden = read(0, given.ids) if last is None else last
             chosen, kept, said = [], [], 0
@@ -273,7 +268,7 @@ class StaticForward:
             reach = _round(known + width, ROUND)
             seen = torch.nn.functional.pad(given.seen, (0, reach - known - width))
             mask = steps.mask(seen, slots, reach, given.both if both else None)
-            hidden = steps.read(room, x, steps.text.turns(given.positions), slots, mask)
+            hidden = steps.text.read(room.cache, x, steps.text.turns(given.positions), slots, mask)
             return (hidden[:, -wanted:],)
 
         (hidden,) = steps.graphs.run(room.kept, key, compute)
@@ -293,7 +288,7 @@ class StaticForward:
             reach = _round(len(self._head), ROUND)
             seen = torch.ones(room.batch, reach, device=device)
             mask = steps.mask(seen, slots, reach)
-            steps.read(room, steps.embed(ids), steps.text.turns(positions), slots, mask)
+            steps.text.read(room.cache, steps.embed(ids), steps.text.turns(positions), slots, mask)
         room.head = list(self._head)
 
     def _block(self, room: Room, rows: list[list[int]]) -> torch.Tensor:
@@ -319,7 +314,7 @@ class StaticForward:
             x = steps.embed(given.ids)
             slots = given.begin + torch.arange(width, device=x.device)
             mask = steps.mask(given.seen, slots, room.slots)
-            return (steps.read(room, x, steps.text.turns(given.positions), slots, mask),)
+            return (steps.text.read(room.cache, x, steps.text.turns(given.positions), slots, mask),)
 
         (hidden,) = steps.graphs.run(room.kept, key, compute)
         self._end += width

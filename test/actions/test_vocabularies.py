@@ -99,19 +99,12 @@ def test_openvla_needs_its_last_tokens(tokenizers):
         OpenVLATokens(tokenizers["gemma"])
 
 
-def test_least_used_takes_the_rarest_by_count(tokenizers):
-    tokenizer = tokenizers["llama"]
-    counts = {i: 1 for i in range(32000)} | {i: 0 for i in range(1000, 1256)}
-    vocabulary = LeastUsedTokens.choose(tokenizer, counts)
-    assert vocabulary.token_ids == tuple(range(1000, 1256))
-    assert vocabulary.encode([0, 255]) == [1000, 1255]
-    assert vocabulary.text([1000, 1255]) == "0 255"
-
-
-def test_least_used_without_counts_takes_the_last_and_spares_what_is_needed(tokenizers):
+def test_least_used_takes_the_last_and_spares_what_is_needed(tokenizers):
     tokenizer = tokenizers["llama"]
     vocabulary = LeastUsedTokens.choose(tokenizer)
     assert vocabulary.token_ids == tuple(range(31744, 32000))
+    assert vocabulary.encode([0, 255]) == [31744, 31999]
+    assert vocabulary.text([31744, 31999]) == "0 255"
     assert not vocabulary.overwritten & special_ids(tokenizer)
     small = LeastUsedTokens.choose(tokenizers["wordpiece"])
     kept = continuation(tokenizers["wordpiece"], "Plan: 0 7. Action:")

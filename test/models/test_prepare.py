@@ -35,7 +35,7 @@ def same(found, expected):
 @pytest.mark.parametrize("shape", [(192, 192, 3), (48, 64, 3)])
 def test_inputs_are_the_processors_bit_by_bit(processor, prompt, shape):
     prepare = Preparation(processor, 192)
-    assert prepare.direct
+    assert prepare._direct
     image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     same(prepare(image, prompt), by_processor(processor, image, prompt))
     mirrored = image[:, ::-1]  # not contiguous
@@ -55,7 +55,7 @@ def test_channels_may_be_normalized_differently(processor):
     try:
         image = np.random.default_rng(2).integers(0, 256, (192, 192, 3), dtype=np.uint8)
         prepare = Preparation(processor, 192)
-        assert prepare.direct
+        assert prepare._direct
         same(prepare(image, "apple"), by_processor(processor, image, "apple"))
     finally:
         images.image_mean = before
@@ -63,6 +63,6 @@ def test_channels_may_be_normalized_differently(processor):
 
 def test_a_processor_that_resizes_pictures_of_this_size_is_asked_itself(processor):
     prepare = Preparation(processor, 96)
-    assert not prepare.direct
+    assert not prepare._direct
     image = np.random.default_rng(3).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     same(prepare(image, "apple"), by_processor(processor, image, "apple"))
