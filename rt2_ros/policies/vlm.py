@@ -70,7 +70,7 @@ class VlmPolicy:
     def __init__(
         self, name: str, model: PreTrainedModel, processor: ProcessorMixin,
         space: ActionSpace, *, plan: str = "none",
-        max_plan_tokens: int = 32, plan_form: PlanForm | None = None,
+        max_plan_tokens: int | None = None, plan_form: PlanForm | None = None,
         vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
         image_size: int | None = None, smoothing: float = 0.0, plan_every: int = 1,
@@ -83,11 +83,16 @@ class VlmPolicy:
         plan_every: decisions for which a plan is kept; look_every: for which what lasts in plans is
         (see `rt2_ros.policies.memory`).
         plan_form: what the model's plans look like; without one they are free text of at most
-        max_plan_tokens.
+        max_plan_tokens, 32 if that is not given.
         """
         if prefix_attention not in ("full", "causal"):
             raise ValueError(
                 f"policy {name}: prefix_attention is {prefix_attention!r}; expected full or causal"
+            )
+        if plan_form is not None and max_plan_tokens is not None:
+            raise ValueError(
+                f"policy {name}: max_plan_tokens is {max_plan_tokens}; expected none, for this "
+                "model's plans have a form"
             )
         self.name, self.action_space = name, space
         self.model, self._processor, self._causal = model, processor, prefix_attention == "causal"
@@ -95,7 +100,7 @@ class VlmPolicy:
         image_token = getattr(processor, "image_token_id", None)
         forbidden = [] if image_token is None else [image_token]
         self._grammar = Grammar(
-            words, space, plan=plan, max_plan_tokens=max_plan_tokens, forbidden=forbidden,
+            words, space, plan=plan, max_plan_tokens=max_plan_tokens or 32, forbidden=forbidden,
             form=plan_form,
         )  # fmt: skip
         self._answers = AnswerGrammar(words, max_tokens=32)

@@ -131,6 +131,11 @@ def test_bad_settings_are_refused_by_name(tiny, settings, message):
         load_policy(str(tiny), **settings)
 
 
+def test_a_length_for_plans_that_have_a_form_is_refused():
+    with pytest.raises(ValueError, match="max_plan_tokens is 6; expected none, .* have a form"):
+        load_policy("rt2-tiny", max_plan_tokens=6)
+
+
 def test_settings_that_are_left_empty_are_as_if_they_were_not_there(tiny):
     empty = dict.fromkeys(("device", "dtype", "smoothing", "threads", "plan_every", "image_size"))
     assert load_policy(str(tiny), **empty).infer(SEEN).action is not None
