@@ -127,32 +127,32 @@ def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
     seen = episode(policy, repeats + WARM_UP, seed)
     forwards: dict[str, list[int]] = {"ours": [], "no_guesses": []}
     stages: list[dict[str, float]] = []
-    texts: list[tuple[str, ...]] = []
+    same = True
 
     def counted(
         name: str, infer: Callable[[Observation], Decision], observation: Observation
-    ) -> str:
+    ) -> Sequence[int]:
         before = policy.forwards
         decision = infer(observation)
         forwards[name].append(policy.forwards - before)
         if name == "ours":
             stages.append(dict(decision.latency))
-        return decision.text
+        return decision.tokens
 
-    ways: dict[str, Callable[[Observation], str]] = {
-        "generate": lambda o: policy.infer_by_generate(o).text,
+    ways: dict[str, Callable[[Observation], Sequence[int]]] = {
+        "generate": lambda o: policy.infer_by_generate(o).tokens,
         "no_guesses": lambda o: counted("no_guesses", policy.infer_without_guesses, o),
         "ours": lambda o: counted("ours", policy.infer, o),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for observation in seen:
-        written = []
+        written: list[Sequence[int]] = []
         for name, way in ways.items():
             begun = time.perf_counter()
             # Each remembers answers of its own, of which its next prompt may remind.
             written.append(way(replace(observation, episode=f"{observation.episode} {name}")))
             seconds[name].append(time.perf_counter() - begun)
-        texts.append(tuple(written))
+        same &= all(tokens == written[0] for tokens in written)
     taken = {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
     mean = {name: float(np.mean(values[WARM_UP:])) for name, values in forwards.items()}
     floor, machine = _floor(policy, seen[0], mean["ours"])
@@ -165,7 +165,7 @@ def measure(policy: VlmPolicy, repeats: int, seed: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "repeats": repeats,
         "seed": seed,
-        "same_tokens": all(len(set(written)) == 1 for written in texts),
+        "same_tokens": same,
         "generate_ms": _percentiles(taken["generate"]),
         "ours_ms": _percentiles(taken["ours"]),
         "no_guesses_ms": _percentiles(taken["no_guesses"]),

@@ -75,7 +75,8 @@ class Decision:
     """Exactly one valid action, or none and the reason why.
 
     bins: (8,) uint8, the integers that the model wrote; given whenever there is an action.
-    text: the model's raw words; plan: its words before the action, "" for none.
+    text: the model's raw words; plan: its words before the action, "" for none; tokens: the ids
+        that it wrote, where it is a language model.
     confidence: 0..1, the model's probability of what it wrote.
     latency: seconds by stage, for example {"prepare": 0.002, "prefill": 0.03, "decode": 0.05}.
     """
@@ -85,6 +86,7 @@ class Decision:
     bins: np.ndarray | None = None
     text: str = ""
     plan: str = ""
+    tokens: Sequence[int] = ()
     confidence: float = 0.0
     latency: Mapping[str, float] = field(default_factory=dict)
 

@@ -232,6 +232,7 @@ class VlmPolicy:
         self._memory.note(observation, prompt, steps, parsed.plan if parsed.valid else "")
         details: dict[str, Any] = {
             "text": self._words.text(answer.tokens),
+            "tokens": answer.tokens,
             "latency": {"prepare": prepare, **answer.latency},
         }
         if parsed.action is None:
