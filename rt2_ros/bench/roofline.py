@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from rt2_ros.models.stem import FINE, PATCH_SIZE, Stem
 from rt2_ros.models.text import language_model
 
 
@@ -98,7 +99,8 @@ class Work:
     """What a decision asks of a machine, in parameters and tokens.
 
     vision, text: parameters of matrices; head: rows of the output matrix that are needed, times its
-    width; layers, width: of the language model, for its attention; item: bytes of a parameter.
+    width; layers, width: of the language model, for its attention; item: bytes of a parameter;
+    stem: multiplications for a patch beside one by each of `vision`, for some convolve finer.
     """
 
     vision: int
@@ -110,6 +112,7 @@ class Work:
     width: int
     item: int
     kept: int = 0
+    stem: int = 0
 
     @classmethod
     def of(cls, model: PreTrainedModel, *, patches: int, tokens: int, rows: int = 256) -> Work:
@@ -133,6 +136,7 @@ class Work:
             width=text.num_attention_heads * head_dim,
             item=next(model.parameters()).element_size(),
             kept=text.num_hidden_layers * 2 * text.num_key_value_heads * head_dim,
+            stem=sum(map(_finer, model.modules())),
         )
 
     def floor(
@@ -148,7 +152,7 @@ class Work:
         later = max(0.0, forwards - 1)
         seen = self.layers * 4 * self.width  # FLOP of one token's attention to one other
         operations = {
-            "vision": 2 * self.vision * self.patches,
+            "vision": 2 * (self.vision + self.stem) * self.patches,
             "prefill": 2 * self.text * self.tokens + seen * self.tokens**2 / 2,
             "decode": read * (2 * step + seen * self.tokens),
         }
@@ -175,6 +179,18 @@ def patches(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> int:
         return 0
     # Qwen's come cut into them, (patches, values); others' as (..., channels, rows, columns).
     return len(pixels) if pixels.ndim == 2 else pixels.numel() // (pixels.shape[-3] * side**2)
+
+
+def _finer(module: nn.Module) -> int:
+    """What a `Stem` multiplies for a patch beyond once by each of its weights."""
+    if not isinstance(module, Stem):
+        return 0
+    places = (PATCH_SIZE // FINE) ** 2  # in a patch
+    more = (places - 1) * module.pixels.weight.numel()
+    for layer in module.layers:
+        places //= layer.stride**2
+        more += (places - 1) * layer.weight.numel()
+    return more
 
 
 def _matrices(module: nn.Module) -> int:

@@ -26,6 +26,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from rt2_ros.models.decode import Decoder, Prompt
+from rt2_ros.models.stem import PATCH_SIZE
 
 CHOICES = 8  # integers of an action
 PROMPT = 40  # tokens
@@ -142,29 +143,14 @@ def _fill(model: PreTrainedModel) -> None:
 
 def tiny(side: int) -> Shape:
     """The default model's shape for square pictures of another size (px)."""
-    patches = (side // 16) ** 2
+    patches = (side // PATCH_SIZE) ** 2
     return Shape(f"rt2-tiny {side}", lambda _: _tiny(side), patches, patches, (1, 3, side, side))
 
 
 def _tiny(side: int) -> PreTrainedModel:
-    vision = {
-        "model_type": "siglip_vision_model", "hidden_size": 192, "intermediate_size": 768,
-        "num_hidden_layers": 6, "num_attention_heads": 4, "image_size": side, "patch_size": 16,
-        "projection_dim": 192, "vision_use_head": False,
-    }  # fmt: skip
-    text = {
-        "model_type": "gemma", "vocab_size": 6655, "hidden_size": 192, "intermediate_size": 576,
-        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
-        "head_dim": 48, "pad_token_id": 0,
-    }  # fmt: skip
-    return PaliGemmaForConditionalGeneration(
-        PaliGemmaConfig(
-            vision_config=vision,
-            text_config=text,
-            projection_dim=192,
-            image_token_index=5502,
-        )  # fmt: skip
-    )
+    from rt2_ros.models.tiny import build_model, build_processor
+
+    return build_model(build_processor(), image_size=side)
 
 
 def _paligemma(depth: int | None) -> PreTrainedModel:

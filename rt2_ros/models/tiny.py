@@ -82,14 +82,17 @@ def build_model(
     hidden: int = 192,
     vision_layers: int = 1,
     text_layers: int = 4,
+    image_size: int = IMAGE_SIZE,
     seed: int = 0,
 ) -> PaliGemmaForConditionalGeneration:
-    """A model of random weights, sized to the processor's vocabulary."""
+    """A model of random weights, sized to the processor's vocabulary; image_size: px, of the
+    pictures' sides.
+    """
     torch.manual_seed(seed)
     heads = hidden // 48
     vision = StemmedVisionConfig(
         hidden_size=hidden, intermediate_size=4 * hidden,
-        num_hidden_layers=vision_layers, num_attention_heads=heads, image_size=IMAGE_SIZE,
+        num_hidden_layers=vision_layers, num_attention_heads=heads, image_size=image_size,
         patch_size=PATCH_SIZE, projection_dim=hidden, vision_use_head=False,
     )  # fmt: skip
     tokenizer = processor.tokenizer

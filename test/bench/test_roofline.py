@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
 from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured, patches
-from rt2_ros.bench.shapes import SHAPES
+from rt2_ros.bench.shapes import SHAPES, tiny
+from rt2_ros.models.tiny import build_model, build_processor
 
 WORK = Work(vision=100, text=1000, head=10, patches=4, tokens=8, layers=2, width=5, item=2)
 # Reads 100 parameters a second, multiplies a thousand times a second.
@@ -73,6 +75,31 @@ def test_a_model_that_names_its_language_model_otherwise_is_counted():
     work = Work.of(model, patches=32, tokens=40)
     assert work.text == 2 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 96)
     assert work.vision > 2 * (4 * 32 * 32 + 2 * 32 * 48)
+
+
+def test_convolutions_of_a_stem_count_at_each_of_their_places():
+    shape = tiny(192)
+    model = shape.build("meta")
+    tower, pixels = model.model.vision_tower, torch.empty(shape.pixels, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        model.model.multi_modal_projector(tower(pixels.to(model.dtype)).last_hidden_state)
+    counts = counter.get_flop_counts()["Global"]
+    weights = torch.ops.aten.convolution, torch.ops.aten.addmm, torch.ops.aten.mm
+    multiplied = sum(counts.get(kind, 0) for kind in weights)  # attention multiplies no weights
+    work = Work.of(model, patches=shape.patches, tokens=184)
+    places = tower.embeddings.position_embedding.weight.numel()  # counted, but added
+    assert 2 * (work.vision - places + work.stem) * work.patches == multiplied
+    assert work.stem > 0.5 * work.vision
+
+
+def test_the_default_models_shape_is_that_which_is_trained():
+    with torch.device("meta"):
+        model = build_model(build_processor())
+    found = tiny(192).build("meta")
+    assert found.config.to_dict() | {"dtype": None} == model.config.to_dict() | {"dtype": None}
+    small = tiny(96)
+    assert small.build("meta").config.vision_config.image_size == 96
+    assert small.patches == small.image_tokens == 36
 
 
 def test_this_machine_has_a_bandwidth_and_a_rate():
