@@ -111,7 +111,11 @@ class Probe:
         end = time.monotonic() + timeout
         while not (result := condition()):
             if time.monotonic() > end:
-                raise AssertionError(f"waited {timeout:g} s for {what}")
+                statuses = self.kept[topics.CONTROLLER_STATUS.name][-200:]
+                said = "; ".join(dict.fromkeys(status.reason for status in statuses))
+                raise AssertionError(
+                    f"waited {timeout:g} s for {what}; the controller said: {said}"
+                )
             self._executor.spin_once(0.05)
         return result
 
