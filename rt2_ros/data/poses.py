@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-HELD = 0.37  # closedness of fingers that hold a block, as physics gives it give or take 0.015
+HELD = 0.26, 0.40  # closedness of fingers that hold a block: they squeeze it for some seconds
 # How often each kind of task is asked for.
 KINDS: dict[str, float] = {
     "pick": 0.16, "near": 0.28, "on": 0.28, **dict.fromkeys(PUSHES, 0.06), "open": 0.02,
@@ -56,6 +56,7 @@ KINDS: dict[str, float] = {
 }  # fmt: skip
 _TIP_LOW, _TIP_HIGH = np.array([0.36, -0.20, 0.015]), np.array([0.72, 0.20, 0.30])
 _LOWEST = 0.012  # m, fingertips
+_SPREADS = 0.001, 0.004, 0.012, 0.035  # m off where the hand should be: there, and the way there
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ class Situation:
             ObjectState(p.name, p.kind, np.asarray(p.position), upright, p.name == self.held)
             for p in placed
         )
-        opening = MAX_OPENING * (1 - random.normal(HELD, 0.015)) if self.held else self.opening
+        opening = MAX_OPENING * (1 - random.uniform(*HELD)) if self.held else self.opening
         return TabletopState(0.0, 0, objects, Pose(self.tip, HAND_DOWN), opening, np.zeros(9))
 
 
@@ -126,14 +127,14 @@ def draw_situation(
     kind = draw_kind(random, tasks)
     task, layout = draw_layout(random, kind, names, most)
     tip = random.uniform(_TIP_LOW, _TIP_HIGH)
-    opening = MAX_OPENING - abs(random.normal(0, 0.001))
+    opening = MAX_OPENING - _slack(random, 0.001)
     found = Situation(task, tip, opening, layout)
     stray = random.random()
     if kind in Task.GRIPPER:
         share = float(random.choice([0.0, 1.0, random.random()]))
         found = replace(found, opening=MAX_OPENING * share)
     elif stray < 0.04:
-        found = replace(found, opening=abs(random.normal(0, 0.004)))  # closed on nothing
+        found = replace(found, opening=_slack(random, 0.004))  # closed on nothing
     elif stray < 0.09 and layout[-1].kind == "block" and len(layout) > 2:
         found = replace(found, held=layout[-1].name, layout=layout[:-1])  # something else in hand
         if random.random() < 0.5:
@@ -151,9 +152,14 @@ def draw_situation(
     return _apart(random, found)
 
 
+def _slack(random: np.random.Generator, spread: float) -> float:
+    """How far fingers are from where they stop, m: mostly not at all."""
+    return abs(random.normal(0, spread)) if random.random() < 0.5 else 0.0
+
+
 def _above(random: np.random.Generator, found: Situation, place: Array, low: float) -> Situation:
     """An open hand above a thing, or on it."""
-    spread = random.choice([0.004, 0.012, 0.035])
+    spread = random.choice(_SPREADS)
     height = low + random.uniform(0.0, 0.12 if random.random() < 0.6 else 0.025)
     tip = np.array([*(place[:2] + random.normal(0, spread, 2)), height])
     closing = random.uniform(0.062, 0.08) if random.random() < 0.15 else found.opening
@@ -170,7 +176,7 @@ def _placing(random: np.random.Generator, found: Situation) -> Situation:
         others = [np.asarray(p.position)[:2] for p in layout[2:]]
         toward = goal + random.normal(0, 0.2, 2)  # from wherever it is brought
         goal = beside(goal, free_side(toward, goal, others)[0], PUT_BESIDE)
-    low = STACK_HEIGHT if stacked else PUT_HEIGHT
+    low = (STACK_HEIGHT if stacked else PUT_HEIGHT) - 0.002  # as it sinks in the hand
     if random.random() < 0.2:  # there, and let go of
         height = thing[2] + (2 * rest_height(layout[1].kind) if task.kind == "on" else 0.0)
         spread = random.choice([0.006, 0.02])  # the larger one fails now and then
@@ -181,7 +187,7 @@ def _placing(random: np.random.Generator, found: Situation) -> Situation:
         return replace(found, tip=tip, opening=opening, layout=(put, *layout[1:]))
     tip = found.tip
     if random.random() < 0.7:  # where the hand hides what it comes to
-        spread = random.choice([0.004, 0.012, 0.035])
+        spread = random.choice(_SPREADS)
         height = low + random.uniform(0.0, 0.12 if random.random() < 0.5 else 0.025)
         tip = np.array([*(goal + random.normal(0, spread, 2)), height])
     elif random.random() < 0.3:
@@ -197,16 +203,16 @@ def _pushing(random: np.random.Generator, found: Situation) -> Situation:
     if random.random() < 0.12:  # at its end: the block is at the edge
         edge = np.where(way > 0, AREA_HIGH, AREA_LOW)
         place[:2] += way * (float((edge - place[:2]) @ way) + random.uniform(0.002, 0.03))
-    opening = abs(random.normal(0, 0.002)) if random.random() < 0.85 else found.opening
+    opening = _slack(random, 0.002) if random.random() < 0.85 else found.opening
     tip = found.tip
     if random.random() < 0.75:
         behind = random.uniform(0.035, 0.12) if random.random() < 0.6 else BEHIND
-        aside = random.normal(0, random.choice([0.004, 0.012, 0.03]))
+        aside = random.normal(0, random.choice(_SPREADS))
         if random.random() < 0.2:  # it has come to another side
             angle, distance = random.uniform(-np.pi, np.pi), random.uniform(0.037, 0.12)
             behind, aside = distance * np.cos(angle), distance * np.sin(angle)
         low = random.random() < 0.7
-        height = PUSH_HEIGHT + abs(random.normal(0, 0.006)) if low else random.uniform(0.02, 0.16)
+        height = PUSH_HEIGHT + random.normal(0, 0.005) if low else random.uniform(0.02, 0.16)
         across = place[:2] - behind * way + aside * np.array([way[1], way[0]])
         tip = np.array([*across, height])
     return replace(

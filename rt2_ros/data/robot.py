@@ -126,7 +126,7 @@ class RobotSource:
                 continue
             found = observe(self.table, render, self.size, situation.task)
             if situation.held:  # posed fingers are all alike, real ones squeeze
-                found.state[3] = random.normal(HELD, 0.015)
+                found.state[3] = random.uniform(*HELD)
             if found.things:
                 return found
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rt2_ros.sim.camera import CameraPose
 
 NEARBY = 0.7  # share of hands that are within a step's reach of where they go, or little more
-HEIGHTS = 0.015, 0.28  # m, fingertips
+HEIGHTS, LOW = (0.015, 0.28), (0.012, 0.06)  # m, fingertips: anywhere, and where they act
 SEEN = re.compile(rf".*?{AT}\b")  # what a plan begins with
 GOING = re.compile(rf".*?{AT}( \d+)+")  # and where that is on the table
 
@@ -55,7 +55,7 @@ class StateSource:
 
     def _draw(self, random: np.random.Generator) -> Query:
         from rt2_ros.data.poses import draw_situation
-        from rt2_ros.sim.expert import subgoal
+        from rt2_ros.sim.expert import ABOVE, subgoal
         from rt2_ros.sim.tasks import Task
 
         nearby = random.random() < NEARBY
@@ -70,7 +70,9 @@ class StateSource:
             truth = situation.imagined(random)
             if nearby:
                 goal = subgoal(truth, situation.task).place
-                tip = np.array([*goal + _away(random), random.uniform(*HEIGHTS)])
+                away = _away(random)
+                low = float(np.linalg.norm(away)) < ABOVE and random.random() < 0.5
+                tip = np.array([*goal + away, random.uniform(*(LOW if low else HEIGHTS))])
                 tip = tip.clip(self.space.state_low[:3], self.space.state_high[:3])
                 truth = replace(situation, tip=tip).imagined(random)
             camera = _camera()
@@ -94,7 +96,8 @@ def _away(random: np.random.Generator) -> NDArray[np.float64]:
     if sort == 0:
         return 1.1 * MAX_STEP * random.uniform(-1, 1, 2)
     angle = random.uniform(-np.pi, np.pi)
-    distance = ABOVE * random.uniform(*((0.0, 0.8) if sort == 1 else (1.3, 3.0)))
+    there = random.random() < 0.5
+    distance = ABOVE * random.uniform(*((0.0, 0.1 if there else 0.8) if sort == 1 else (1.3, 3.0)))
     return distance * np.array([np.cos(angle), np.sin(angle)])
 
 
