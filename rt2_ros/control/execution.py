@@ -59,6 +59,7 @@ class Execution:
         self.chunk: Chunk | None = None
         self.tracking = False
         self.start = self.seen = self._sent = -np.inf
+        self._watched = -np.inf  # since when it has been seen without a gap
         self._rest = -np.inf  # when the arm should be at rest after the last brake
         self._last = -np.inf  # when all that was ever sent has ended, heard or not
         self._profile, self._kinematics, self._safety = profile, kinematics, safety
@@ -78,6 +79,8 @@ class Execution:
         An arm that is behind is taken to have begun later. What follows would otherwise begin ahead
         of it, and it would make up for that by more speed than was planned.
         """
+        if now - self.seen > OLD:
+            self._watched = now
         self.seen = now
         if self.chunk is None:
             return
@@ -158,6 +161,8 @@ class Execution:
         is not ours. Once it was seen at rest, it has heard.
         """
         if now <= self._rest + _BRAKE_PATIENCE or now - self.seen > OLD:
+            return None
+        if now - self._watched < OLD:  # how fast it is shows only in joint states without a gap
             return None
         if now > self._last + _LATEST or history.jumps():
             return None

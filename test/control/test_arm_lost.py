@@ -28,7 +28,7 @@ def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig, end):
     assert rig.moving
     if end:
         rig.apply(getattr(rig.arm, end)())
-    rig.run(0.3)
+    rig.run(0.4)
     assert not rig.moving and rig.commands[-1][3].brake
     sent = len(rig.commands)
     rig.run(5.0)
