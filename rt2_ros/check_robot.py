@@ -15,6 +15,7 @@ comes. What it sees is gathered in `rt2_ros.nodes.inspector`, what is made of it
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from rt2_ros.checks import Check, checks
 
@@ -53,8 +54,11 @@ def main(argv: list[str]) -> int:
     from rt2_ros.nodes.robot import load_robot
 
     facts = inspect(arguments.namespace, arguments.seconds)
-    own = load_robot(facts.parameters.get("controller_node", {}).get("robot", "panda"))
-    found = checks(facts, load_robot(arguments.robot) if arguments.robot else own, own)
+    robot = facts.parameters.get("controller_node", {}).get("robot", arguments.robot or "panda")
+    profile, own = load_robot(arguments.robot or robot), None
+    with suppress(OSError, ValueError):  # a path on another machine, or from another folder
+        own = load_robot(robot)
+    found = checks(facts, profile, own)
     show(found)
     missing = sum(not check.ok for check in found)
     print(f"{missing} missing" if missing else "nothing is missing")

@@ -41,13 +41,14 @@ class Check:
         return not self.todo
 
 
-def checks(facts: Facts, profile: RobotProfile, own: RobotProfile | None = None) -> list[Check]:
+def checks(facts: Facts, profile: RobotProfile, own: RobotProfile | None) -> list[Check]:
     """Judge everything between the robot and the policy, in the order in which to mend it.
 
-    own: the profile that the controller runs with; None where that is the one asked about.
+    own: the profile that the controller runs with, which should be the same; None where it cannot
+    be read on this machine.
     """
     return [
-        *_nodes(facts, profile, own or profile),
+        *_nodes(facts, profile, own),
         *_time(facts),
         _description(facts, profile),
         _joint_states(facts, profile),
@@ -60,7 +61,7 @@ def checks(facts: Facts, profile: RobotProfile, own: RobotProfile | None = None)
     ]
 
 
-def _nodes(facts: Facts, profile: RobotProfile, own: RobotProfile) -> Iterator[Check]:
+def _nodes(facts: Facts, profile: RobotProfile, own: RobotProfile | None) -> Iterator[Check]:
     for name in OURS:
         count = facts.nodes[facts.full(name)]
         todo = ""
@@ -82,9 +83,10 @@ def _nodes(facts: Facts, profile: RobotProfile, own: RobotProfile) -> Iterator[C
         said = ", ".join(f"{name}: {robot}" for name, robot in sorted(robots.items()))
         yield Check("robot profile", said, "give all nodes the same `robot`")
     elif own != profile:
-        robot = next(iter(robots.values()), own.name)
+        robot = next(iter(robots.values()), "none")
+        what = "cannot be read here" if own is None else "is another"
         todo = "start the graph with the profile that you check, by `robot:=`"
-        yield Check("robot profile", f"the nodes run with {robot}, which is another", todo)
+        yield Check("robot profile", f"the nodes run with {robot}, which {what}", todo)
     else:
         yield Check("robot profile", profile.name)
 

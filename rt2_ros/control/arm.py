@@ -343,10 +343,10 @@ class ArmController:
 
     def _doubt(self) -> str:
         """Say so where joint states are further apart than the arm can have moved."""
-        for jump in self.history.jumps():
-            way, time = f"{jump.way:.2f} rad", f"{jump.time:.3f} s"
-            return f"the joint states jump: {jump.joint} by {way} in {time}; do two nodes publish?"
-        return ""
+        if not (jumps := self.history.jumps()):
+            return ""
+        what = f"{jumps[0].joint} by {jumps[0].way:.2f} rad in {jumps[0].time:.3f} s"
+        return f"the joint states jump: {what}; do two nodes publish?"
 
     def _judge(self, delta: Delta, now_ns: int) -> Verdict:
         now, mandate = self._clock(), self._mandate

@@ -153,7 +153,7 @@ def draw_situation(
 
 
 def _slack(random: np.random.Generator, spread: float) -> float:
-    """How far fingers are from where they stop, m: mostly not at all."""
+    """How far fingers are from where they stop, m: half of the time not at all."""
     return abs(random.normal(0, spread)) if random.random() < 0.5 else 0.0
 
 

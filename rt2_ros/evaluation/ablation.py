@@ -304,8 +304,9 @@ def _ask(checkpoint: Path, name: str, settings: Settings, file: Path, before: st
     if file.is_file():
         known = json.loads(file.read_text())
         answers = read_made(Answers, known["answers"], str(file))
-        questions = digest(query for _, query in held_back(settings.questions))
-        if known["digest"] == weights and answers.questions == questions:
+        if known["digest"] == weights and answers.questions == digest(
+            query for _, query in held_back(settings.questions)
+        ):
             return answers
     policy = load_policy(str(checkpoint))
     policy.name = name

@@ -70,21 +70,22 @@ def play_on_graph(
             watcher = _Watcher(person)
             crashes = 0
             for episode in left:
+                problem = None
                 try:
-                    record, crashes = watcher.play(episode, name, processes.check), 0
+                    record = watcher.play(episode, name, processes.check)
                 except (TimeoutError, NotLaid, Disturbed) as error:  # the next has another table
-                    crashes += episode.key not in again
-                    what = f"{type(error).__name__}: {error}"
+                    problem, what = error, f"{type(error).__name__}: {error}"
                     record = EpisodeRecord.crashed(name, episode.key, what)
-                    run.append(record)
-                    on_record(record)
-                    if crashes >= MAX_CRASHES:
-                        raise
-                    with suppress(TimeoutError):  # then the next one cannot begin either
-                        watcher.leave(processes.check)
-                else:
-                    run.append(record)
-                    on_record(record)
+                run.append(record)
+                on_record(record)
+                if problem is None:
+                    crashes = 0
+                    continue
+                crashes += episode.key not in again
+                if crashes >= MAX_CRASHES:
+                    raise problem
+                with suppress(TimeoutError):  # then the next one cannot begin either
+                    watcher.leave(processes.check)
 
 
 class Disturbed(RuntimeError):

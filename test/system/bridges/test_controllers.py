@@ -132,13 +132,19 @@ def test_the_gripper_closes_by_an_action_and_may_stall_on_what_it_holds(bench, b
     assert len(gripper.goals) == 1
 
 
-def test_a_gripper_that_refuses_is_a_hold_and_is_asked_again(bench, begin):
+def asked_to_close(bench, begin, outcome):
+    """A gripper of which that becomes when it is told to close."""
     keys = {"gripper_command": "gripper_command", "gripper_action": "gripper_cmd"}
     gripper = begin(peers=gripper_peer(bench, "GripperCommand"), **keys)
     bench.until_free()
     bench.instruct()
-    gripper.outcome = "rejected"
+    gripper.outcome = outcome
     bench.until_taken(gripper=1.0)
+    return gripper
+
+
+def test_a_gripper_that_refuses_is_a_hold_and_is_asked_again(bench, begin):
+    gripper = asked_to_close(bench, begin, "rejected")
     status = bench.until(lambda msg: "refused the gripper's goal" in msg.reason, "the refusal")
     assert status.state == ControllerStatus.HOLDING
     gripper.outcome = "reached"
@@ -149,12 +155,7 @@ def test_a_gripper_that_refuses_is_a_hold_and_is_asked_again(bench, begin):
 
 
 def test_a_gripper_that_says_nothing_is_a_hold_and_is_asked_again(bench, begin):
-    keys = {"gripper_command": "gripper_command", "gripper_action": "gripper_cmd"}
-    gripper = begin(peers=gripper_peer(bench, "GripperCommand"), **keys)
-    bench.until_free()
-    bench.instruct()
-    gripper.outcome = "lost"
-    bench.until_taken(gripper=1.0)
+    gripper = asked_to_close(bench, begin, "lost")
     bench.until_figure("gripper goal", "no answer")
     gripper.outcome = "reached"
     bench.instruct()  # nothing was decided meanwhile, so the arm has asked for help
