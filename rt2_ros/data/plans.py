@@ -3,14 +3,15 @@
 
 A plan first says what is seen: what the task is about, where its top is (u, v in 0..255 over the
 picture), and of where it is to be put whether that is flat or high; for "near", at which sides of
-that there is room. Then where the first are on the table (x, y in the state's own bins). Then what
-comes next, as the expert does (`rt2_ros.sim.expert.Subgoal`): for "near" to which side of the
-target it goes, the verb, where the fingertips go if that is not where the thing is, and the step.
-So each word and number follows from few that the model has before it, and the action is a
-difference of two of them:
+that there is room. Then where the first are on the table (x, y in the state's own bins), and how
+far off the fingertips its object is (x, y in an action's bins). Then what comes next, as the expert
+does (`rt2_ros.sim.expert.Subgoal`): for "near" to which side of the target it goes, the verb, where
+the fingertips go if that is not where the thing is, how far off that is, and the step. So each word
+and number follows from few that the model has before it: what is in the hand from what is nearly
+127 127 off, and most of the action is told already:
 
     "Plan: key 38 109 cake 120 80 flat left yes right no forward no back yes at 161 75 150 99
-    to left put 151 131 over."
+    off 124 129 to left put 151 131 off 104 255 over."
 
 Some prompts remind of what the last plan said of where things are, as a policy's do from its
 second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rt2_ros.actions import ActionSpace, PlanForm
+from rt2_ros.actions import Action, ActionSpace, PlanForm
 from rt2_ros.data import split
 
 if TYPE_CHECKING:  # the simulator is imported when it is first used
@@ -41,6 +42,7 @@ STRAY = 20  # bins that something in the hand may have moved since, standard dev
 BLURRED = 0.3, 12  # share of other things that were seen badly, and by how many bins
 MISJUDGED = 0.05  # share of sides that a reminder is wrong about
 AT = " at"  # what stands before a plan's x and y
+OFF = "off"  # what stands before how far off that is
 TO = "to"  # what stands before the side of a target to which a thing goes
 HAS = "no", "yes"  # whether there is room at a side
 FLAT, HIGH = "flat", "high"  # a card, a block
@@ -48,7 +50,7 @@ FLAT, HIGH = "flat", "high"  # a card, a block
 PLAN_WORDS = (
     "take", "lift", "put", "stack", "leave", "drop", "push left", "push right", "push forward",
     "push back", "open", "close", FLAT, HIGH, "at", "over", "down", "up", "grip", "release",
-    "push", "done", TO, *HAS,
+    "push", "done", TO, *HAS, OFF,
 )  # fmt: skip
 
 
@@ -56,7 +58,7 @@ def plan_text(
     goal: Subgoal, task: Task, truth: TabletopState, places: dict[str, tuple[int, int]],
     space: ActionSpace,
 ) -> str:  # fmt: skip
-    """What a task is about and what comes next, in words: "key 38 109 at 161 75 take over".
+    """What a task is about and what comes next, in words: "key 38 109 at 161 75 off 0 210 take up".
 
     places: u, v of things by name.
     """
@@ -68,13 +70,16 @@ def plan_text(
         _Seen(o.name, places[o.name], across_bins(o.position[:2], space), o.kind == "card")
         for o in things
     ]
+    tip = truth.tcp.position[:2]
     room, what = dict[str, bool](), list[Any]()
+    if things:
+        what += [OFF, *off_bins(things[0].position[:2] - tip, space)]
     if task.kind == "near":
         room = room_around(truth, task.target, task.object)
-        what = [TO, side_for(truth, task)]
+        what += [TO, side_for(truth, task)]
     what.append(goal.verb)
     if goal.verb in ("put", "stack", *PUSHES):
-        what += across_bins(goal.place, space)
+        what += [*across_bins(goal.place, space), OFF, *off_bins(goal.place - tip, space)]
     return " ".join([*([_seen_text(seen, room)] if seen else []), *map(str, what), goal.step])
 
 
@@ -143,6 +148,14 @@ def across_bins(place: ArrayLike, space: ActionSpace) -> list[int]:
     return space.state_bins([*np.asarray(place), 0.0, 0.0])[:2].tolist()
 
 
+def off_bins(away: ArrayLike, space: ActionSpace) -> list[int]:
+    """How far something is off (2,) across the table, m: x and y in a space's bins of the action,
+    which end where its range does.
+    """
+    action = Action(False, np.array([*np.asarray(away), 0.0]), np.zeros(3), 0.0)
+    return space.to_bins(action)[1:3].tolist()
+
+
 def plan_form() -> PlanForm:
     """What `plan_text` writes of anything that web pictures show.
 
@@ -154,7 +167,7 @@ def plan_form() -> PlanForm:
     room = " ".join(f"{side}! <has>!" for side in SIDES)
     return PlanForm(
         f"[<thing>! # # [<thing>! #! #! <kind>! [{room}]] at! # # [#! #!]] | "
-        f"[{TO} <side>!] <verb> [# #] <step>",
+        f"[{OFF} # #] [{TO} <side>!] <verb> [# # {OFF} # #] <step>",
         {
             "thing": tuple(what.name for what in split.web_pictographs()),
             "kind": (FLAT, HIGH), "has": HAS, "verb": VERBS, "side": tuple(SIDES), "step": STEPS,

@@ -8,7 +8,7 @@ labelled, for several tasks each, as if it had been asked for them.
     frame.queries[0].prompt
     # "Q: what action should the robot take to grab the key? State: 115 188 95 3. A:"
     frame.queries[0].answer
-    # "Plan: key 38 109 at 161 75 take over. Action: 0 255 0 103 127 127 127 0"
+    # "Plan: key 38 109 at 161 75 off 255 0 take over. Action: 0 255 0 103 127 127 127 0"
 
 What plans say is in `rt2_ros.data.plans`.
 """

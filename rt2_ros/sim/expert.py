@@ -43,7 +43,6 @@ STACK_HEIGHT = GRASP_HEIGHT + 2 * rest_height("block")  # m, fingertips, on a bl
 RETREAT_HEIGHT = 0.11  # m, fingertips above what they have put down
 PUSH_HEIGHT = 0.025  # m, fingertips while they push
 LANE = 0.015  # m aside that a fist may be and still push
-AHEAD = 0.05  # m beyond a block's centre to where a push goes: who sees it badly pushes on
 BESIDE = 0.09  # m between centres, where room is looked for beside a thing
 PUT_BESIDE = 0.075  # m between centres of what is put near each other: nothing else is nearer
 CLEARANCE = 0.115  # m at least between what is put down and everything else
@@ -64,7 +63,8 @@ _HIGH = {"lift": LIFT_TARGET}
 class Subgoal:
     """What comes next.
 
-    verb: one of VERBS. place: (2,) where the fingertips go across the table, m. step: one of STEPS.
+    verb: one of VERBS. place: (2,) where the fingertips go across the table, m, or from where they
+    push. step: one of STEPS.
     """
 
     verb: str
@@ -88,6 +88,9 @@ def act(state: TabletopState, goal: Subgoal) -> Action:
     delta = np.zeros(3)
     if goal.step in ("over", "down", "push"):
         delta[:2] = goal.place - tip[:2]
+    if goal.step == "push":
+        way = np.array(PUSHES[goal.verb])
+        delta[:2] += (MAX_STEP - float(delta[:2] @ way)) * way
     if goal.step == "over":
         delta[2] = HOVER_HEIGHT - tip[2]
     elif goal.step in ("down", "push"):
@@ -159,7 +162,7 @@ def _push(tip: Array, closed: float, thing: ObjectState, kind: str) -> Subgoal:
     if float((place - edge) @ way) > 0:
         return Subgoal(kind, tip[:2].copy(), "done")
     if closed > CLOSED and low and -2 * BEHIND < along < 0 and aside < LANE:
-        return Subgoal(kind, place + AHEAD * way, "push")
+        return Subgoal(kind, start, "push")
     if closed <= CLOSED and not low:
         return Subgoal(kind, start, "grip")
     return Subgoal(kind, start, _reach(tip, start))

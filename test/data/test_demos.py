@@ -99,7 +99,7 @@ def test_recorded_episodes_are_the_experts_and_end_when_it_is_done(folder):
         assert plans[-1].endswith("done") and not any(p.endswith("done") for p in plans[:-1])
         if task.kind == "pick":
             assert up > 0.15 and 0.25 < closed < 0.6  # with a block in the hand
-            assert re.match(rf"{task.object} \d+ \d+ at \d+ \d+ take ", plans[0])
+            assert re.match(rf"{task.object} \d+ \d+ at \d+ \d+ off \d+ \d+ take ", plans[0])
 
 
 def test_a_recorded_frame_is_a_valid_answer(folder):

@@ -20,7 +20,6 @@ from rt2_ros.evaluation.suites import load_suite
 from rt2_ros.models.tiny import build_processor
 from rt2_ros.sim.env import TabletopEnv
 from rt2_ros.sim.expert import (
-    AHEAD,
     BEHIND,
     CLEARANCE,
     PUT_BESIDE,
@@ -156,15 +155,38 @@ def test_a_plan_leads_to_its_action_without_the_picture():
         place = {"take": thing, "drop": hand}.get(verb, rest[-1] if rest else None)
         action = parse(query.answer, SPACE).action
         step = np.clip(place - hand, -0.1, 0.1)
+        if plan["step"] == "push":
+            along = np.array(PUSHES[verb])
+            step += (0.1 - step @ along) * along
         np.testing.assert_allclose(action.translation[:2], step, atol=0.004)
         if verb in ("put", "stack"):  # what is held comes to where it shall be
             goal = beside(rest[0], plan["side"], PUT_BESIDE) if plan["side"] else rest[0]
             np.testing.assert_allclose(place - hand, goal - thing, atol=0.006)
         elif verb.startswith("push"):
-            behind = -AHEAD if plan["step"] == "push" else BEHIND
-            np.testing.assert_allclose(place, thing - behind * np.array(PUSHES[verb]), atol=0.004)
+            np.testing.assert_allclose(place, thing - BEHIND * np.array(PUSHES[verb]), atol=0.004)
         checked[verb.split()[0]] += 1
     assert set(checked) == {"take", "put", "stack", "drop", "push"}, checked
+
+
+def test_a_plan_tells_the_way_across_before_the_action_does_and_what_is_in_the_hand():
+    source, random = StateSource(), np.random.default_rng(9)
+    told, off_the_hand = Counter(), {True: [], False: []}
+    for query in (query for _ in range(150) for query in source(random).queries):
+        plan = PLAN.fullmatch(parse(query.answer, SPACE).plan)
+        if not plan["thing"]:
+            continue
+        across = parse(query.answer, SPACE).bins[1:3]
+        if plan["step"] in ("over", "down") and plan["verb"] != "drop":
+            assert across.tolist() == [int(n) for n in (plan["ahead"] or plan["off"]).split()]
+            told[plan["verb"].split()[0]] += 1
+        elif plan["step"] == "push":  # one of them says which way
+            assert {255, 0} & set(across.tolist())
+            assert any(str(number) in plan["ahead"].split() for number in across.tolist())
+        off = max(abs(int(n) - 127) for n in plan["off"].split())
+        if plan["verb"] in ("lift", "put", "stack", "drop"):
+            off_the_hand[plan["verb"] != "drop"].append(off)
+    assert set(told) == {"take", "put", "stack", "push"}
+    assert max(off_the_hand[True]) < 12 < np.quantile(off_the_hand[False], 0.1)
 
 
 def test_around_a_place_is_what_the_expert_keeps_clear_in_the_middle_of_the_table():
@@ -315,7 +337,7 @@ def test_hands_are_drawn_as_physics_has_them():
 
 
 def test_words_of_plans_are_the_experts():
-    told = {"at", "to", "yes", "no", FLAT, HIGH}
+    told = {"at", "off", "to", "yes", "no", FLAT, HIGH}
     assert set(VERBS) | set(STEPS) | told == set(PLAN_WORDS)
     assert set(SIDES) < {word for verb in VERBS for word in verb.split()}
 

@@ -140,7 +140,7 @@ def test_what_is_placed_is_left_and_the_expert_is_done_above_it():
         ((0.60, 0.30, 0.13, 1.0), "over", (0, -0.10, 0), 1.0),  # to behind the block
         ((0.60, 0.125, 0.13, 1.0), "down", (0, 0, -0.10), 1.0),  # behind it
         ((0.60, 0.125, 0.025, 1.0), "push", (0, -0.10, 0), 1.0),
-        ((0.61, 0.085, 0.025, 1.0), "push", (-0.01, -0.085, 0), 1.0),  # to beyond the block
+        ((0.61, 0.085, 0.025, 1.0), "push", (-0.01, -0.10, 0), 1.0),  # a whole step, wherever it is
         ((0.60, -0.03, 0.025, 1.0), "up", (0, 0, 0.10), 1.0),  # on the wrong side, low
         ((0.64, 0.125, 0.025, 1.0), "up", (0, 0, 0.10), 1.0),  # aside of the lane
     ],
