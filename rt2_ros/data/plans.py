@@ -2,28 +2,27 @@
 """What the plans of demonstrations say, in words.
 
 A plan first says what is seen: what the task is about, where its top is (u, v in 0..255 over the
-picture), and of where it is to be put whether that is flat or high; for "near", at which sides of
-that there is room. Then where the first are on the table (x, y in the state's own bins), and how
-far off the fingertips its object is (x, y in an action's bins). Then what comes next, as the expert
-does (`rt2_ros.sim.expert.Subgoal`): for "near" to which side of the target it goes, the verb, where
-the fingertips go if that is not where the thing is, how far off that is, and the step. So each word
-and number follows from few that the model has before it: what is in the hand from what is nearly
+picture), and of where it is to be put whether that is flat or high. Then where these are on the
+table (x, y in the state's own bins), and how far off the fingertips its object is (x, y in an
+action's bins). Then what comes next, as the expert does (`rt2_ros.sim.expert.Subgoal`): for "near"
+at which sides of the target there is room and to which of them it goes, the verb, where the
+fingertips go if that is not where the thing is, how far off that is, and the step. So each word and
+number follows from few that the model has before it: what is in the hand from what is nearly
 127 127 off, and most of the action is told already:
 
-    "Plan: key 38 109 cake 120 80 flat left yes right no forward no back yes at 161 75 150 99
-    off 124 129 to left put 151 131 off 104 255 over."
+    "Plan: key 38 109 cake 120 80 flat at 161 75 150 99 off 124 129 left yes right no forward no
+    back yes to left put 151 131 off 104 255 over."
 
 Some prompts remind of what the last plan said of where things are, as a policy's do from its
 second decision on: the arm may hide now what was seen then. Now and then that is wrong, as
 policies are.
 
-    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat left yes right no forward
-    no back yes at 140 88 150 99. A:"
+    "Q: what ... ? State: 150 99 80 95. Plan: key 80 97 cake 120 80 flat at 140 88 150 99. A:"
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,7 +39,6 @@ if TYPE_CHECKING:  # the simulator is imported when it is first used
 MISREAD = 0.08  # share of things that a reminder takes for another one
 STRAY = 20  # bins that something in the hand may have moved since, standard deviation
 BLURRED = 0.3, 12  # share of other things that were seen badly, and by how many bins
-MISJUDGED = 0.05  # share of sides that a reminder is wrong about
 AT = " at"  # what stands before a plan's x and y
 OFF = "off"  # what stands before how far off that is
 TO = "to"  # what stands before the side of a target to which a thing goes
@@ -70,17 +68,17 @@ def plan_text(
         _Seen(o.name, places[o.name], across_bins(o.position[:2], space), o.kind == "card")
         for o in things
     ]
-    tip = truth.tcp.position[:2]
-    room, what = dict[str, bool](), list[Any]()
+    tip, what = truth.tcp.position[:2], list[Any]()
     if things:
-        what += [OFF, *off_bins(things[0].position[:2] - tip, space)]
+        what += [*_seen_words(seen), OFF, *off_bins(things[0].position[:2] - tip, space)]
     if task.kind == "near":
         room = room_around(truth, task.target, task.object)
+        what += [word for side, has in room.items() for word in (side, HAS[has])]
         what += [TO, side_for(truth, task)]
     what.append(goal.verb)
     if goal.verb in ("put", "stack", *PUSHES):
         what += [*across_bins(goal.place, space), OFF, *off_bins(goal.place - tip, space)]
-    return " ".join([*([_seen_text(seen, room)] if seen else []), *map(str, what), goal.step])
+    return " ".join(map(str, [*what, goal.step]))
 
 
 def recall(
@@ -95,7 +93,7 @@ def recall(
         wrong = where + random.normal(0, spread, len(where))
         return list(wrong.round().clip(0, 255).astype(int).tolist())
 
-    seen, room = [], dict[str, bool]()
+    seen = []
     for name in task.things:
         misread = random.random() < MISREAD
         there = truth.objects[int(random.integers(len(truth.objects)))]
@@ -104,10 +102,7 @@ def recall(
         share, blur = (0.8, STRAY) if moves else BLURRED
         where = told([*places[thing.name], *across_bins(thing.position[:2], space)], share, blur)
         seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
-        if task.kind == "near" and name == task.target:
-            told_room = room_around(truth, thing.name, *task.things)
-            room = {side: has != (random.random() < MISJUDGED) for side, has in told_room.items()}
-    return _seen_text(seen, room)
+    return " ".join(map(str, _seen_words(seen)))
 
 
 def room_around(truth: TabletopState, target: str, *moved: str) -> dict[str, bool]:
@@ -131,16 +126,13 @@ class _Seen(NamedTuple):
     flat: bool
 
 
-def _seen_text(seen: Sequence[_Seen], room: Mapping[str, bool]) -> str:
+def _seen_words(seen: Sequence[_Seen]) -> list[Any]:
     """The first half of a plan: what it is about, then where that is on the table."""
-    if not seen:
-        return ""
-    words: list[Any] = [seen[0].name, *seen[0].place]
+    words: list[Any] = [seen[0].name, *seen[0].place] if seen else []
     for target in seen[1:]:
         words += [target.name, *target.place, FLAT if target.flat else HIGH]
-    words += [word for side, has in room.items() for word in (side, HAS[has])]
-    words += [AT.strip(), *(value for one in seen for value in one.across)]
-    return " ".join(map(str, words))
+    across = [value for one in seen for value in one.across]
+    return [*words, AT.strip(), *across] if seen else []
 
 
 def across_bins(place: ArrayLike, space: ActionSpace) -> list[int]:
@@ -166,8 +158,8 @@ def plan_form() -> PlanForm:
 
     room = " ".join(f"{side}! <has>!" for side in SIDES)
     return PlanForm(
-        f"[<thing>! # # [<thing>! #! #! <kind>! [{room}]] at! # # [#! #!]] | "
-        f"[{OFF} # #] [{TO} <side>!] <verb> [# # {OFF} # #] <step>",
+        "[<thing>! # # [<thing>! #! #! <kind>!] at! # # [#! #!]] | "
+        f"[{OFF} # # [{room} {TO} <side>!]] <verb> [# # {OFF} # #] <step>",
         {
             "thing": tuple(what.name for what in split.web_pictographs()),
             "kind": (FLAT, HIGH), "has": HAS, "verb": VERBS, "side": tuple(SIDES), "step": STEPS,

@@ -51,7 +51,7 @@ Array = NDArray[np.float64]
 HELD = 0.26, 0.40  # closedness of fingers that hold a block: they squeeze it for some seconds
 # How often each kind of task is asked for.
 KINDS: dict[str, float] = {
-    "pick": 0.16, "near": 0.28, "on": 0.28, **dict.fromkeys(PUSHES, 0.06), "open": 0.02,
+    "pick": 0.14, "near": 0.34, "on": 0.26, **dict.fromkeys(PUSHES, 0.055), "open": 0.02,
     "close": 0.02,
 }  # fmt: skip
 _TIP_LOW, _TIP_HIGH = np.array([0.36, -0.20, 0.015]), np.array([0.72, 0.20, 0.30])
@@ -203,7 +203,9 @@ def _pushing(random: np.random.Generator, found: Situation) -> Situation:
     if random.random() < 0.12:  # at its end: the block is at the edge
         edge = np.where(way > 0, AREA_HIGH, AREA_LOW)
         place[:2] += way * (float((edge - place[:2]) @ way) + random.uniform(0.002, 0.03))
-    opening = _slack(random, 0.002) if random.random() < 0.85 else found.opening
+    opening, sort = _slack(random, 0.002), random.random()
+    if sort > 0.85:  # open, or closing
+        opening = found.opening if sort < 0.95 else random.uniform(0.1, 0.3) * MAX_OPENING
     tip = found.tip
     if random.random() < 0.75:
         behind = random.uniform(0.035, 0.12) if random.random() < 0.6 else BEHIND

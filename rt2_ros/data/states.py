@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.data import split
-from rt2_ros.data.plans import AT
+from rt2_ros.data.plans import AT, HAS
 from rt2_ros.data.robot import RENDERED, SPACE, Demonstration, RobotSource, place, top
 from rt2_ros.data.samples import Frame, Query
 
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 NEARBY = 0.7  # share of hands that are within a step's reach of where they go, or little more
 HEIGHTS, LOW = (0.015, 0.28), (0.012, 0.06)  # m, fingertips: anywhere, and where they act
-SEEN = re.compile(rf".*?{AT}\b")  # what a plan begins with
-GOING = re.compile(rf".*?{AT}( \d+)+")  # and where that is on the table
+_ROOM = rf"(?:.* (?:{'|'.join(HAS)})\b)?"  # as far as what only a picture tells
+SEEN = re.compile(rf".*?{AT}\b{_ROOM}")  # what a plan begins with
+GOING = re.compile(rf".*?{AT}(?: \d+)+{_ROOM}")  # and where that is on the table
 
 
 class StateSource:

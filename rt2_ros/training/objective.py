@@ -48,8 +48,12 @@ def mean_figures(losses: Sequence[Losses]) -> dict[str, float]:
 class Objective(nn.Module):
     """A model with what only training needs: the integer table and the dense read-outs."""
 
-    def __init__(self, model: nn.Module, integer_ids: torch.Tensor, names: int) -> None:
-        """names: how many there are, of things that a patch may show."""
+    def __init__(
+        self, model: nn.Module, integer_ids: torch.Tensor, names: int, deciding: Sequence[int] = ()
+    ) -> None:  # fmt: skip
+        """names: how many there are, of things that a patch may show. deciding: tokens that count
+        as much as switches in robots' answers.
+        """
         super().__init__()
         self.model = model
         # Not registered: the same weights, compiled for a CPU. On a GPU that was not tried.
@@ -67,6 +71,7 @@ class Objective(nn.Module):
         lookup = torch.full((model.config.text_config.vocab_size,), -1)
         lookup[integer_ids] = torch.arange(len(integer_ids))
         self.register_buffer("value", lookup)
+        self.register_buffer("deciding", torch.tensor(deciding, dtype=torch.long), persistent=False)
 
     def see(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Stemmed]:
         """Image tokens (B, P, D) of pixels (B, 3, H, W) in -1..1, and what the tower said."""
@@ -142,7 +147,7 @@ class Objective(nn.Module):
         target = self.value[labels[soft]]
         loss = loss.masked_scatter(soft, -(soft_targets(target, sigma) * integers).sum(-1))
         weight = torch.where(robot, 1.0, web_weight)
-        switch = robot & ~soft & (self.value[labels] >= 0)
+        switch = robot & ~soft & ((self.value[labels] >= 0) | torch.isin(labels, self.deciding))
         weight = torch.where(switch, SWITCH_WEIGHT, weight)
         distance = (integers.detach().argmax(-1) - target).abs().float()
         pictured = torch.zeros_like(batch.robot)

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from rt2_ros.actions import PlanForm
+from rt2_ros.data.plans import FLAT, HAS, HIGH
 from rt2_ros.data.split import TRAIN_SEEDS
 from rt2_ros.data.states import StateSource
 from rt2_ros.models import bfloat16
@@ -58,7 +59,9 @@ class TinyRecipe:
         tokenizer = self.processor.tokenizer
         integers = torch.tensor(tokenizer.convert_tokens_to_ids([str(i) for i in range(256)]))
         words = named_words()
-        self.objective = Objective(model, integers, len(words))
+        # By what is seen of a target an attempt goes on for long: it is worth a switch.
+        deciding = tokenizer.convert_tokens_to_ids([FLAT, HIGH, *HAS])
+        self.objective = Objective(model, integers, len(words), deciding)
         self.states: Source | None = StateSource(queries=max(1, config.tokens // TOLD))
         self.plan_form: PlanForm | None = plan_form(sources)
         self.pack: Pack = Packer(

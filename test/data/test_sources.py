@@ -10,7 +10,7 @@ import pytest
 
 from rt2_ros.actions import Grammar, choose_vocabulary, parse
 from rt2_ros.data import split
-from rt2_ros.data.plans import FLAT, HIGH, PLAN_WORDS, plan_form, plan_text, recall
+from rt2_ros.data.plans import FLAT, HIGH, PLAN_WORDS, plan_form, plan_text
 from rt2_ros.data.poses import draw_situation
 from rt2_ros.data.robot import SPACE, RobotSource
 from rt2_ros.data.samples import AROUND
@@ -197,9 +197,8 @@ def test_around_a_place_is_what_the_expert_keeps_clear_in_the_middle_of_the_tabl
     np.testing.assert_allclose(away, AROUND, atol=2.5)
 
 
-def test_a_plan_says_at_which_sides_of_a_target_there_is_room_and_a_reminder_mostly_so():
-    source, random = RobotSource(), np.random.default_rng(5)
-    found, wrong, sides = Counter(), 0, 0
+def test_a_plan_says_at_which_sides_of_a_target_there_is_room():
+    source, random, found = RobotSource(), np.random.default_rng(5), Counter()
     for _ in range(200):
         demo = source.draw(random, render=False)
         task, truth = demo.task, demo.truth
@@ -219,13 +218,7 @@ def test_a_plan_says_at_which_sides_of_a_target_there_is_room_and_a_reminder_mos
         assert {side for side in SIDES if room[side] == "yes"} == set(there)
         assert room[plan["side"]] == "yes" or "yes" not in room.values()
         found.update(room.values())
-        told = recall(random, task, truth, demo.places, SPACE)
-        if task.target in told:  # else it was taken for another thing
-            again = re.findall(rf"({'|'.join(SIDES)}) (yes|no)", told)
-            assert len(again) == 4
-            wrong, sides = wrong + sum(room[side] != has for side, has in again), sides + 4
     assert min(found["yes"], found["no"]) > 40, found
-    assert 0 < wrong / sides < 0.15
 
 
 def test_half_of_the_prompts_remind_of_where_things_were_and_most_are_right():
@@ -239,7 +232,7 @@ def test_half_of_the_prompts_remind_of_where_things_were_and_most_are_right():
         before = query.prompt.partition(" Plan: ")[2].removesuffix(". A:")
         if not before:
             continue
-        assert seen and form.recalled(f"{before} take over") == before
+        assert seen and form.recalled(f"{before} off 0 0 take over") == before
         reminded += 1
         if demo.task.target:
             targets += 1
@@ -285,7 +278,11 @@ def test_states_told_in_words_ask_for_what_follows_from_the_beginning_of_the_pla
             parsed = parse(query.answer, SPACE)
             assert parsed.action is not None, parsed.reason
             assert query.answer.startswith(query.given)
-            assert re.search(r" at( \d+ \d+){0,2}$", query.given) or not query.given
+            end = r" at( \d+ \d+){0,2}$| back (yes|no)$"  # of what only a picture tells
+            assert re.search(end, query.given) or not query.given
+            assert ("back yes" in query.given or "back no" in query.given) == (
+                " to " in parsed.plan
+            )
             grippers.add((parsed.action.terminate, parsed.action.gripper))
     assert grippers == {(False, 0.0), (False, 1.0), (True, 1.0), (True, 0.0)}
 
@@ -296,6 +293,8 @@ def test_states_told_in_words_ask_for_steps_of_any_length_and_when_to_go_down():
         for query in StateSource()(random).queries:
             bins = np.asarray(parse(query.answer, SPACE).bins[1:3], dtype=float)
             between = (bins > 3) & (bins < 252) & (abs(bins - 127) > 12)
+            if "left no" in query.given or "left yes" in query.given:
+                continue  # how near the hand is cannot be told from what is given
             nearby = bool(query.given) and not query.given.endswith(" at")
             shares.setdefault(nearby, []).append(between.any())
             steps[nearby, parse(query.answer, SPACE).plan.split()[-1]] += 1
