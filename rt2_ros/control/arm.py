@@ -201,7 +201,7 @@ class ArmController:
         try:
             if 0 < stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
                 self.history.clear()
-                self._joint_state_time = -np.inf
+                self._joint_state_time = self._execution.seen = -np.inf
                 return self.disarm("the clock of the joint states went back")
         except NotInHistory:
             pass

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Panda's profile and kinematics, and rigs on which to try the controller."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,18 @@ def new_rig(profile, kinematics, collisions, start):
         return Rig(profile, kinematics, collisions, armed, q)
 
     return make
+
+
+@pytest.fixture
+def rig_with(profile, kinematics, collisions, start):
+    """Return a function that makes a Rig with an instruction, 1, and changes to the profile."""
+
+    def rig_with(**changes):
+        rig = Rig(replace(profile, **changes), kinematics, collisions, q=start)
+        rig.instruct()
+        return rig
+
+    return rig_with
 
 
 @pytest.fixture

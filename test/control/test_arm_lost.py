@@ -35,6 +35,23 @@ def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig, end):
     assert len(rig.commands) == sent
 
 
+def test_a_clock_of_joint_states_that_goes_back_ends_no_process(rig_with):
+    rig = rig_with(chunk_duration=3.0)
+    rig.move(0.08, 0, 0)
+    rig.run(0.5)
+    rig.arm.stop()  # the arm does not hear it
+    rig.run(0.28)
+    assert rig.moving
+    rig.time += 0.06
+    before = rig.now_ns - 5_000_000_000
+    rig.arm.on_joint_state(before, rig.profile.arm_joints, rig.q, rig.now_ns)
+    rig.arm.tick(rig.now_ns)
+    assert rig.arm.reason == "the clock of the joint states went back"
+    rig.arm.arm()
+    with pytest.raises(ValueError, match="no joint states of the last 0.3 s"):
+        rig.arm.home()
+
+
 def test_an_arm_that_somebody_else_moves_is_not_braked(rig):
     rig.move(0.03, 0, 0)
     rig.run(0.5)

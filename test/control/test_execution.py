@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the arm really does when trajectories follow on each other."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from rt2_ros.bench.rig import PERIOD, Rig
+from rt2_ros.bench.rig import PERIOD
 
 OPTIONS = {
     "plain": {},
@@ -15,18 +13,6 @@ OPTIONS = {
     "ensemble": {"ensemble_horizon": 3},
     "both": {"smoothing_time": 0.1, "ensemble_horizon": 3},
 }
-
-
-@pytest.fixture
-def rig_with(profile, kinematics, collisions, start):
-    """Return a function that makes a Rig with an instruction, and changes to the profile."""
-
-    def rig_with(**changes):
-        rig = Rig(dataclasses.replace(profile, **changes), kinematics, collisions, q=start)
-        rig.instruct()
-        return rig
-
-    return rig_with
 
 
 def play(rig, seconds):
