@@ -39,6 +39,8 @@ NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # s without ticks, joint states or a decision that is taken, after which a person says whether to go
 # on: nothing moves because a node that was away is back.
 _PAUSE = 2.0
+_HISTORY = 2.0  # s of joint states that are kept at least,
+_MARGIN = 0.5  # and s beyond the oldest image that a decision may be on
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
 
 
@@ -70,7 +72,11 @@ class ArmController:
         armed: bool = False,
     ) -> None:
         self.profile, self.kinematics = profile, kinematics
-        self.history = JointHistory(profile.arm_joints, fastest=profile.limits().velocity)
+        self.history = JointHistory(
+            profile.arm_joints,
+            horizon=max(_HISTORY, profile.time_to_live + _MARGIN),
+            fastest=profile.limits().velocity,
+        )
         self.state = State.ARMED if armed else State.DISARMED
         self.reason = "armed at the start" if armed else "not armed"
         self.accepted = 0
@@ -295,8 +301,10 @@ class ArmController:
                 return self._ask(f"no joint states for {_PAUSE:g} s")
             if self.busy:
                 self._decision_time = now
-            if mandate.begun and now - self._decision_time > _PAUSE:
-                return self._ask(f"no decision to act on for {_PAUSE:g} s")
+            pause = max(_PAUSE, self.profile.time_to_live + 1.0)  # a decision may take that long
+            # While the fingers move none is taken.
+            if mandate.begun and now - max(self._decision_time, self._settled_time) > pause:
+                return self._ask(f"no decision to act on for {pause:g} s")
             if mandate.progress.running and not mandate.progress.look(now, self.pose()):
                 return self._ask(f"no progress for {mandate.progress.patience:g} s")
         if self.state == State.MOVING:

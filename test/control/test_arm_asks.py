@@ -162,6 +162,32 @@ def test_a_policy_that_thinks_long_before_its_first_decision_is_waited_for(rig):
     assert rig.arm.state == State.MOVING
 
 
+def test_decisions_that_come_as_seldom_as_the_profile_lets_them_are_waited_for(rig_with):
+    rig = rig_with(time_to_live=4.0)
+    rig.run(4.0)
+    for _ in range(3):
+        rig.move(0.02, 0, 0, stamp_ns=rig.now_ns - 3_500_000_000)
+        assert rig.arm.verdict.accepted
+        rig.run(3.5)
+    assert not rig.arm.needs_help
+    rig.run(1.6)
+    assert asks(rig, "no decision to act on for 5 s")
+
+
+def test_a_policy_is_not_silent_while_the_gripper_keeps_it_waiting(rig_with):
+    rig = rig_with(gripper_settle=2.5)
+    rig.move(0, 0, 0, gripper=1.0)
+    for _ in range(3):
+        rig.run(0.8)
+        rig.move(0.02, 0, 0, gripper=1.0)
+        assert held(rig, "gripper")
+    rig.run(0.8)
+    rig.move(0.02, 0, 0, gripper=1.0)
+    assert rig.arm.verdict.accepted and not rig.arm.needs_help
+    rig.run(2.1)
+    assert asks(rig, "no decision to act on for 2 s")
+
+
 def test_stop_and_disarm_end_the_call_for_help(careful):
     careful.move(0.03, 0, 0, confidence=0.1)
     careful.arm.stop()
