@@ -42,6 +42,7 @@ _PAUSE = 2.0
 _HISTORY = 2.0  # s of joint states that are kept at least,
 _MARGIN = 0.5  # and s beyond the oldest image that a decision may be on
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
+_AHEAD_NS = 200_000_000  # joint states further ahead are of another clock: when they were is not known
 
 
 class ArmController:
@@ -53,8 +54,8 @@ class ArmController:
 
     state, reason: where it is and why. accepted, refused: deltas so far; refusals: by Verdict.code;
     changes: what was altered, by Change.code; limited: deltas that ran into a limit, refused or
-    changed; bad_joint_states: not taken. verdict: on the last delta. collisions: None where the
-    profile wants none checked.
+    changed; bad_joint_states: not taken; bad_joint_state: why the newest was not, "" if it was.
+    verdict: on the last delta. collisions: None where the profile wants none checked.
 
     blocked, busy are the bridge's word, set before each event. blocked: why nothing may move
     (controllers are missing, Servo has halted); busy: what it is still carrying out (a planned
@@ -84,6 +85,7 @@ class ArmController:
         self.changes: Counter[str] = Counter()
         self.limited = 0
         self.bad_joint_states = 0
+        self.bad_joint_state = ""
         self.verdict: Verdict | None = None
         self.gripper_closedness: float | None = None  # measured
         self.blocked = self.busy = ""
@@ -164,7 +166,7 @@ class ArmController:
             raise ValueError(self.blocked or self.busy)
         if now - self._execution.seen > self.profile.joint_state_timeout:
             timeout = self.profile.joint_state_timeout
-            raise ValueError(f"no joint states of the last {timeout:g} s")
+            raise ValueError(self._no_joint_states(f" of the last {timeout:g} s"))
         if doubt := self._doubt():
             raise ValueError(doubt)
         chunk = self._execution.home(now, self.history, direct)
@@ -196,8 +198,8 @@ class ArmController:
 
         One that is no use is counted and passed over; one without any joint of the arm, as drivers
         of grippers and wheels send, tells of the gripper at most. A clock that goes back disarms.
-        now_ns: the time on the stamp's clock; a joint state may have waited while this process
-        stood still.
+        now_ns: the time on the stamp's clock, 0 if not known; a joint state may have waited while
+        this process stood still, but is never of a time to come.
         """
         with suppress(ValueError):  # a gripper may report elsewhere, or not at all
             finger = by_name(names, positions, [self.profile.gripper_joint])[0]
@@ -212,10 +214,15 @@ class ArmController:
         except NotInHistory:
             pass
         try:
+            if 0 < now_ns < stamp_ns - _AHEAD_NS:
+                ahead = (stamp_ns - now_ns) * 1e-9
+                raise ValueError(f"joint state: stamped {ahead:.2f} s ahead of the clock")
             self.history.add(stamp_ns, names, positions)
-        except ValueError:
+        except ValueError as error:
             self.bad_joint_states += 1
+            self.bad_joint_state = str(error)
             return None
+        self.bad_joint_state = ""
         self._joint_state_time = self._clock()
         age = min(max(now_ns - stamp_ns, 0) * 1e-9, 1.0)
         self._execution.see(self._joint_state_time - age, self.history.newest()[1])
@@ -298,7 +305,7 @@ class ArmController:
             if gap > _PAUSE:
                 return self._ask(f"the controller stood still for {gap:.1f} s")
             if silence > _PAUSE:
-                return self._ask(f"no joint states for {_PAUSE:g} s")
+                return self._ask(self._no_joint_states(f" for {_PAUSE:g} s"))
             if self.busy:
                 self._decision_time = now
             pause = max(_PAUSE, self.profile.time_to_live + 1.0)  # a decision may take that long
@@ -313,7 +320,7 @@ class ArmController:
 
     def _tick_moving(self, now: float, now_ns: int, silence: float) -> Command | None:
         if silence > self.profile.joint_state_timeout:
-            return self._brake(State.HOLDING, f"no joint states for {silence:.2f} s")
+            return self._brake(State.HOLDING, self._no_joint_states(f" for {silence:.2f} s"))
         if self.blocked:
             return self._brake(State.HOLDING, self.blocked)
         if len(self.history.jumps()) > 1:
@@ -341,6 +348,10 @@ class ArmController:
         chunk = self._execution.insist(now, self.history)
         return None if chunk is None else Command(chunk=chunk, reason=self.reason, brake=True)
 
+    def _no_joint_states(self, since: str = "") -> str:
+        """Say that there are none, and what is wrong with those that come."""
+        return f"no joint states{since}" + (self.bad_joint_state and f" ({self.bad_joint_state})")
+
     def _lost(self, now_ns: int) -> str:
         """Say so where nobody knows where the arm is: off its trajectory, not measured lately, or
         measured to be at two places.
@@ -365,7 +376,7 @@ class ArmController:
         if mandate.asking and not delta.terminate:
             return Verdict.refused("help", self.reason)
         if np.isinf(self._joint_state_time):
-            return Verdict.refused("joint states", "no joint states")
+            return Verdict.refused("joint states", self._no_joint_states())
         refusal = None if delta.terminate else self._refuse_motion(now, now_ns)
         if refusal is not None:
             return refusal
@@ -383,7 +394,7 @@ class ArmController:
         if self.blocked or self.busy:
             return Verdict.refused("bridge", self.blocked or self.busy)
         if now - self._joint_state_time > self.profile.joint_state_timeout:
-            return Verdict.refused("joint states", "no joint states")
+            return Verdict.refused("joint states", self._no_joint_states())
         if lost := self._lost(now_ns):
             return Verdict.refused("joint states", lost)
         if now < self._settled_time:

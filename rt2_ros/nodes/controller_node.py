@@ -289,7 +289,8 @@ class ControllerNode(BaseNode):
             arm.history.newest()
         except NotInHistory:
             name = self.resolve_topic_name(topics.JOINT_STATES.name)
-            return Health.warn(f"no joint states on {name} that name all joints", **figures)
+            which = f"({arm.bad_joint_state})" if arm.bad_joint_state else "that name all joints"
+            return Health.warn(f"no joint states on {name} {which}", **figures)
         if problem := self._bridge.problem():
             return Health.warn(problem, **figures)
         if arm.state == State.STOPPED or arm.needs_help:

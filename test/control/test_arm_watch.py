@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from rt2_ros.bench.rig import PERIOD
 from rt2_ros.control.arm import State
 
 from .refusal import held
@@ -43,6 +44,25 @@ def test_bad_joint_states_are_counted_and_not_believed(rig):
     assert rig.arm.bad_joint_states == 3
     assert_allclose(rig.arm.pose().position, rig.tip.position)
     assert rig.arm.state == State.HOLDING  # waiting for the first decision
+
+
+def test_joint_states_of_a_time_to_come_are_not_believed_and_the_operator_is_told(rig):
+    """Of a driver whose clock is ahead: a delta would count from where the arm was before."""
+    rig.move(0.09, 0, -0.04)
+    rig.run(0.1)
+    names, before = list(rig.profile.arm_joints), rig.arm.history.newest()
+    for _ in range(32):
+        rig.run(PERIOD, joint_states=False)
+        rig.arm.on_joint_state(rig.now_ns + 300_000_000, names, rig.q, rig.now_ns)
+    assert rig.arm.history.newest() is before and rig.arm.bad_joint_states == 32
+    assert rig.arm.state == State.HOLDING and rig.commands[-1][3].brake
+    assert rig.arm.reason.endswith("(joint state: stamped 0.30 s ahead of the clock)")
+    rig.move(0.02, 0, 0)
+    assert held(rig, "joint states") and "ahead of the clock" in rig.arm.verdict.reason
+    with pytest.raises(ValueError, match="ahead of the clock"):
+        rig.arm.home()
+    rig.arm.on_joint_state(rig.now_ns + 100_000_000, names, rig.q, rig.now_ns)  # not quite in step
+    assert rig.arm.bad_joint_states == 32 and rig.arm.bad_joint_state == ""
 
 
 def test_a_gripper_that_tells_its_joint_in_messages_of_its_own_is_known(rig):
