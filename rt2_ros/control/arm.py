@@ -132,6 +132,7 @@ class ArmController:
         if self.state in (State.DISARMED, State.STOPPED):
             self.state, self.reason = State.ARMED, "armed: waiting for an instruction"
             self._mandate.end()
+            self._execution.settle(self.history)
         else:
             self.resume()
 
@@ -143,6 +144,7 @@ class ArmController:
         if self._mandate.asking:
             self._decision_time = self._clock()
             self._mandate.resume(self._decision_time)
+            self._execution.settle(self.history)
             self.reason = "resumed: waiting for the next decision"
 
     def disarm(self, reason: str = "disarmed") -> Command | None:
@@ -316,6 +318,8 @@ class ArmController:
                 return self._ask(f"no progress for {mandate.progress.patience:g} s")
         if self.state == State.MOVING:
             return self._tick_moving(now, now_ns, silence)
+        if self.blocked:  # what carries out commands may begin anew, from where the arm is then
+            self._execution.settle(self.history)
         return self._insist(now)
 
     def _tick_moving(self, now: float, now_ns: int, silence: float) -> Command | None:

@@ -13,6 +13,7 @@ and ends at rest: decisions may come late, irregularly, or not at all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,9 @@ OLD = 0.1  # s since the arm was measured, after which it is elsewhere unless on
 _HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
 _HOME_TOLERANCE = 0.05  # rad off home, up to which the arm is there
 _HOME_PATIENCE = 1.0  # s after the way home, before an arm at rest elsewhere is said to be so
-_BRAKE_PATIENCE = 0.3  # s after a brake's end for drives that lag: what moves then has not heard it
+# s after a trajectory's end for drives that lag: what moves then has not heard the brake, and what
+# rests elsewhere was moved.
+_BRAKE_PATIENCE = 0.3
 _BRAKE_MARGIN = 1.25  # for what the way itself asks of the tip while it brakes
 _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not planned for anew
 
@@ -97,16 +100,27 @@ class Execution:
         """Return the positions and velocities (n,) from which a new trajectory starts.
 
         Those of the trajectory under way, as a trajectory controller would (so that the lag of the
-        drives does not pull each new start back); where the arm is not near it, the measured ones.
-        An arm that was put elsewhere, as when a simulator is reset, is at rest there. Where two
-        nodes say different things of it, it is taken to be on its trajectory.
+        drives does not pull each new start back); where the arm is not near it, or was moved since
+        it came to rest, the measured ones. An arm that was put elsewhere, as when a simulator is
+        reset, is at rest there. Where two nodes say different things of it, it is taken to be on
+        its trajectory.
         """
-        if self.chunk is not None and (self.tracking or len(history.jumps()) > 1):
-            return self.chunk.sample(now - self.start)
+        if self.chunk is not None:
+            doubtful = len(history.jumps()) > 1
+            if doubtful or (self.tracking and not self._displaced(now, self.chunk, history)):
+                return self.chunk.sample(now - self.start)
         fastest, velocity = self._limits.velocity, history.velocity()
-        if (np.abs(velocity) > JUMP * fastest).any():
+        if history.is_still() or (np.abs(velocity) > JUMP * fastest).any():
             velocity = np.zeros_like(velocity)
         return history.newest()[1], np.clip(velocity, -fastest, fastest)
+
+    def settle(self, history: JointHistory) -> None:
+        """Forget the trajectory if the arm is at rest: it may have been moved, or its controller
+        started anew, and then the next one begins where it is measured to be.
+        """
+        with suppress(NotInHistory):
+            if history.is_still():
+                self.chunk, self.tracking = None, False
 
     def toward(
         self, verdict: Verdict, now: float, expiry: float, history: JointHistory
@@ -201,8 +215,6 @@ class Execution:
         direct: straight in joint space, on a way that is checked like every other.
         """
         q, velocity = self.motion(now, history)
-        if not self.tracking and history.is_still():
-            velocity = np.zeros_like(velocity)
         if np.any(velocity):
             raise ValueError("the arm is moving: stop it first")
         slow = replace(
@@ -238,6 +250,12 @@ class Execution:
             return None
         joint = self._profile.arm_joints[worst]
         return f"not at home: {joint} at {q[worst]:.2f} rad, expected {home[worst]:.2f}"
+
+    def _displaced(self, now: float, chunk: Chunk, history: JointHistory) -> bool:
+        """Whether the arm sagged, or was led by hand, after it had come to rest."""
+        if now <= self.start + chunk.duration + _BRAKE_PATIENCE or not history.is_still():
+            return False
+        return bool(np.abs(history.newest()[1] - chunk.positions[-1]).max() > _ON_TIME)
 
     def _in_time(self, chunk: Chunk | None, now: float) -> Chunk | None:
         """Follow a trajectory from `now` on, unless the arm has moved on while it was planned."""

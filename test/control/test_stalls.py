@@ -172,12 +172,12 @@ def test_an_arm_that_is_not_on_its_trajectory_is_stopped_where_it_is(moving, end
     assert_allclose(rig.q, rig.commands[-1][1], atol=1e-6)
 
 
-class SlowRig(Rig):
-    """An arm whose time goes slower than the clock, moved as a trajectory controller moves it: each
+class PacedRig(Rig):
+    """An arm whose time goes by at its own pace, moved as a trajectory controller moves it: each
     trajectory goes on from the motion that is wanted at that moment.
     """
 
-    PACE = 0.6
+    pace = 1.0
 
     def apply(self, command):
         if command is not None and command.chunk is not None:
@@ -189,18 +189,28 @@ class SlowRig(Rig):
 
     def run(self, seconds, **options):
         for _ in range(round(seconds / PERIOD)):
-            self.chunk_time += (1 - self.PACE) * PERIOD
+            self.chunk_time += (1 - self.pace) * PERIOD
             super().run(PERIOD, **options)
 
 
-def test_an_arm_that_is_slower_than_it_was_told_is_not_driven_to_catch_up(
-    profile, kinematics, collisions
-):
+@pytest.fixture
+def paced(profile, kinematics, collisions, start):
+    """Return a function that makes an arm with an instruction, 1, at a pace of its own."""
+
+    def paced(pace):
+        rig = PacedRig(profile, kinematics, collisions, q=start)
+        rig.pace = pace
+        rig.instruct()
+        return rig
+
+    return paced
+
+
+def test_an_arm_that_is_slower_than_it_was_told_is_not_driven_to_catch_up(paced):
     """A simulator on a busy machine: trajectories began ahead of it, and a joint ran at 2.2 rad/s
     where 1.7 are allowed.
     """
-    rig = SlowRig(profile, kinematics, collisions)
-    rig.instruct()
+    rig = paced(0.6)
     limits, fastest = rig.profile.limits().velocity, np.zeros(7)
     for _ in range(16):
         rig.move(0.1, 0.0, -0.1)
@@ -226,6 +236,45 @@ def test_an_arm_that_is_held_back_is_not_said_to_move_for_ever(moving):
     rig = moving
     rig.run(0.5)
     end = rig.arm._execution.chunk.positions[-1]
-    rig.q, rig.chunk = end + 0.05, None
+    rig.q, rig.chunk = end + 0.02, None
     rig.run(1.0)
     assert_allclose(rig.arm._execution.motion(rig.time, rig.arm.history), [end, np.zeros(7)])
+
+
+def displaced(rig, way):
+    """Let an arm at rest sag, or be led by hand, by some rad; its controller starts anew there."""
+    rig.move(0.03, 0, 0)
+    rig.run(0.75)
+    rig.q, rig.velocity, rig.chunk = rig.q + way, np.zeros(7), None
+    rig.run(0.4)
+    return rig
+
+
+def kick(rig):
+    """Move by nothing; return the largest acceleration of a joint in that, rad/s²."""
+    rig.move(0.0, 0.0, 0.0)
+    assert rig.arm.verdict.accepted and rig.arm.state == State.MOVING
+    return np.abs(rig.chunk.accelerations()).max()
+
+
+def blocked(rig):
+    rig.arm.blocked = "controllers are missing"
+    rig.run(0.2)
+    rig.arm.blocked = ""
+
+
+def armed_again(rig):
+    rig.apply(rig.arm.stop())
+    rig.arm.arm()
+    rig.instruct("push the key", instruction_id=2)
+
+
+@pytest.mark.parametrize(
+    ("way", "then"), [(0.09, lambda rig: None), (0.02, blocked), (0.02, armed_again)]
+)
+def test_an_arm_that_was_moved_at_rest_is_not_kicked_back(paced, way, then):
+    rig = displaced(paced(1.0), way)
+    then(rig)
+    assert kick(rig) < 1.0
+    rig.run(0.4)
+    assert not rig.moving
