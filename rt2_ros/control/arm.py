@@ -42,7 +42,7 @@ _PAUSE = 2.0
 _HISTORY = 2.0  # s of joint states that are kept at least,
 _MARGIN = 0.5  # and s beyond the oldest image that a decision may be on
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
-_AHEAD_NS = 200_000_000  # joint states further ahead are of another clock: when they were is not known
+_AHEAD_NS = 200_000_000  # joint states further ahead are of another clock, of whatever moment
 
 
 class ArmController:
@@ -155,11 +155,13 @@ class ArmController:
         """Brake and take no more deltas until armed again."""
         return self._end(State.STOPPED, reason)
 
-    def home(self, direct: bool = True) -> Command:
+    def home(self, direct: bool = True, parts: bool = True) -> Command:
         """Go to the profile's home, slowly; ends the instruction. ValueError says why it cannot.
 
         direct: straight in joint space, on a way that is checked like every other. Otherwise the
-        bridge plans its own way, and only the chunk's end counts.
+        bridge plans its own way, and only the chunk's end counts. parts: a direct way is told part
+        by part, by `tick`, so that silence ends it; for bridges that end what is long themselves,
+        all of it at once.
         """
         now = self._clock()
         if self.state in (State.DISARMED, State.STOPPED):
@@ -171,11 +173,10 @@ class ArmController:
             raise ValueError(self._no_joint_states(f" of the last {timeout:g} s"))
         if doubt := self._doubt():
             raise ValueError(doubt)
-        chunk = self._execution.home(now, self.history, direct)
+        chunk = self._execution.home(now, self.history, direct, parts)
         self._mandate.end()
         self.state, self.reason = State.MOVING, "moving home"
         self._homing = True
-        self._expiry_time = now + chunk.duration
         return Command(chunk=chunk, reason=self.reason, joint_goal=True)
 
     def plan_problem(self, chunk: Chunk) -> str:
@@ -329,22 +330,28 @@ class ArmController:
             return self._brake(State.HOLDING, self.blocked)
         if len(self.history.jumps()) > 1:
             return self._brake(State.HOLDING, self._doubt())
+        if self._homing:
+            return None if self.busy else self._tick_home(now)
         if now > self._expiry_time and now > self._settled_time and not self.busy:
-            if self._homing:
-                problem = self._execution.home_problem(now, self.history)
-                if problem is None:
-                    return None
-                state = State.HOLDING if problem else State.ARMED
-                return self._brake(state, problem or "at home")
             if not self._mandate.live:  # it has ended before this motion
                 return self._brake(State.HOLDING, self.reason)
             return self._brake(
                 State.HOLDING,
                 f"no decision on an image of the last {self.profile.time_to_live:g} s",
             )
-        if self._homing or self._lost(now_ns):
+        if self._lost(now_ns):
             return None
         chunk = self._execution.blend(now, self.history)
+        return None if chunk is None else Command(chunk=chunk, reason=self.reason)
+
+    def _tick_home(self, now: float) -> Command | None:
+        if self._doubt():
+            return None
+        problem = self._execution.home_problem(now, self.history)
+        if problem is not None:
+            state = State.HOLDING if problem else State.ARMED
+            return self._brake(state, problem or "at home")
+        chunk = self._execution.onward(now)
         return None if chunk is None else Command(chunk=chunk, reason=self.reason)
 
     def _insist(self, now: float) -> Command | None:

@@ -35,6 +35,8 @@ _LATEST = 0.2  # s that it may be behind in all on one trajectory
 _STEP = 0.005  # s between the delays that are tried
 OLD = 0.1  # s since the arm was measured, after which it is elsewhere unless on its trajectory
 _HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
+_PART = 0.6  # s of the way home that are sent at a time, and a brake: so it ends when we do
+_RENEWED = 0.25  # s after which the next part takes its place
 _HOME_TOLERANCE = 0.05  # rad off home, up to which the arm is there
 _HOME_PATIENCE = 1.0  # s after the way home, before an arm at rest elsewhere is said to be so
 # s after a trajectory's end for drives that lag: what moves then has not heard the brake, and what
@@ -65,9 +67,17 @@ class Execution:
         self._watched = -np.inf  # since when it has been seen without a gap
         self._rest = -np.inf  # when the arm should be at rest after the last brake
         self._last = -np.inf  # when all that was ever sent has ended, heard or not
+        # All of the way home, and the time on it at which the chunk begins, while there is more to
+        # send than the chunk.
+        self._way: tuple[Chunk, float] | None = None
         self._profile, self._kinematics, self._safety = profile, kinematics, safety
         self._clock = clock
         self._limits = profile.limits()
+        self._slow = replace(
+            self._limits,
+            velocity=_HOME_SHARE * self._limits.velocity,
+            acceleration=_HOME_SHARE * self._limits.acceleration,
+        )
         self._tip_accelerations = np.array(
             [profile.max_linear_acceleration, profile.max_angular_acceleration]
         )
@@ -153,6 +163,7 @@ class Execution:
         trajectory, from where it was measured.
         """
         self._targets.clear()
+        self._way = None
         for _ in range(_BRAKE_TRIES):
             now = self._clock()
             try:
@@ -198,9 +209,7 @@ class Execution:
         if not self.tracking and not doubtful and now - self.seen > OLD:
             raise NotInHistory(f"the joint states are {now - self.seen:.2f} s old")
         q, velocity = self.motion(now, history)
-        twist = self._kinematics.motion(q, velocity)[1]
-        lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
-        least = float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
+        least = self._least(q, velocity)
         chunk = stop_chunk(q, velocity, self._limits, least)
         if not self.tracking and not doubtful:
             return chunk
@@ -209,47 +218,78 @@ class Execution:
         left = self.start + self.chunk.duration - now
         return chunk if chunk.duration < left else None  # it is at rest as soon without
 
-    def home(self, now: float, history: JointHistory, direct: bool) -> Chunk:
+    def _least(self, q: Array, velocity: Array) -> float:
+        """Return the time in s that the tip's accelerations ask for to come to rest."""
+        twist = self._kinematics.motion(q, velocity)[1]
+        lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
+        return float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
+
+    def home(self, now: float, history: JointHistory, direct: bool, parts: bool) -> Chunk:
         """Go to the profile's home, slowly; ValueError where the arm moves or cannot.
 
-        direct: straight in joint space, on a way that is checked like every other.
+        direct: straight in joint space, on a way that is checked like every other. parts: of such a
+        way only the first part is returned, and `onward` gives the others.
         """
         q, velocity = self.motion(now, history)
         if np.any(velocity):
             raise ValueError("the arm is moving: stop it first")
-        slow = replace(
-            self._limits,
-            velocity=_HOME_SHARE * self._limits.velocity,
-            acceleration=_HOME_SHARE * self._limits.acceleration,
-        )
+        slow, home = self._slow, self._profile.home
 
         def excess(chunk: Chunk) -> float:
             return self._safety.path.excess(chunk) / _HOME_SHARE if direct else 1.0
 
-        target, way = self._profile.home, np.abs(q - self._profile.home)
+        way = np.abs(np.subtract(q, home))
         least = np.maximum(1.5 * way / slow.velocity, np.sqrt(6 * way / slow.acceleration))
         duration = max(self._profile.chunk_duration, float(least.max()))
-        chunk = plan_chunk(q, velocity, target, duration, slow, excess)
+        chunk = plan_chunk(q, velocity, home, duration, slow, excess)
         self._targets.clear()
+        now = self._clock()  # the arm is at rest, however long that took
+        if direct and parts:
+            return self._send_part(chunk, 0.0, now)
         self._follow(chunk, now)
         return chunk
 
+    def onward(self, now: float) -> Chunk | None:
+        """Return the next part of the way home; None while the last one is new, or goes all the
+        way. It begins with the motion that the arm has on the last one.
+        """
+        if self._way is None or now - self._sent < _RENEWED:
+            return None
+        way, time = self._way
+        return self._send_part(way, time + now - self.start, now)
+
+    def _send_part(self, way: Chunk, time: float, now: float) -> Chunk:
+        least = self._least(*way.sample(time + _PART))
+        part = way.part(time, _PART, self._slow, least)
+        self._follow(part, now)
+        if (part.positions[-1] != way.positions[-1]).any():
+            self._way = way, time
+        return part
+
     def home_problem(self, now: float, history: JointHistory) -> str | None:
-        """Say where an arm that went home is instead; empty if it is there, None while it moves.
+        """Say why an arm does not get home; empty if it is there, None while it is on its way.
 
         Drives lag behind the plan, and may begin late.
         """
-        late = -np.inf if self.chunk is None else now - self.start - self.chunk.duration
+        if self.chunk is None:
+            return None
+        past, q = now - self.start, history.newest()[1]
+        if self._way is not None:
+            if past > _PART:  # it brakes: nothing goes on because this process does
+                return "the controller stood still on the way home"
+            where = self.chunk.sample(past)[0]
+            return None if self.tracking else f"off the way home: {self._elsewhere(q, where)}"
+        late, home = past - self.chunk.duration, np.array(self._profile.home)
         if late < 0 or not history.is_still():
             return None
-        q, home = history.newest()[1], np.array(self._profile.home)
-        worst = int(np.abs(q - home).argmax())
-        if abs(q[worst] - home[worst]) <= _HOME_TOLERANCE:
+        if np.abs(q - home).max() <= _HOME_TOLERANCE:
             return ""
-        if late < _HOME_PATIENCE:
-            return None
+        return None if late < _HOME_PATIENCE else f"not at home: {self._elsewhere(q, home)}"
+
+    def _elsewhere(self, q: Array, wanted: Array) -> str:
+        worst = int(np.abs(q - wanted).argmax())
         joint = self._profile.arm_joints[worst]
-        return f"not at home: {joint} at {q[worst]:.2f} rad, expected {home[worst]:.2f}"
+        return f"{joint} at {q[worst]:.2f} rad, expected {wanted[worst]:.2f}"
 
     def _displaced(self, now: float, chunk: Chunk, history: JointHistory) -> bool:
         """Whether the arm sagged, or was led by hand, after it had come to rest."""
@@ -270,6 +310,7 @@ class Execution:
     def _follow(self, chunk: Chunk, now: float) -> None:
         self.chunk, self.start, self._sent = chunk, now, now
         self._last = max(self._last, now + chunk.duration)
+        self._way = None
         self.tracking = True  # it begins with the motion that the arm has
 
     def _blended(self, now: float, history: JointHistory) -> Chunk | None:

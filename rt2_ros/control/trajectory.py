@@ -140,6 +140,25 @@ class Chunk:
         begin, end = 6 * way - 4 * leave - 2 * arrive, -6 * way + 2 * leave + 4 * arrive
         return np.stack((begin / span, end / span), axis=1)
 
+    def part(self, time: float, length: float, limits: JointLimits, least: float = 0.0) -> Chunk:
+        """Return the motion from `time` s on for `length` s, followed by `brake`; or the rest of
+        this chunk, where that ends sooner.
+
+        Of a chunk that is one cubic all along, as from rest to rest. It is not cut into points: an
+        arm that begins a little late, or elsewhere, gets onto it gently.
+        """
+        (start, leave), end = self.sample(time), time + length
+        if end > self.duration - _GRID:
+            times = np.array([0.0, max(self.duration - time, _GRID)])
+            goal, stop = self.positions[-1], self.velocities[-1]
+            return Chunk(times, np.stack((start, goal)), np.stack((leave, stop)))
+        brake = self.brake(end, limits, least)
+        return Chunk(
+            np.concatenate(([0.0], length + brake.times)),
+            np.vstack((start, brake.positions)),
+            np.vstack((leave, brake.velocities)),
+        )
+
     def brake(self, time: float, limits: JointLimits, least: float = 0.0) -> Chunk:
         """Return the fastest way to rest from `time` s on along this very path, in `least` s or
         more.

@@ -205,7 +205,7 @@ class ControllerNode(BaseNode):
             return response
         self._ask_bridge(self._arm)
         try:
-            command = self._arm.home(direct=not self._bridge.PLANS)
+            command = self._arm.home(direct=not self._bridge.PLANS, parts=self._bridge.PARTS)
         except ValueError as error:
             response.message = one_line(error)
             return response

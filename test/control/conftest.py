@@ -6,10 +6,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rt2_ros.bench.rig import Rig
+from rt2_ros.bench.rig import PERIOD, Rig
 from rt2_ros.control.pose import Pose
 from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.trajectory import Chunk
 from rt2_ros.paths import config_path
+
+
+class PacedRig(Rig):
+    """An arm whose time goes by at its own pace, moved as a trajectory controller moves it: each
+    trajectory goes on from the motion that is wanted at that moment.
+    """
+
+    pace = 1.0
+
+    def apply(self, command):
+        if command is not None and command.chunk is not None:
+            chunk = command.chunk
+            positions = np.vstack((self.q, chunk.positions[1:]))
+            velocities = np.vstack((self.velocity, chunk.velocities[1:]))
+            command = replace(command, chunk=Chunk(chunk.times, positions, velocities))
+        return super().apply(command)
+
+    def run(self, seconds, **options):
+        for _ in range(round(seconds / PERIOD)):
+            self.chunk_time += (1 - self.pace) * PERIOD
+            super().run(PERIOD, **options)
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +89,16 @@ def rig(new_rig):
     rig = new_rig()
     rig.instruct()
     return rig
+
+
+@pytest.fixture
+def paced(profile, kinematics, collisions, start):
+    """Return a function that makes an arm with an instruction, 1, at a pace of its own."""
+
+    def paced(pace):
+        rig = PacedRig(profile, kinematics, collisions, q=start)
+        rig.pace = pace
+        rig.instruct()
+        return rig
+
+    return paced

@@ -7,24 +7,72 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from rt2_ros.bench.rig import Rig
+from rt2_ros.bench.rig import PERIOD, Rig
 from rt2_ros.control.arm import State
-from rt2_ros.control.trajectory import Chunk
 
 from .refusal import held
 
+AT_HOME = (State.ARMED, "at home")
 
-def test_home_is_a_slow_way_that_ends_the_instruction(rig, profile):
-    command = rig.apply(rig.arm.home())
+
+def until_held(rig):
+    """Let the arm go until it does not move any more by the controller's word."""
+    for _ in range(5000):
+        rig.run(PERIOD)
+        if rig.arm.state != State.MOVING:
+            return rig.arm.state, rig.arm.reason
+    raise AssertionError("it moves for ever")
+
+
+@pytest.mark.parametrize("parts", [True, False])
+def test_home_is_a_slow_way_that_ends_the_instruction(rig, new_rig, profile, parts):
+    """The same one, whether it is told part by part or all at once."""
+    whole = new_rig().arm.home(parts=False).chunk
+    assert_allclose(whole.positions[-1], profile.home)
+    assert (np.abs(whole.velocities) <= 0.2 * profile.limits().velocity + 1e-9).all()
+    begin, command = rig.time, rig.apply(rig.arm.home(parts=parts))
     assert command.joint_goal
     assert rig.arm.state == State.MOVING
-    assert_allclose(command.chunk.positions[-1], profile.home)
-    assert (np.abs(command.chunk.velocities) <= 0.2 * profile.limits().velocity + 1e-9).all()
     rig.move(0.05, 0, 0)
     assert held(rig, "instruction")
-    rig.run(command.chunk.duration + 0.15)
-    assert_allclose(rig.q, profile.home, atol=1e-9)
-    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "at home")
+    while rig.arm.state == State.MOVING:
+        rig.run(PERIOD)
+        wanted = whole.sample(rig.time - begin)
+        assert_allclose((rig.q, rig.velocity), wanted, atol=1e-9)
+    assert rig.time - begin < whole.duration + 0.15
+    assert (rig.arm.state, rig.arm.reason) == AT_HOME
+    assert (len(rig.commands) > 5) == parts
+
+
+def test_silence_ends_the_way_home(rig, profile):
+    """Of the controller, or of what lies between it and the arm."""
+    rig.apply(rig.arm.home())
+    rig.run(1.0)
+    seconds = 0.0
+    while rig.moving:
+        before = rig.velocity
+        rig.run(PERIOD, joint_states=False, ticks=False)
+        seconds += PERIOD
+        change = np.abs(rig.velocity - before) / PERIOD
+        assert (change <= 0.2 * profile.limits().acceleration + 1e-6).all()
+    assert seconds < 0.9 and np.abs(rig.q - profile.home).max() > 0.2
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7])
+def test_a_controller_that_stood_still_goes_on_home_only_while_the_arm_does(rig, seconds):
+    rig.apply(rig.arm.home())
+    rig.run(1.0)
+    rig.run(seconds, joint_states=False, ticks=False)
+    before = rig.q, rig.velocity
+    rig.run(PERIOD)
+    assert np.abs(rig.q - before[0]).max() < 0.005  # nothing jumps
+    assert np.abs(rig.velocity - before[1]).max() < 0.05
+    if seconds < 0.5:
+        assert until_held(rig) == AT_HOME
+        return
+    assert rig.arm.reason == "the controller stood still on the way home"
+    rig.run(0.3)
+    assert rig.arm.state == State.HOLDING and not rig.moving
 
 
 def put(rig, q):
@@ -44,8 +92,7 @@ def test_home_begins_at_rest_where_encoders_tremble(rig, displaced):
     assert np.abs(rig.arm.history.velocity()).max() > 0.03
     command = rig.apply(rig.arm.home())
     assert not command.chunk.velocities[0].any()
-    rig.run(command.chunk.duration + 0.15)
-    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "at home")
+    assert until_held(rig) == AT_HOME
 
 
 def test_an_arm_that_is_led_by_hand_does_not_go_home(rig):
@@ -59,7 +106,7 @@ def test_an_arm_that_is_led_by_hand_does_not_go_home(rig):
 
 
 def test_an_arm_that_did_not_get_home_is_not_said_to_be_there(rig, profile):
-    command = rig.apply(rig.arm.home())
+    command = rig.apply(rig.arm.home(parts=False))
     rig.run(0.8)
     put(rig, rig.q)
     rig.run(command.chunk.duration)
@@ -76,16 +123,33 @@ def test_an_arm_that_did_not_get_home_is_not_said_to_be_there(rig, profile):
     assert rig.move(0.03, 0, 0) is not None
 
 
-def test_an_arm_that_lags_on_its_way_home_is_waited_for_and_told_nothing(rig, profile):
+@pytest.mark.parametrize("parts", [True, False])
+def test_an_arm_that_lags_on_its_way_home_is_waited_for(paced, profile, parts):
     """It takes twice as long as it was told, as in a simulator on a busy machine."""
-    chunk = rig.apply(rig.arm.home()).chunk
-    rig.chunk = Chunk(2 * chunk.times, chunk.positions, chunk.velocities / 2)
-    rig.run(1.9 * chunk.duration)
-    assert (rig.arm.state, rig.arm.reason) == (State.MOVING, "moving home")
-    rig.run(0.1 * chunk.duration + 0.15)
-    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "at home")
-    assert len(rig.commands) == 1
-    assert_allclose(rig.q, profile.home, atol=1e-9)
+    rig = paced(0.5)
+    begin, chunk = rig.time, rig.apply(rig.arm.home(parts=parts)).chunk
+    fastest = np.zeros(7)
+    while rig.arm.state == State.MOVING:
+        rig.run(PERIOD)
+        fastest = np.maximum(fastest, np.abs(rig.velocity))
+    assert (rig.arm.state, rig.arm.reason) == AT_HOME
+    assert_allclose(rig.q, profile.home, atol=5e-3)
+    assert (fastest < 0.21 * profile.limits().velocity).all()
+    assert (len(rig.commands) > 5) == parts
+    assert parts or rig.time - begin > 1.8 * chunk.duration
+
+
+def test_an_arm_that_is_held_on_its_way_home_is_not_pushed_for_long(paced):
+    rig = paced(1.0)
+    rig.apply(rig.arm.home())
+    rig.run(0.8)
+    begin, rig.pace = rig.time, 0.0
+    state, reason = until_held(rig)
+    assert state == State.HOLDING and reason.startswith("off the way home: panda_joint")
+    assert rig.time - begin < 3.0
+    brake = rig.commands[-1][3]
+    assert brake.brake and np.ptp(brake.chunk.positions[1:], axis=0).max() < 1e-9
+    assert_allclose(brake.chunk.positions[-1], rig.arm.history.newest()[1])
 
 
 def test_a_stop_of_which_only_the_policy_heard_ends_the_way_home(rig):
@@ -108,9 +172,8 @@ def test_home_is_found_by_an_arm_as_slow_as_a_first_one_should_be(profile, kinem
         joint_acceleration=tuple(0.1 * a for a in profile.joint_acceleration),
     )  # fmt: skip
     rig = Rig(slow, kinematics, None, q=start)
-    command = rig.apply(rig.arm.home())
-    rig.run(command.chunk.duration + 0.5)
-    assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "at home")
+    rig.apply(rig.arm.home())
+    assert until_held(rig) == AT_HOME
 
 
 def test_home_is_not_gone_to_from_where_the_arm_was_long_ago(new_rig, profile):

@@ -19,9 +19,10 @@ def cut_off(rig, seconds):
 
 
 @pytest.mark.parametrize("end", [None, "stop", "disarm"])
-def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig, end):
-    rig.apply(rig.arm.home())
-    rig.run(0.8)
+def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig_with, end):
+    rig = rig_with(chunk_duration=3.0)
+    rig.move(0.08, 0, 0)
+    rig.run(0.6)
     cut_off(rig, 0.6)
     assert rig.arm.state == State.HOLDING and rig.commands[-1][3].brake
     rig.run(PERIOD)

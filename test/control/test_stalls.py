@@ -11,7 +11,6 @@ from numpy.testing import assert_allclose
 
 from rt2_ros.bench.rig import PERIOD, Rig
 from rt2_ros.control.arm import State
-from rt2_ros.control.trajectory import Chunk
 
 
 def stand_still(rig, seconds):
@@ -170,40 +169,6 @@ def test_an_arm_that_is_not_on_its_trajectory_is_stopped_where_it_is(moving, end
     assert command.brake and starts_off(rig) < 1e-6
     rig.run(0.5)
     assert_allclose(rig.q, rig.commands[-1][1], atol=1e-6)
-
-
-class PacedRig(Rig):
-    """An arm whose time goes by at its own pace, moved as a trajectory controller moves it: each
-    trajectory goes on from the motion that is wanted at that moment.
-    """
-
-    pace = 1.0
-
-    def apply(self, command):
-        if command is not None and command.chunk is not None:
-            chunk = command.chunk
-            positions = np.vstack((self.q, chunk.positions[1:]))
-            velocities = np.vstack((self.velocity, chunk.velocities[1:]))
-            command = replace(command, chunk=Chunk(chunk.times, positions, velocities))
-        return super().apply(command)
-
-    def run(self, seconds, **options):
-        for _ in range(round(seconds / PERIOD)):
-            self.chunk_time += (1 - self.pace) * PERIOD
-            super().run(PERIOD, **options)
-
-
-@pytest.fixture
-def paced(profile, kinematics, collisions, start):
-    """Return a function that makes an arm with an instruction, 1, at a pace of its own."""
-
-    def paced(pace):
-        rig = PacedRig(profile, kinematics, collisions, q=start)
-        rig.pace = pace
-        rig.instruct()
-        return rig
-
-    return paced
 
 
 def test_an_arm_that_is_slower_than_it_was_told_is_not_driven_to_catch_up(paced):

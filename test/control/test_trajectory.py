@@ -97,6 +97,20 @@ def test_stop_at_rest_stays_where_it_is():
     assert 0 < chunk.duration <= 0.02
 
 
+def test_a_part_is_the_way_itself_and_then_a_brake_on_it():
+    whole = plan_chunk([0, 0], [0, 0], [0.5, -1.0], 2.0, LIMITS)
+    part = whole.part(0.3, 0.6, LIMITS)
+    assert_keeps(LIMITS, part)
+    for time in np.linspace(0.0, 0.6, 7):
+        assert_allclose(part.sample(time), whole.sample(0.3 + time))
+    assert 0.6 < part.duration < 0.8
+    assert_allclose(part.positions[-1][1], -2 * part.positions[-1][0])  # on the very path
+    for left in (0.6, 0.60005, 1e-9):  # all the rest, and no brake before the end
+        rest = whole.part(whole.duration - left, 0.6, LIMITS)
+        assert len(rest.times) == 2 and rest.duration == pytest.approx(left, abs=1e-4)
+        assert_allclose(rest.positions[-1], whole.positions[-1])
+
+
 @settings(max_examples=300)
 @given(shares, shares, shares, st.floats(0.0, 1.0))
 def test_chain_of_chunks_keeps_all_limits(start, first, second, when):

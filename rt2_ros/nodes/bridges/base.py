@@ -30,6 +30,7 @@ class Bridge(ABC):
 
     NOTE = ""  # put before the controller's reason, where a status must not be taken at its word
     PLANS = False  # it finds its own way to where a chunk ends
+    PARTS = False  # what it has sent goes on without us: of a long way it is given part after part
     OVERRIDES: ClassVar[dict[str, Any]] = {}  # values of the profile that make no sense with it
 
     def __init__(

@@ -19,6 +19,8 @@ from rt2_ros.nodes.bridges.gripper import make_gripper
 class JointTrajectoryBridge(Bridge):
     """Publishes chunks to `<arm_controller>/joint_trajectory`."""
 
+    PARTS = True
+
     def start(self) -> None:
         """Make the publisher, the gripper and the look at controller_manager."""
         profile = self.profile

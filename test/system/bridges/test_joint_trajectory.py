@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bridge to trajectory controllers: what it sends, and the way home."""
 
+import signal
+
 import numpy as np
 import pytest
 from rcl_interfaces.srv import SetParameters
@@ -56,9 +58,10 @@ def test_home_needs_an_armed_arm_and_is_slow(bench, arm):
     assert reply.success, reply.message
     bench.until(lambda msg: msg.reason == "at home", "the arm to be home")
     assert np.abs(bench.rest() - arm.kinematics.forward(arm.profile.home).position).max() < 1e-3
-    (msg,) = arm.received
-    fastest = max(np.abs(point.velocities).max() for point in msg.points)
-    assert 0 < fastest <= 0.2 * 2.2 + 1e-6
+    points = [point for msg in arm.received for point in msg.points]
+    assert 0 < max(np.abs(point.velocities).max() for point in points) <= 0.2 * 2.2 + 1e-6
+    for msg in arm.received:  # each ends at rest, within a second
+        assert not np.any(msg.points[-1].velocities) and msg.points[-1].time_from_start.sec == 0
     again = home(bench)
     assert again.success and again.message == "moving home"  # it is there before a status is seen
     bench.until_new(lambda msg: msg.reason == "at home", "the arm to be home again")
@@ -73,6 +76,18 @@ def test_home_can_be_stopped(bench, arm):
     stopped = arm.tip()
     assert np.linalg.norm(bench.rest() - stopped) < 0.01
     assert np.abs(arm.q - arm.profile.home).max() > 0.1
+
+
+def test_a_controller_that_is_killed_on_the_way_home_leaves_an_arm_at_rest(bench, arm):
+    arm.place(np.array(arm.profile.home) + 0.5)
+    bench.rest()
+    assert home(bench).success
+    bench.until_moving()
+    assert bench.controller.end(signal.SIGKILL) == -signal.SIGKILL
+    bench.rest()
+    assert np.abs(arm.q - arm.profile.home).max() > 0.1
+    bench.restart("joint_trajectory", bench._profile_file())
+    bench.assert_still()
 
 
 @pytest.mark.parametrize(("name", "value"), [("bridge", "dry_run"), ("robot", "panda")])
