@@ -8,6 +8,7 @@ rclpy = pytest.importorskip("rclpy")
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
+from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
 from rt2_ros.control.profile import RobotProfile  # noqa: E402
 from rt2_ros.msg import EndEffectorDelta, PolicyStatus  # noqa: E402
@@ -50,6 +51,26 @@ def test_what_was_asked_for_while_the_controller_was_inactive_is_not_obeyed(node
     node._arm.arm()
     node._take_policy_status(PolicyStatus(instruction="push the key", instruction_id=2))
     assert node._arm.instruction_id == 2 and not node._arm._mandate.live
+
+
+def test_an_inactive_controller_sends_nothing_by_itself(node):
+    """Bridges speak then as well: nothing but brakes may reach them."""
+    node.trigger_deactivate()
+    node._arm.arm()  # as with start_armed and a robot_description that comes late
+    sent = []
+    node._bridge.send = sent.append
+    node._take_joints(joints(node))
+    node._take_instruction(String(data="push the key"))
+    node._take_policy_status(PolicyStatus(instruction="push the key", instruction_id=2))
+    delta = EndEffectorDelta(instruction_id=2, step=0)
+    delta.header.frame_id = PROFILE.base_frame
+    delta.header.stamp = node.get_clock().now().to_msg()
+    delta.translation.x = 0.05
+    node._take_delta(delta)
+    assert not node._serve_home(Trigger.Request(), Trigger.Response()).success
+    assert not node._serve_arm(SetBool.Request(data=True), SetBool.Response()).success
+    node._tick()
+    assert sent == []
 
 
 @pytest.mark.parametrize("sec", [0, -1, -(2**31)])

@@ -25,7 +25,8 @@ class JointTrajectoryBridge(Bridge):
         """Make the publisher, the gripper and the look at controller_manager."""
         profile = self.profile
         self._topic = topics.joint_trajectory(profile.arm_controller)
-        self._out = self.node.publish(self._topic)
+        # Always, for a brake that was not heard: of an inactive controller nothing else comes.
+        self._out = self.node.publish(self._topic, always=True)
         self._listened = False
         self._gripper = make_gripper(self.node, profile, self.gripper_refused)
         self._controllers = Controllers(self.node, profile)
