@@ -94,6 +94,7 @@ class MoveItServoBridge(Bridge):
         """Follow a chunk from now on; one that only brakes is followed without correction."""
         if command.gripper is not None:
             self._gripper.send(command.gripper)
+            self._pull = False  # the tip stays where it is while the fingers move
         if command.chunk is None or str(self._trouble):
             return
         now = time.monotonic()
