@@ -194,31 +194,47 @@ def describe(
 
 
 def _refuse_overridden(graph: Graph, params_file: Path) -> None:
-    """ValueError if a person's file sets what the arguments decide: one would be lost unsaid.
+    """ValueError if a person's file sets what the arguments decide, or is for other nodes than it
+    seems to be: one would be lost unsaid, and a dry run that was asked for would move the arm.
 
     Mostly the file's. But where the file has a section `/**`, the argument goes in there, and wins
-    over no later section that names the node: a dry run that was asked for would move the arm.
+    over no later section that names the node. A name without a namespace is that of a node which
+    has none.
     """
     names = [node.name for node in graph.nodes]
-    for pattern, given in _sections(read_yaml(params_file)):
-        last = pattern.rpartition("/")[2]
+    astray, reached = [], set()
+    for section, given in _sections(read_yaml(params_file)):
+        last = section.rpartition("/")[2]
         if last not in names and (meant := misspelt(last, names)):
             raise ValueError(f"{params_file}: no node {last!r}; expected {meant}?")
-        for node in graph.nodes:
-            if not re.fullmatch(pattern, node.full_name):
-                continue
+        pattern = section.replace("/**", r"(/\w+)*").replace("/*", r"/\w+")
+        found = [node for node in graph.nodes if re.fullmatch(pattern, node.full_name)]
+        if not found and last in names:
+            astray.append((section, last))
+        if found:
+            reached.add(last)
+        for node in found:
             for key in sorted(given.keys() & node.parameters.keys()):
                 if given[key] != node.parameters[key]:
                     raise ValueError(
                         f"{params_file}: {key} of {node.full_name} is {given[key]!r}, but the "
                         f"arguments decide it, {node.parameters[key]!r}: give it as an argument"
                     )
+    for section, last in astray:
+        if section == f"/{last}" or last not in reached:  # else of another robot, in the same file
+            name = next(node.full_name for node in graph.nodes if node.name == last)
+            raise ValueError(
+                f"{params_file}: section {section!r} is for no node of this graph, whose is "
+                f"{name}: write /**/{last}"
+            )
 
 
 def _sections(tree: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each `ros__parameters` of a parameter file, with a pattern of the full names it is for."""
+    """Each `ros__parameters` of a parameter file, with the full name that it is for: /left/node,
+    where /** stands for any namespace and /* for one part of it.
+    """
     for key, value in tree.items() if isinstance(tree, dict) else ():
         if key == "ros__parameters" and isinstance(value, dict):
-            yield path.replace("/**", r"(/\w+)*").replace("/*", r"/\w+"), value
+            yield path, value
         else:
             yield from _sections(value, f"{path}/{str(key).strip('/')}")

@@ -92,6 +92,20 @@ def test_a_bridge_of_a_params_file_is_refused_where_the_argument_is_another(tmp_
             "start_armed of .* False",
         ),
         ("controler_node: {ros__parameters: {bridge: dry_run}}", "no node 'controler_node'; exp"),
+        (
+            "controller_node: {ros__parameters: {bridge: dry_run}}",
+            "section '/controller_node' is for no node of this graph, whose is "
+            r"/left/controller_node: write /\*\*/controller_node",
+        ),
+        (
+            "/**/controller_node: {ros__parameters: {moveit_params: a.yaml}}\n"
+            "controller_node: {ros__parameters: {bridge: dry_run}}",
+            "section '/controller_node' is for no node",
+        ),
+        (
+            "lefft: {controller_node: {ros__parameters: {bridge: dry_run}}}",
+            "section '/lefft/controller_node' is for no node",
+        ),
         ("a: [1", "not YAML"),
     ],
 )
@@ -107,7 +121,9 @@ def test_a_params_file_that_would_be_overridden_is_refused(tmp_path, text, messa
     "text",
     [
         "/**: {ros__parameters: {use_sim_time: false}}",
-        "/other/camera_node: {ros__parameters: {robot: fr3}}",
+        "/left/camera_node: {ros__parameters: {cameras: [wrist]}}\n"
+        "/other/camera_node: {ros__parameters: {robot: fr3}}",  # two arms, one file
+        "/**/simulator_node: {ros__parameters: {seed: 7}}",  # is not started
         "/**/camera_node: {ros__parameters: {cameras: [wrist]}}",
         "",
     ],
