@@ -220,15 +220,21 @@ class BaseNode(LifecycleNode):
         super().destroy_node()
 
     def _teardown(self) -> None:
-        """Undo `_start` and `_setup`; nothing happens the second time."""
-        if self.active:
-            self.active = False
-            self._stop()
-        self._undo()
+        """Undo `_start` and `_setup`; nothing happens the second time. What raises keeps nothing
+        else from being undone.
+        """
+        try:
+            if self.active:
+                self.active = False
+                self._stop()
+        finally:
+            self._undo()
 
     def _undo(self) -> None:
-        self._resources.close()
-        self._configured = False
+        try:
+            self._resources.close()
+        finally:
+            self._configured = False
 
     def _attempt(self, what: str, step: Callable[[], None]) -> TransitionCallbackReturn:
         try:

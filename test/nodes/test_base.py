@@ -18,7 +18,10 @@ class Talker(BaseNode):
 
     PARAMETERS = (
         Parameter(
-            "do", "work", "What to do.", choices=("work", "refuse", "break", "fail to start")
+            "do",
+            "work",
+            "What to do.",
+            choices=("work", "refuse", "break", "fail to start", "stick"),
         ),
         Parameter("rate", 5.0, "How often.", unit="Hz", low=1.0, high=10.0),
         Parameter("names", [""], "Names."),
@@ -50,6 +53,8 @@ class Talker(BaseNode):
 
     def _stop(self):
         self.events.append(f"stopped, publishing {self.out.is_activated}")
+        if self.value("do") == "stick":
+            raise RuntimeError("stuck")
 
 
 UNDONE = ["undone second step", "undone first step"]
@@ -101,6 +106,24 @@ def test_an_active_node_is_stopped_and_undone_on_every_way_out(make, way_out):
     assert node.events == ["started", "stopped, publishing True", *UNDONE]
     node.destroy_node()
     assert len(node.events) == 4
+
+
+@pytest.mark.parametrize("way_out", ["trigger_shutdown", "destroy_node"])
+def test_what_a_node_made_is_undone_also_where_it_fails_to_stop(make, way_out):
+    node = make(do="stick")
+    node.trigger_configure()
+    node.trigger_activate()
+    getattr(node, way_out)()
+    assert node.events == ["started", "stopped, publishing True", *UNDONE]
+    assert node._failure == "shutdown: stuck" and not node._configured
+
+
+def test_a_node_is_no_longer_configured_where_something_fails_to_be_undone(make):
+    node = make()
+    node.trigger_configure()
+    node.at_teardown([].pop)
+    assert node.trigger_cleanup() == FAILURE
+    assert node.events == UNDONE and not node._configured
 
 
 @pytest.mark.parametrize(
