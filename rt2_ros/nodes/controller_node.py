@@ -70,7 +70,8 @@ class ControllerNode(BaseNode):
         Parameter(
             "start_armed",
             False,
-            "Armed from the start, for simulated arms; otherwise a person calls ~/arm.",
+            "Armed from the start, for simulated arms, once after each configure and unless it was "
+            "stopped before; otherwise a person calls ~/arm.",
             read_only=True,
         ),
     )
@@ -90,6 +91,7 @@ class ControllerNode(BaseNode):
         self._profile = load_robot(self.value("robot"))
         self._frame = self._profile.base_frame
         self._description = ""
+        self._may_start_armed = self.value("start_armed")
         self._policy_status: PolicyStatus | None = None
         self._problem = f"no URDF on {self.resolve_topic_name(topics.ROBOT_DESCRIPTION.name)} yet"
         self.at_teardown(self._forget)
@@ -116,6 +118,7 @@ class ControllerNode(BaseNode):
             self._send(self._arm.on_policy_status(status.instruction_id, status.instruction))
 
     def _stop(self) -> None:
+        self._may_start_armed = False
         if self._arm is not None:
             self._send(self._arm.disarm("the controller was deactivated"))
 
@@ -144,8 +147,10 @@ class ControllerNode(BaseNode):
             self.get_logger().error(self._problem)
         else:
             self._problem = ""
-            armed = self.value("start_armed")
+            # Once: not what a person has stopped since, nor an arm that has become another one.
+            armed, self._may_start_armed = self._may_start_armed, False
             self._arm = ArmController(self._profile, kinematics, collisions, armed=armed)
+            self._begun = (0, 0, 0, 0)
             self._bridge.attach(self._arm)
             if self._policy_status is not None:  # latched, so it may have come before the URDF
                 self._take_policy_status(self._policy_status)
@@ -180,6 +185,8 @@ class ControllerNode(BaseNode):
             self._send(self._arm.tick(self.now_ns()))
 
     def _serve_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if not request.data:
+            self._may_start_armed = False
         if self._arm is None or not self.active:
             response.message = self._problem or "the controller is not active"
             return response
@@ -193,6 +200,7 @@ class ControllerNode(BaseNode):
         return response
 
     def _serve_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._may_start_armed = False
         if self._arm is not None:
             self._send(self._arm.stop("stopped by service; call ~/arm to go on"))
         response.success = True

@@ -10,6 +10,7 @@ from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
+from rt2_ros.control.arm import State  # noqa: E402
 from rt2_ros.control.profile import RobotProfile  # noqa: E402
 from rt2_ros.msg import EndEffectorDelta, PolicyStatus  # noqa: E402
 from rt2_ros.nodes.base import SUCCESS  # noqa: E402
@@ -86,3 +87,62 @@ def test_messages_without_a_time_are_refused(node, sec):
     delta.translation.x = 0.05
     node._take_delta(delta)
     assert (node._arm.verdict.accepted, node._arm.verdict.code) == (False, "stamp")
+
+
+CHANGED = String(data=f"{URDF}<!-- mended -->")
+
+
+def change(node):
+    node._take_description(CHANGED)
+
+
+def configure_again(node):
+    for trigger in ("deactivate", "cleanup", "configure", "activate"):
+        getattr(node, f"trigger_{trigger}")()
+    node._take_policy_status(PolicyStatus(instruction="pick up the apple", instruction_id=1))
+    node._take_description(String(data=URDF))
+
+
+@pytest.mark.parametrize("anew", [change, configure_again])
+def test_a_controller_that_is_made_anew_counts_anew(node, anew):
+    """What the old one had counted was taken off the new one's 0, and no status could say that."""
+    node._take_delta(EndEffectorDelta(instruction_id=1))  # refused: it has no stamp
+    assert node._arm.refused == 1
+    node._take_policy_status(PolicyStatus(instruction="push the key", instruction_id=2))
+    node._take_policy_status(PolicyStatus(instruction="pick up the apple", instruction_id=1))
+    anew(node)
+    heard = []
+    node._status_out.publish, publish = heard.append, node._status_out.publish
+    node._publish_status()
+    node._status_out.publish = publish
+    assert (heard[0].instruction_id, heard[0].refused) == (1, 0)
+
+
+def stop(node):
+    node._serve_stop(Trigger.Request(), Trigger.Response())
+
+
+def disarm(node):
+    node._serve_arm(SetBool.Request(data=False), SetBool.Response())
+
+
+def deactivate(node):
+    node.trigger_deactivate()
+    node.trigger_activate()
+
+
+def nothing(node):
+    pass
+
+
+@pytest.mark.parametrize("end", [stop, disarm, deactivate, nothing])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_controller_is_armed_at_the_start_and_never_again_by_itself(node, end, first):
+    if first:  # what ends it comes before any URDF
+        for trigger in ("deactivate", "cleanup", "configure", "activate"):
+            getattr(node, f"trigger_{trigger}")()
+        assert node._arm is None
+    end(node)
+    node._take_description(CHANGED)
+    armed = node._arm.state not in (State.DISARMED, State.STOPPED)
+    assert armed is (first and end is nothing)
