@@ -4,7 +4,7 @@
 sources:
   table:    {type: lerobot, path: out/demos}
   panda:    {type: lerobot, path: data/panda, action: absolute_ee, frame: panda_link0,
-             gripper: [0.08, 0.0], state: [0, 1, 2, 6]}
+             gripper: [0.08, 0.0], state: [0, 1, 2, 7]}  # x, y, z in m, closedness 0..1
   vqa:      {type: jsonl, path: data/vqa.jsonl}
   captions: {type: hf, path: data/captions, columns: {caption: text}}
   shards:   {type: webdataset, path: "data/shard-*.tar"}
@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from rt2_ros.actions import ActionSpace
+from rt2_ros.actions.space import STATE_NAMES
 from rt2_ros.data.lerobot.actions import ActionMeaning
 from rt2_ros.data.lerobot.source import LeRobotSource
 from rt2_ros.data.robot import SIZE
@@ -24,6 +25,7 @@ from rt2_ros.data.tars import TarRows
 
 HOLDOUT = 0.05
 STILL = 1e-3  # of the way from open to closed; a gripper that moves less does not move
+LITTLE = 0.15  # of it; one that holds something thick has gone further
 
 
 def lerobot(
@@ -38,6 +40,9 @@ def lerobot(
     gripper: the numbers that mean open and closed. If it is not given, 0 and 1, and refused where
         the data's move over less than half of that, metres, more likely, or beyond it: -1 to 1.
         Given, that is a warning.
+    state: numbers of observation.state that prompts tell, taken as they are: x, y, z of the tip in
+        m and closedness 0..1 is what a policy is told. Where the last seems to be something else,
+        a warning says so.
     """
     opened, closed = gripper or (0.0, 1.0)
     source = LeRobotSource(
@@ -57,6 +62,15 @@ def lerobot(
         if gripper is None:
             raise ValueError(f"{message}: say which numbers mean open and closed")
         warnings.warn(message, stacklevel=2)
+    if len(source.space.state_low) == len(STATE_NAMES):
+        least, most = source.closedness
+        if STILL < most - least < LITTLE or least < -STILL or most > 1 + STILL:
+            warnings.warn(
+                f"{path}: the last number of the state is {least:g} to {most:g}; expected how far "
+                "the gripper is closed, 0 to 1, as a policy is told it: `gripper` is for actions "
+                "alone",
+                stacklevel=2,
+            )
     return source
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from rt2_ros.actions import ActionSpace, PlanForm
+from rt2_ros.actions.space import STATE_NAMES
 from rt2_ros.data.files import FILES
 from rt2_ros.data.robot import RobotSource
 from rt2_ros.data.samples import Frame
@@ -89,8 +90,17 @@ def spaces(sources: Mapping[str, Source]) -> dict[str, ActionSpace]:
 
 
 def main_space(sources: Mapping[str, Source], name: str | None = None) -> ActionSpace:
-    """The one that a checkpoint speaks; ValueError where it must be named."""
-    return spaces(sources)[_main(sources, name)]
+    """The one that a checkpoint speaks; ValueError where it must be named, or its prompts tell a
+    state that no policy will be told.
+    """
+    name = _main(sources, name)
+    space = spaces(sources)[name]
+    if (count := len(space.state_low)) not in (0, len(STATE_NAMES)):
+        raise ValueError(
+            f"source {name}: its prompts tell {count} numbers of the state; expected 4, x, y, z of "
+            "the tip in m and how far the gripper is closed, 0 to 1, as a policy is told, or none"
+        )
+    return space
 
 
 def _main(sources: Mapping[str, Source], name: str | None) -> str:

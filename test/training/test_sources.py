@@ -10,6 +10,7 @@ import pytest
 from tiny_runs import SOURCES, Colour, tiny_config, tiny_stage, vlm_stage
 
 from rt2_ros.data.faults import BadSample, BadSetting
+from rt2_ros.data.robot import SPACE
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.config import Stage
@@ -114,6 +115,18 @@ def test_a_checkpoint_speaks_one_action_space_that_is_named_where_there_are_seve
     with pytest.raises(ValueError, match="space is None; expected .*'colour', 'other'"):
         main_space(both)
     assert statistics(both) == {"colour": {"frames": 3}, "other": {"frames": 3}}
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_state_that_no_policy_is_told_is_refused(count):
+    joints = Colour()
+    ends = {"state_low": (0,) * count, "state_high": (1,) * count}
+    joints.space = replace(SPACE, state_names=("x", "y", "z", "gripper")[: count or 4], **ends)
+    if not count:
+        assert main_space({"mine": joints}) is joints.space
+        return
+    with pytest.raises(ValueError, match="source mine: its prompts tell 3 numbers of .*expected 4"):
+        main_space({"mine": joints})
 
 
 def test_a_policy_plans_where_the_robot_that_it_moves_was_shown_plans(tmp_path):

@@ -68,9 +68,9 @@ class ActionMeaning:
             ValueError: a column that is meant is not there.
         """
         where = episodes.folder / INFO
-        action = _take(episodes, layout.ACTION, self.columns, where)
+        action = take(episodes, layout.ACTION, self.columns, where)
         if self.kind == "absolute_ee":
-            pose = _take(episodes, layout.STATE, self.pose, where)
+            pose = take(episodes, layout.STATE, self.pose, where)
             turn = _turn(pose[:, 3:], action[:, 3:6])
             moved = np.hstack([action[:, :3] - pose[:, :3], turn])
         else:
@@ -80,7 +80,8 @@ class ActionMeaning:
         return np.hstack([_last(episodes), moved, gripper])
 
 
-def _take(episodes: Episodes, name: str, columns: tuple[int, ...], where: Path) -> Array:
+def take(episodes: Episodes, name: str, columns: tuple[int, ...], where: Path) -> Array:
+    """Some numbers of a column, of all frames; ValueError where the column has not so many."""
     values = episodes.column(name)
     if max(columns) >= values.shape[1]:
         raise ValueError(
@@ -139,7 +140,7 @@ def space_of(
     state_low, state_high = np.zeros(0), np.zeros(0)
     names: tuple[str, ...] = ()
     if state:
-        values = _take(episodes, layout.STATE, state, episodes.folder / INFO)
+        values = take(episodes, layout.STATE, state, episodes.folder / INFO)
         state_low, state_high = _range(values)
         known = episodes.info.features[layout.STATE].get("names")
         names = tuple(str(known[i]) if isinstance(known, list) else f"state{i}" for i in state)

@@ -26,7 +26,7 @@ from rt2_ros.actions.space import FILE_NAME
 from rt2_ros.data.faults import BadSample
 from rt2_ros.data.images import square
 from rt2_ros.data.lerobot import layout
-from rt2_ros.data.lerobot.actions import ActionMeaning, check_range, space_of
+from rt2_ros.data.lerobot.actions import ActionMeaning, check_range, space_of, take
 from rt2_ros.data.lerobot.reader import Episodes
 from rt2_ros.data.robot import SIZE
 from rt2_ros.data.samples import Frame, Query
@@ -110,6 +110,15 @@ class LeRobotSource:
     def gripper(self) -> tuple[float, float]:
         """The least and the most that it is closed in the dataset; 0 is open, 1 closed."""
         return float(self._steps[:, 7].min()), float(self._steps[:, 7].max())
+
+    @property
+    def closedness(self) -> tuple[float, float]:
+        """The least and the most of the last number that its prompts tell of the state, which a
+        policy will be told as how far the gripper is closed.
+        """
+        where = self.episodes.folder / layout.INFO
+        told = take(self.episodes, layout.STATE, self._state, where)[:, -1]
+        return float(told.min()), float(told.max())
 
     @property
     def count(self) -> int:

@@ -3,6 +3,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -259,6 +260,23 @@ def test_a_gripper_of_another_scale_is_refused_before_its_frames_are(tmp_path):
     assert [said.frame(i).queries[0].answer.split()[-1] for i in (0, 2)] == ["0", "255"]
 
 
+@pytest.mark.parametrize(
+    ("ends", "warned"), [((0, 0.4), 0), ((0, 1), 0), ((0, 0), 0), ((0, 0.08), 1), ((-1, 1), 1)]
+)
+def test_a_state_whose_gripper_is_in_other_units_is_told(tmp_path, ends, warned):
+    """A policy is told its closedness, 0 to 1, whatever the data had."""
+    rows = np.zeros((4, 7))
+    rows[2:, 6] = 1
+    state = np.zeros((4, 4))
+    state[:, 3] = np.linspace(*ends, 4)
+    folder = save(tmp_path, [rows], [state])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        lerobot(folder, frame="base", holdout=0, state=(0, 1, 2, 3))
+    told = [w for w in said if "last number of the state is" in str(w.message)]
+    assert len(told) == warned
+
+
 def test_the_guides_line_for_a_folder_that_lerobot_recorded_is_taken(tmp_path):
     """The commented one of my-robot.yaml, which docs/training.md shows too."""
     text = config_path("training", "my-robot.yaml").read_text()
@@ -267,8 +285,8 @@ def test_the_guides_line_for_a_folder_that_lerobot_recorded_is_taken(tmp_path):
     assert " ".join(shown.split()) in " ".join(guide.read_text().split())
     values = yaml.safe_load(shown)["mine"]
     assert values.pop("type") == "lerobot"
-    state = np.arange(28.0).reshape(4, 7) / 100
-    target = state + [0.01, 0, 0, 0, 0, 0, 0]
+    state = np.arange(32.0).reshape(4, 8) / 100
+    target = state[:, :7] + [0.01, 0, 0, 0, 0, 0, 0]
     target[:, 6] = [0.08, 0, 0, 0.08]
     values["path"] = save(tmp_path, [target], [state])
     source = lerobot(**values, holdout=0)
