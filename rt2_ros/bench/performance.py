@@ -112,7 +112,8 @@ def write(result: dict[str, Any], folder: Path) -> None:
     machine = result["machine"]
     parts = [
         "# Performance",
-        "Written by `rt2 bench policy --docs docs`; never by hand.",
+        "Written by `rt2 bench policy --docs docs`; never by hand. What is said of a GPU is from "
+        "`rt2 bench gpu --json docs/gpu.json`, run on a machine that has one.",
         f"{result['policy']} in {result['dtype']} on {result['device']}, {result['threads']} "
         f"threads, {result['repeats']} decisions of one episode, the ways of deciding in turn: "
         f"{same}. Measured on this machine: {machine['gb_per_s']:.1f} GB/s reading as many bytes "
