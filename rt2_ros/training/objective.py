@@ -25,6 +25,7 @@ from rt2_ros.training.packing import IGNORED, SHOWN, Batch, attention_mask
 
 # Terminate and gripper: two tokens among many, and a wrong one drops what is held.
 SWITCH_WEIGHT = 4.0
+LOOKING = 2  # heads of the first layer that are told where to look
 SIZES = 256  # rows that products come in multiples of
 
 
@@ -68,6 +69,8 @@ class Objective(nn.Module):
         self.flat = nn.Linear(width, 2)
         self.room = nn.Linear(width, SHOWN[-1])
         self.crowd = nn.Linear(width, MOST_AROUND + 1)
+        head = model.config.text_config.head_dim
+        self.found = nn.Linear(LOOKING * head, 1 + SHOWN[-1])
         lookup = torch.full((model.config.text_config.vocab_size,), -1)
         lookup[integer_ids] = torch.arange(len(integer_ids))
         self.register_buffer("value", lookup)
@@ -89,7 +92,8 @@ class Objective(nn.Module):
         likeliest and the right integer of web questions, robot_error, the same of robot questions,
         and state_error, of those without a picture; patch_accuracy, of words, and name_accuracy,
         of names among all of them; centre_error, in px; room_accuracy, of the sides of things on a
-        table; crowd_accuracy, of how many things are around patches.
+        table, and found_accuracy, of these and whether it is flat, where a thing is named;
+        crowd_accuracy, of how many things are around patches.
         """
         embedding = self.model.get_input_embeddings().weight
         pixels = batch.pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
@@ -166,17 +170,21 @@ class Objective(nn.Module):
     def _ground(
         self, features: torch.Tensor, batch: Batch
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """How far the first layer's attention is from looking, from a thing's name, at the thing.
+        """How far the first layer's attention is from looking, from a thing's name, at the thing,
+        and from bringing back whether it is flat and at which sides of it there is room.
 
-        Two of its heads are told; the rest of the model learns what to do with what they find.
+        Some of its heads are told; the rest of the model learns what to do with what they find.
         """
         reader = self.model.model.language_model
         layer = reader.layers[0]
-        attention, heads = layer.self_attn, 2
+        attention = layer.self_attn
+
+        def heads(what: torch.Tensor, linear: nn.Module) -> torch.Tensor:
+            states = linear(layer.input_layernorm(what))
+            return states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)[:, :LOOKING]
 
         def project(what: torch.Tensor, linear: nn.Module, positions: torch.Tensor) -> torch.Tensor:
-            states = linear(layer.input_layernorm(what))
-            states = states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)[:, :heads]
+            states = heads(what, linear)
             cos, sin = reader.rotary_emb(states, positions)
             return apply_rotary_pos_emb(states, states, cos, sin)[0]
 
@@ -190,12 +198,24 @@ class Objective(nn.Module):
         right = (named == batch.owner[:, None, :]) & (named != IGNORED)  # (N, T, P)
         told = right.any(-1)
         scores = (queries @ keys.transpose(-1, -2)).float() * attention.scaling
-        log_p = scores.log_softmax(-1).transpose(1, 2)[told]  # (N, heads, P)
-        hit = log_p.masked_fill(~right[told][:, None], -torch.inf).logsumexp(-1)
+        log_p = scores.log_softmax(-1)
+        looked = log_p.transpose(1, 2)[told]  # (M, heads, P)
+        hit = looked.masked_fill(~right[told][:, None], -torch.inf).logsumexp(-1)
         if not len(hit):
             return hit.sum(), {}
         loss = -hit.mean()
-        return loss, {"grounding": float(loss.detach())}
+        figures = {"grounding": float(loss.detach())}
+        values = heads(features, attention.v_proj)
+        brought = (log_p.exp().to(values.dtype) @ values).transpose(1, 2)[told].flatten(1)
+        row, patch = told.nonzero()[:, 0], right[told].int().argmax(-1)
+        about = torch.cat([batch.patch_flat[..., None], batch.patch_room], -1)[row, patch]
+        known = about != IGNORED
+        if known.any():
+            logits = self.found(_rounded(brought))[: len(brought)].float()[known]
+            found = about[known].float()
+            loss = loss + nn.functional.binary_cross_entropy_with_logits(logits, found)
+            figures["found_accuracy"] = float(((logits > 0) == (found > 0)).float().mean())
+        return loss, figures
 
     def _dense(
         self, features: torch.Tensor, embedding: torch.Tensor, batch: Batch, sigma: float

@@ -82,7 +82,7 @@ def test_figures_are_of_what_was_asked_alone(parts):
     assert set(objective(batch, sigma=3.0, dense_weight=0.0).figures) == told
     dense = {"dense", "name_accuracy", "centre_error"}
     dense |= {f"{name}_accuracy" for name in ("patch", "room", "crowd")}
-    told |= {*dense, "grounding"}
+    told |= {*dense, "grounding", "found_accuracy"}
     every = {"sigma": 3.0, "dense_weight": 0.5, "grounding_weight": 0.5}
     assert set(objective(batch, **every).figures) == told
     patches = objective(batch, **every, answers=False).figures
@@ -165,3 +165,21 @@ def test_grounding_is_less_when_the_name_looks_at_its_thing(parts):
     towards[0, batch.owner[0] == 0] = word
     with torch.no_grad():
         assert objective._ground(towards, batch)[0] < objective._ground(away, batch)[0]
+
+
+def test_a_name_brings_back_what_its_thing_is_like_and_that_is_learned(parts):
+    objective, batch = parts
+    attention = objective.model.model.language_model.layers[0].self_attn
+    features = torch.randn(1, IMAGE_TOKENS, 96)
+    objective._ground(features, batch)[0].backward()
+    width = 2 * attention.head_dim  # of the heads that look
+    gradient = attention.v_proj.weight.grad
+    assert gradient[:width].abs().sum() > 0 and not gradient[width:].any()
+    learn, losses = torch.optim.Adam(objective.parameters(), 0.01), []
+    for _ in range(20):
+        loss, figures = objective._ground(features, batch)
+        learn.zero_grad()
+        loss.backward()
+        learn.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.5 * losses[0] and figures["found_accuracy"] == 1.0
