@@ -11,7 +11,7 @@ figures and a plot go to docs/results.md.
       start/read/          the shared start
       start/answers.json   what it answered
       co/training.yaml     the configuration of an arm, a run of `rt2 train`; another is refused
-      co/settle/           its checkpoint when its minutes are over, by its last stage's name
+      co/act/              its checkpoint when its minutes are over, by its last stage's name
       co/eval/             its episodes, a run of `rt2 eval`
       co/answers.json      what it answered
 
