@@ -160,14 +160,15 @@ def test_what_lasts_is_found_whatever_the_default_models_tokenizer_makes_of_a_na
     form, space = PlanForm.load(folder / "plan_form.json"), ActionSpace.load(folder)
     grammar, otherwise = Grammar(choose_vocabulary(tokenizer), space, form=form), 0
     for name in form.choices["thing"]:
-        seen = f"{name} 120 80 flat near bus 60 91 {name} 140 70"
-        plan = f"{name} 38 109 {seen} at 161 75 150 99 to left put 151 138 over"
+        seen, room = f"{name} 120 80 flat at", "left yes right no forward no back yes"
+        off = "off 124 129"
+        plan = f"{name} 38 109 {seen} 161 75 150 99 {off} {room} to left put 151 138 {off} over"
         ids = grammar.encode(BINS, plan)
         found = grammar.read(ids).plan
         otherwise += found != plan  # "t - shirt", "pinata"
         assert grammar.encode(BINS, found) == ids
         lasting = [ids[place] for place in sorted(grammar.lasting(ids)[0].values())]
-        told = f"{name} {seen} at 150 99 left"
+        told = f"{name} {seen} 150 99 {room} left"
         assert lasting == list(continuation(tokenizer, told, "A: Plan: 0")), name
     assert otherwise > 20
     assert grammar.lasting(grammar.encode(BINS)) == ({}, {})

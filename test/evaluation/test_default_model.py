@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped checkpoint: small enough, honest about its origin, and able to do its one task."""
 
-import hashlib
 import json
 import re
 
@@ -21,7 +20,6 @@ from rt2_ros.sim.env import TabletopEnv
 from rt2_ros.sim.tabletop import Tabletop
 
 FOLDER = share_dir() / "models" / "rt2-tiny"
-WRITTEN_ANEW = ("emergent/reasoning",)  # after the model was made: other things on the table
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +32,14 @@ def env():
     return TabletopEnv(Tabletop(names=split.ROBOT_NAMES))
 
 
-def digest_of_few_words():
-    """The split's digest without what has come since these weights were made: more ways of asking,
-    none of them a suite's.
-    """
-    parts = [split.ROBOT_NAMES, split.SHORT_NAMES, split.ALSO, split.ROBOT_PHRASES,
-             split.ROBOT_PHRASES_ZH, split.AROUND, split.AROUND_ZH,
-             [str(r) for r in (split.TRAIN_SEEDS, split.TEST_SEEDS)],
-             [[p.name, *split.names(p), *split.names(p, chinese=True)]
-              for p in split.web_pictographs()]]  # fmt: skip
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def test_it_is_small_and_says_how_it_was_made():
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 40e6
     record = json.loads((FOLDER / "training.json").read_text())
     assert record["parameters"] < 12_000_000
-    assert record["split"] == digest_of_few_words()
+    assert record["split"] == split.digest()
     told, held_out = record["held_out"], digests.held_out()
     assert (told["web"], told["looks"]) == (held_out["web"], held_out["looks"])
-    suites = {cell: one for cell, one in told["suites"].items() if cell not in WRITTEN_ANEW}
-    assert suites.items() <= held_out["suites"].items()  # cells may have come since
+    assert told["suites"].items() <= held_out["suites"].items()  # cells may have come since
 
 
 def test_it_brings_the_action_space_that_it_was_trained_with(policy):
@@ -80,7 +65,7 @@ def test_it_does_what_it_is_told_on_most_tables_and_blind_it_does_not(policy, tm
             play(wanted, player, run)
         assert not any(record.invalid for record in run.records)
         done[sense] = sum(record.success for record in run.records)
-    assert done[""] >= 9, done
+    assert done[""] >= 12, done
     assert done["language"] <= 8 and done["image"] <= 3, done
 
 
