@@ -30,7 +30,9 @@ from rt2_ros.policies.base import MOST_ATTEMPTS, Observation
 GUESSES = 4
 
 
-class _Last(NamedTuple):
+class Last(NamedTuple):
+    """What an attempt's last decision left."""
+
     answers: tuple[Sequence[int], ...]  # the newest first
     plan: Sequence[Step]  # the newest's up to the end of "Action:"
     recalled: str  # of its text
@@ -64,21 +66,31 @@ class AnswerMemory:
             grammar.lasting(())  # takes its time now, and not in the first decision
         self._grammar, self._form = grammar, form
         self._plan_every, self._look_every = plan_every, look_every
-        self._attempts: OrderedDict[tuple[str, str], _Last] = OrderedDict()
+        self._attempts: OrderedDict[tuple[str, str], Last] = OrderedDict()
+
+    def last(self, observation: Observation) -> Last | None:
+        """What is remembered of an attempt, None before its first decision."""
+        return self._attempts.get(_attempt(observation))
+
+    def put_back(self, observation: Observation, last: Last | None) -> None:
+        """Forget what came after `last`."""
+        self._attempts.pop(_attempt(observation), None)
+        if last is not None:
+            self._attempts[_attempt(observation)] = last
 
     def recalled(self, observation: Observation) -> str:
         """What the model is to be reminded of; "" for the first decision of an attempt."""
-        last = self._attempts.get(_attempt(observation))
+        last = self.last(observation)
         return last.recalled if last else ""
 
-    def prompt(self, observation: Observation, inputs: Inputs) -> Prompt:
-        """The prompt with what the last answers are good for."""
-        last = self._attempts.get(_attempt(observation))
+    def prompt(self, observation: Observation, inputs: Inputs, keep: bool = True) -> Prompt:
+        """The prompt with what the last answers are good for; keep: a plan that may be."""
+        last = self.last(observation)
         if last is None:
             return Prompt(inputs)
         if 1 < self._look_every <= last.looked:  # a plan that is kept would say where it was before
             return Prompt(inputs, guesses=last.answers)
-        kept = last.plan if last.decisions < self._plan_every else ()
+        kept = last.plan if keep and last.decisions < self._plan_every else ()
         return Prompt(inputs, begin=kept, held=last.held, only=last.only, guesses=last.answers)
 
     def note(
@@ -93,7 +105,7 @@ class AnswerMemory:
             (held, only), looked = self._lasting(steps), 1
         older = before.answers if before else ()
         answers = ([step.token for step in steps], *older)[:GUESSES]
-        self._attempts[attempt] = _Last(
+        self._attempts[attempt] = Last(
             answers, self._plan(steps), self._form.recalled(plan) if self._form else "", decisions,
             held, only, looked,
         )  # fmt: skip

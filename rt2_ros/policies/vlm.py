@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -175,16 +177,44 @@ class VlmPolicy:
         return self._infer([observation], guessing=False)[0]
 
     def _infer(self, observations: Sequence[Observation], guessing: bool = True) -> list[Decision]:
+        return self._believed(partial(self._decided, guessing=guessing), observations)
+
+    def _believed(
+        self, decide: Callable[[Sequence[Observation], bool], list[Decision]],
+        observations: Sequence[Observation],
+    ) -> list[Decision]:  # fmt: skip
+        """What `decide` says of them. "Done" counts where a second look says so too, without the
+        reminder of what was seen before: where that was wrong, the model takes it for done early.
+        """
+        before = [self._memory.last(each) for each in observations]
+        decisions = decide(observations, True)
+        again = [
+            index
+            for index, (first, last) in enumerate(zip(decisions, before, strict=True))
+            if last and last.recalled and first.action is not None and first.action.terminate
+        ]
+        for index in again:
+            self._memory.put_back(observations[index], before[index])
+        seconds = decide([observations[index] for index in again], False) if again else []
+        for index, second in zip(again, seconds, strict=True):
+            spent = Counter(decisions[index].latency)
+            spent.update(second.latency)
+            decisions[index] = replace(second, latency=dict(spent))
+        return decisions
+
+    def _decided(
+        self, observations: Sequence[Observation], remind: bool, guessing: bool = True
+    ) -> list[Decision]:
         begun = time.perf_counter()
         decisions: dict[int, Decision] = {}
         prompts = {}
         for index, observation in enumerate(observations):
             try:
-                inputs = self._inputs(observation.image, self._prompt(observation))
+                inputs = self._inputs(observation.image, self._prompt(observation, remind))
             except ValueError as error:
                 decisions[index] = Decision.invalid(str(error))
             else:
-                prompt = self._memory.prompt(observation, inputs)
+                prompt = self._memory.prompt(observation, inputs, keep=remind)
                 prompts[index] = prompt if guessing else replace(prompt, guesses=())
         prepare = time.perf_counter() - begun
         answers = self._decode(list(prompts.values()), self._grammar, smoothing=self._smoothing)
@@ -199,29 +229,35 @@ class VlmPolicy:
 
     def infer_by_generate(self, observation: Observation) -> Decision:
         """What `infer` is held to: the processor, and the model's own `generate`, masked."""
-        begun = time.perf_counter()
-        inputs = self._to_model(
-            by_processor(self._processor, observation.image, self._prompt(observation))
-        )
-        prepared = time.perf_counter()
-        prompt = self._memory.prompt(observation, inputs)
-        grammar = Held(self._grammar, prompt.held, prompt.begin, prompt.only)
-        steps = grammar.steps(generate(self.model, inputs, grammar, smoothing=self._smoothing))
-        answer = Answer(steps, {"generate": time.perf_counter() - prepared})
-        return self._decision(observation, prompt, answer, prepared - begun)
+        return self._believed(self._generated, [observation])[0]
+
+    def _generated(self, observations: Sequence[Observation], remind: bool) -> list[Decision]:
+        decisions = []
+        for observation in observations:
+            begun = time.perf_counter()
+            asked = self._prompt(observation, remind)
+            inputs = self._to_model(by_processor(self._processor, observation.image, asked))
+            prepared = time.perf_counter()
+            prompt = self._memory.prompt(observation, inputs, keep=remind)
+            grammar = Held(self._grammar, prompt.held, prompt.begin, prompt.only)
+            steps = grammar.steps(generate(self.model, inputs, grammar, smoothing=self._smoothing))
+            answer = Answer(steps, {"generate": time.perf_counter() - prepared})
+            decisions.append(self._decision(observation, prompt, answer, prepared - begun))
+        return decisions
 
     def inputs(self, observation: Observation) -> dict[str, torch.Tensor]:
         """What the model reads before it answers: pixels and tokens, the image's included."""
         return self._inputs(observation.image, self._prompt(observation))
 
-    def _prompt(self, observation: Observation) -> str:
+    def _prompt(self, observation: Observation, remind: bool = True) -> str:
         """The question to the model; ValueError where it cannot be asked."""
         bins = None
         if self.action_space.has_state:
             if observation.state is None:
                 raise ValueError("the robot's state is not known, and this model needs it")
             bins = self.action_space.state_bins(observation.state)
-        return action_prompt(observation.instruction, bins, self._memory.recalled(observation))
+        recalled = self._memory.recalled(observation) if remind else ""
+        return action_prompt(observation.instruction, bins, recalled)
 
     def _decision(
         self, observation: Observation, prompt: Prompt, answer: Answer, prepare: float

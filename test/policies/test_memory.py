@@ -10,8 +10,9 @@ from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.plans import plan_form
 from rt2_ros.data.web import web_frame
 from rt2_ros.models.constrain import Held, Step
+from rt2_ros.models.decode import Answer
 from rt2_ros.models.row import Prompt
-from rt2_ros.policies import Observation, load_policy, memory
+from rt2_ros.policies import Observation, load_policy, memory, vlm
 
 
 def look(seed, episode="a", instruction="pick up the banana"):
@@ -71,6 +72,43 @@ def test_the_next_prompt_reminds_of_what_the_plan_said_is_seen(monkeypatch):
     assert all(" at " in part for part in seen)
     reminded = [prompt.partition(" Plan: ")[2] for prompt in asked]
     assert reminded == ["", f"{seen[0]}. A:", f"{seen[1]}. A:", ""]
+
+
+@pytest.mark.parametrize("second", [0, 1], ids=["not done", "done"])
+@pytest.mark.parametrize("infer", ["infer", "infer_by_generate"])
+def test_done_counts_where_a_look_without_the_reminder_says_so_too(monkeypatch, infer, second):
+    """Every answer is that of a model that is done; a second one says what it is told to."""
+    policy = load_policy("rt2-tiny", threads=1, plan_every=3)
+    told = policy.infer(look(0))  # a plan to be reminded of
+    grammar, asked, kept = policy._grammar, [], []
+    ends = [grammar.encode([end, *told.bins[1:]], told.plan) for end in (second, 1)]
+
+    def answer(prompt):
+        text = policy._processor.tokenizer.decode(prompt.inputs["input_ids"][0])
+        asked.append("Plan:" in text)
+        kept.append(bool(prompt.begin))
+        return [Step(i, torch.tensor([i]), torch.ones(1)) for i in ends[asked[-1]]]
+
+    def decode(prompts, grammar, smoothing):
+        return [Answer(answer(prompt), {"decode": 1.0}) for prompt in prompts]
+
+    prompt = policy._memory.prompt
+    prompts = []
+    monkeypatch.setattr(
+        policy._memory, "prompt", lambda *a, **k: prompts.append(prompt(*a, **k)) or prompts[-1]
+    )
+    monkeypatch.setattr(policy, "_decode", decode)
+    monkeypatch.setattr(vlm, "generate", lambda *a, **k: answer(prompts[-1]))
+    decision = getattr(policy, infer)(look(1))
+    assert asked == [True, False] and kept == [True, False]
+    assert decision.action.terminate == bool(second)
+    if infer == "infer":
+        assert decision.latency["decode"] == 2.0
+    assert policy._memory.recalled(look(1)) == plan_form().recalled(told.plan)
+
+    asked.clear()
+    fresh = getattr(policy, infer)(look(2, episode="b"))  # not reminded of anything: believed
+    assert asked == [False] and fresh.action.terminate == bool(second)
 
 
 def test_a_kept_plan_is_of_its_own_episode_and_instruction():
@@ -142,7 +180,7 @@ def test_what_lasts_is_looked_for_anew_although_a_plan_is_still_good():
     )
     decisions = []
     for seed in range(7):
-        seen = look(seed, instruction="move the banana near the pear")
+        seen = look(seed, instruction="move the pear near the banana")
         decisions.append(policy.infer(seen))
         assert reference.infer_by_generate(seen).plan == decisions[-1].plan
     lasts, plans = lasting(policy, decisions), [decision.plan for decision in decisions]
@@ -153,7 +191,7 @@ def test_what_lasts_is_looked_for_anew_although_a_plan_is_still_good():
 def test_a_thing_that_lasts_does_not_become_one_with_a_longer_name():
     policy = load_policy("rt2-tiny", threads=1)
     grammar, seen = policy._grammar, look(0)
-    plan = "cat 38 109 at 161 75 put 151 138 over"
+    plan = "cat 38 109 at 161 75 off 124 129 take over"
     ids, other = (grammar.encode([0] * 8, text) for text in (plan, plan.replace("cat", "cat face")))
     remembered = memory.AnswerMemory(grammar, form=plan_form(), look_every=3)
     steps = [Step(token, torch.tensor([token]), torch.ones(1)) for token in ids]

@@ -187,7 +187,7 @@ def test_matrices_in_int8_are_decoded_as_generate_does_and_act_much_the_same():
         for name, module in small.model.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "lm_head"
     }
-    assert len(matrices) > 50
+    assert len(matrices) > 30
     assert {weight.qdata.dtype for weight in matrices.values()} == {torch.int8}
 
 
