@@ -13,16 +13,21 @@ import subprocess
 from pathlib import Path
 
 
-def git_revision() -> str:
-    """The revision that the code came from, or 'unknown' outside a checkout."""
+def git_revision(folder: Path = Path(__file__).parent) -> str:
+    """The revision that the code in a folder came from, with "-dirty" where tracked files differ
+    from it; "unknown" outside a checkout. Of `docs`, where figures are written to, none counts.
+    """
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        found = _git(folder, "rev-parse", "--short=12", "HEAD")
+        changed = _git(folder, "diff", "--name-only", "HEAD", "--", ":/", ":(top,exclude)docs")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
+    return f"{found}-dirty" if changed else found
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def machine() -> str:
