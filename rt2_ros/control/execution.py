@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rt2_ros.control.history import JUMP, JointHistory, NotInHistory
+from rt2_ros.control.history import JUMP, STILL, JointHistory, NotInHistory
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.profile import RobotProfile
@@ -41,6 +41,7 @@ _HOME_TOLERANCE = 0.05  # rad off home, up to which the arm is there
 _HOME_PATIENCE = 1.0  # s after the way home, before an arm at rest elsewhere is said to be so
 # s after a trajectory's end for drives that lag: what moves then has not heard the brake, and what
 # rests elsewhere was moved.
+_UNHEARD = 1.5  # times the speed that it was told, at which an arm may go on that did not hear
 _BRAKE_PATIENCE = 0.3
 _BRAKE_MARGIN = 1.25  # for what the way itself asks of the tip while it brakes
 _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not planned for anew
@@ -67,6 +68,7 @@ class Execution:
         self._watched = -np.inf  # since when it has been seen without a gap
         self._rest = -np.inf  # when the arm should be at rest after the last brake
         self._last = -np.inf  # when all that was ever sent has ended, heard or not
+        self._told: Array = np.zeros(len(profile.arm_joints))  # rad/s, at most, by the last of it
         # All of the way home, and the time on it at which the chunk begins, while there is more to
         # send than the chunk.
         self._way: tuple[Chunk, float] | None = None
@@ -194,6 +196,8 @@ class Execution:
         if history.is_still():
             self._last = -np.inf
             return None
+        if (np.abs(history.velocity()) > _UNHEARD * self._told + STILL).any():
+            return None  # it was put elsewhere: a brake from that speed would drive it on
         self.tracking = False
         q, velocity = self.motion(now, history)
         self.chunk = stop_chunk(q, velocity, self._limits)
@@ -310,6 +314,7 @@ class Execution:
     def _follow(self, chunk: Chunk, now: float) -> None:
         self.chunk, self.start, self._sent = chunk, now, now
         self._last = max(self._last, now + chunk.duration)
+        self._told = np.abs(chunk.velocities).max(axis=0)
         self._way = None
         self.tracking = True  # it begins with the motion that the arm has
 

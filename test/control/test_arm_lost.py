@@ -65,6 +65,24 @@ def test_an_arm_that_somebody_else_moves_is_not_braked(rig):
     assert len(rig.commands) == sent
 
 
+@pytest.mark.parametrize("way", [0.01, 0.02, 0.03])
+@pytest.mark.parametrize("rest", np.arange(0.24, 0.34, 0.01))
+def test_an_arm_that_is_put_elsewhere_when_it_has_just_come_to_rest_is_not_driven_on(
+    rig, rest, way
+):
+    """As when a simulator lays its table anew: it looks as if it had not heard the brake."""
+    rig.move(0.03, 0, 0)
+    rig.run(0.1)
+    rig.apply(rig.arm.stop())
+    while rig.moving:
+        rig.run(PERIOD)
+    rig.run(rest)
+    rig.q, rig.chunk = rig.q + way, None
+    where = rig.q
+    rig.run(0.5)
+    np.testing.assert_allclose(rig.q, where, atol=1e-3)
+
+
 def two_publishers(rig, seconds):
     """Let time pass while a second node says that the arm is half a radian further on."""
     names = list(rig.profile.arm_joints)
