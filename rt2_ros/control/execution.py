@@ -68,7 +68,7 @@ class Execution:
         self._watched = -np.inf  # since when it has been seen without a gap
         self._rest = -np.inf  # when the arm should be at rest after the last brake
         self._last = -np.inf  # when all that was ever sent has ended, heard or not
-        self._told: Array = np.zeros(len(profile.arm_joints))  # rad/s, at most, by the last of it
+        self._told: Array = np.zeros(len(profile.arm_joints))  # rad/s, at most, by any of that
         # All of the way home, and the time on it at which the chunk begins, while there is more to
         # send than the chunk.
         self._way: tuple[Chunk, float] | None = None
@@ -313,8 +313,10 @@ class Execution:
 
     def _follow(self, chunk: Chunk, now: float) -> None:
         self.chunk, self.start, self._sent = chunk, now, now
+        if now > self._last:
+            self._told = np.zeros_like(self._told)
         self._last = max(self._last, now + chunk.duration)
-        self._told = np.abs(chunk.velocities).max(axis=0)
+        self._told = np.maximum(self._told, np.abs(chunk.velocities).max(axis=0))
         self._way = None
         self.tracking = True  # it begins with the motion that the arm has
 

@@ -36,6 +36,21 @@ def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig_with, end):
     assert len(rig.commands) == sent
 
 
+def test_a_brake_is_said_again_to_an_arm_that_is_still_on_a_faster_trajectory(rig_with):
+    """It did not hear the slow step that came after the fast one, nor the brake."""
+    rig = rig_with(chunk_duration=3.0)
+    rig.move(0.08, 0, 0)
+    rig.run(0.3)
+    chunk, began = rig.chunk, rig.chunk_time
+    rig.move(0.002, 0, 0)
+    rig.chunk, rig.chunk_time = chunk, began
+    rig.run(0.1)
+    rig.arm.stop()
+    rig.run(1.0)
+    assert not rig.moving and rig.commands[-1][3].brake
+    assert rig.time - began < 0.8 * chunk.duration  # it did not come to its end
+
+
 def test_a_clock_of_joint_states_that_goes_back_ends_no_process(rig_with):
     rig = rig_with(chunk_duration=3.0)
     rig.move(0.08, 0, 0)
