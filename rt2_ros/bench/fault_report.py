@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of injected faults: figures for `--json`, a table for a terminal, a Markdown page."""
+"""What came of injected faults: figures for `--json`, a table for a terminal, a Markdown page, and
+what was seen, for `--records`.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rt2_ros.bench.fault_list import Fault
+from rt2_ros.bench.judge import Sample, Sent
 
 
 @dataclass
@@ -54,6 +59,35 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         },
         "outcomes": rows,
     }
+
+
+def keep(
+    folder: Path, name: str, struck: float, sent: Sequence[Sent], states: Sequence[Sample]
+) -> None:
+    """Write what the arm was told and did into a new file there; times in s from `struck`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = sum(1 for _ in folder.iterdir())
+    record = {
+        "fault": name,
+        "sent": [
+            {
+                "time": round(each.time - struck, 4),
+                "points": np.round(each.times, 4).tolist(),
+                "positions": each.positions.tolist(),
+                "velocities": each.velocities.tolist(),
+            }
+            for each in sent
+        ],
+        "states": [
+            {
+                "time": round(each.time - struck, 4),
+                "position": each.position.tolist(),
+                "velocity": each.velocity.tolist(),
+            }
+            for each in states
+        ],
+    }
+    (folder / f"{number:03}.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def table_of(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rt2_ros.bench.fault_list import CLOCK_FAULTS, FAULTS, GOES_ON, HOLDS, Fault
-from rt2_ros.bench.fault_report import Outcome, figures, report, show
+from rt2_ros.bench.fault_report import Outcome, figures, keep, report, show
 from rt2_ros.bench.judge import Judge, time_to_rest, way
 from rt2_ros.control.history import STILL
 from rt2_ros.control.profile import RobotProfile
@@ -49,11 +49,15 @@ READY_S = 60.0  # for the graph to start
 class Bench:
     """The running graph, with the means to break it; one fault after another."""
 
-    def __init__(self, rig: FaultRig, processes: Processes, judge: Judge, seed: int) -> None:
+    def __init__(
+        self, rig: FaultRig, processes: Processes, judge: Judge, seed: int,
+        records: Path | None = None,
+    ) -> None:  # fmt: skip
+        """records: folder for what was seen where it was not as expected."""
         self.rig: FaultRig = rig
         self._processes, self._judge = processes, judge
         self._rng = np.random.default_rng(seed)
-        self._said = 0
+        self._said, self._records = 0, records
         self._outcome = Outcome(FAULTS[0])
 
     # What faults are made of
@@ -146,7 +150,9 @@ class Bench:
                 outcome.unsafe.append(f"moved by {by_itself:.3f} rad, and nobody had said so")
         sent, states = list(rig.sent), list(rig.states)
         outcome.commands = len(sent)
-        outcome.unsafe += self._judge.commands(sent) + self._judge.motion(states)
+        outcome.unsafe += self._judge.commands(sent) + self._judge.motion(states, struck)
+        if self._records and (outcome.unsafe or outcome.failed):
+            keep(self._records, fault.name, struck, sent, states)
         return outcome
 
     def _set_in_motion(self) -> None:
@@ -198,6 +204,7 @@ def bench(
     seed: int = 0,
     sim_time: bool = False,
     echo: Callable[[str, str], None] | None = None,
+    records: Path | None = None,
 ) -> Iterator[Bench]:
     """Start the graph, with what it says led through a FaultRig, until it is ready."""
     from rt2_ros.nodes.fault_rig import FaultRig, rig_graph
@@ -209,7 +216,7 @@ def bench(
         Processes(rig_graph(namespace, sim_time), echo) as processes,
         FaultRig(namespace, profile, sim_time) as rig,
     ):
-        running = Bench(rig, processes, Judge(profile, urdf), seed)
+        running = Bench(rig, processes, Judge(profile, urdf), seed, records)
         end = time.monotonic() + READY_S
         while not (rig.states and knows_the_arm(rig.status) and rig.policy.policy):
             processes.check()
@@ -239,6 +246,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of when they strike (default: 0)")
     parser.add_argument("--namespace", default="faults", help="of the graph (default: faults)")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument(
+        "--records", type=Path, help="folder for what was seen where it was not as expected"
+    )
     parser.add_argument("--report", type=Path, help="Markdown file to write the table to")
     arguments = parser.parse_args(argv)
     graphs = (FAULTS, CLOCK_FAULTS)
@@ -256,7 +266,9 @@ def main(argv: list[str]) -> int:
         for faults, sim_time in zip(chosen, (False, True), strict=True):
             if not faults:
                 continue
-            with bench(arguments.namespace, arguments.seed, sim_time) as running:
+            with bench(
+                arguments.namespace, arguments.seed, sim_time, records=arguments.records
+            ) as running:
                 for fault in faults * arguments.repeats:
                     outcomes.append(Outcome(fault, failed=["broken off"]))  # unless it ends
                     outcomes[-1] = running.run(fault)

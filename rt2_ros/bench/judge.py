@@ -3,7 +3,7 @@
 
     judge = Judge(profile, urdf)
     judge.commands(sent)             # ["panda_joint2 at 2.31 rad/s, at most 1.7", ...]; [] if safe
-    judge.motion(states)             # the same of what the simulator's joints did
+    judge.motion(states, since)      # the same of what the simulator's joints did
     time_to_rest(states, since)      # s until the arm was at rest for good
 
 Commands are held against the profile's limits as they are: what leaves the controller must be
@@ -71,11 +71,14 @@ class Judge:
                 found.setdefault(key, words)
         return list(found.values())
 
-    def motion(self, states: Sequence[Sample]) -> list[str]:
-        """Return what the joints did that they must never do, each fault once."""
+    def motion(self, states: Sequence[Sample], since: float = 0.0) -> list[str]:
+        """Return what the joints did that they must never do, each fault once: when it was first
+        seen, in s from `since`, and how bad.
+        """
         found: dict[str, str] = {}
         lower, upper, speed = self._own.lower, self._own.upper, self._own.velocity
         for state in states:
+            when = f"{state.time - since:+.2f} s"
             beyond = np.maximum(lower - state.position, state.position - upper)
             fast = np.abs(state.velocity) - SERVO_SPEED * speed
             for joint, way, excess, q, v in zip(
@@ -87,13 +90,15 @@ class Judge:
                 strict=True,
             ):
                 if way > 0:
-                    found.setdefault(f"{joint} position", f"{joint} was at {q:.3f} rad")
+                    found.setdefault(f"{joint} position", f"{when}: {joint} was at {q:.3f} rad")
                 if excess > 0:
-                    found.setdefault(f"{joint} speed", f"{joint} moved at {v:.2f} rad/s")
+                    words = f"{when}: {joint} moved at {v:.2f} rad/s"
+                    found.setdefault(f"{joint} speed", words)
             tip = self._own.forward(state.position).position
             outside = float(np.maximum(self._low - tip, tip - self._high).max())
             if outside > PATH_TOLERANCE + SERVO_WAY:
-                found.setdefault("tip", f"the tip was {1e3 * outside:.0f} mm outside the workspace")
+                words = f"{when}: the tip was {1e3 * outside:.0f} mm outside the workspace"
+                found.setdefault("tip", words)
         return list(found.values())
 
     def _trajectory(self, sent: Sent) -> list[tuple[str, str]]:

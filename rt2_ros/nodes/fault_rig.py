@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rcl_interfaces.srv import SetParameters
@@ -43,6 +43,7 @@ from rt2_ros.nodes.topics import Topic
 
 REPLY_S = 15.0  # for a service, or for a node to be there
 Tamper = Callable[[Any], Iterable[Any]]
+T = TypeVar("T")
 
 # What passes through here: name -> the topic as the nodes downstream know it.
 PICTURES = topics.camera_image("scene")
@@ -200,18 +201,29 @@ class FaultRig:
         """Publish as if it had come from where `name` comes from."""
         self._out[name].publish(msg)
 
-    def intrude(self) -> Publisher:
-        """Return a publisher of deltas that is not the policy's, met by the controller."""
-        self._intruder = self.stranger.create_publisher(*topics.END_EFFECTOR_DELTA)
-        self.until(self._intruder.get_subscription_count, "the controller to meet a stranger")
-        return self._intruder
+    def intrude(self, topic: Topic = topics.END_EFFECTOR_DELTA, readers: int = 1) -> Publisher:
+        """Return a publisher that is somebody else's, met by so many readers."""
+        publisher = self._in_its_thread(lambda: self.stranger.create_publisher(*topic))
+        self._intruder = publisher
+        self.until(
+            lambda: publisher.get_subscription_count() >= readers, f"{topic.name} to be heard"
+        )
+        return publisher
 
     def retreat(self) -> None:
         """Take that publisher away again."""
         self.tamper.clear()
-        if self._intruder is not None:
-            self.stranger.destroy_publisher(self._intruder)
-            self._intruder = None
+        intruder, self._intruder = self._intruder, None
+        if intruder is not None:
+            self._in_its_thread(lambda: self.stranger.destroy_publisher(intruder))
+
+    def _in_its_thread(self, work: Callable[[], T]) -> T:
+        """What `work` returns, done between two callbacks: what is destroyed while the executor
+        waits for it ends its thread.
+        """
+        task = self._executor.create_task(work)
+        self.until(task.done, "the rig's own thread")
+        return task.result()
 
     def speed(self) -> float:
         """Return how fast the fastest joint was measured last, rad/s; 0 before the first."""

@@ -10,9 +10,9 @@ import pytest
 
 from rt2_ros.bench import faults
 from rt2_ros.bench.fault_list import FAULTS, HOLDS, LIMITS, Fault, later
-from rt2_ros.bench.fault_report import Outcome, figures, report, show, summary
+from rt2_ros.bench.fault_report import Outcome, figures, keep, report, show, summary
 from rt2_ros.bench.faults import Bench, main
-from rt2_ros.bench.judge import Judge, Sample
+from rt2_ros.bench.judge import Judge, Sample, Sent
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.paths import config_path
 
@@ -47,6 +47,17 @@ def test_a_fault_without_sense_is_refused():
         Fault("odd", lambda b: None, expect="hope")
     with pytest.raises(ValueError, match="only an arm that holds can stay"):
         Fault("odd", lambda b: None, expect=LIMITS, stays=True)
+
+
+def test_what_was_seen_is_kept_each_time_in_a_file_of_its_own(tmp_path):
+    told = Sent(11.5, np.array([0.1]), np.ones((1, 7)), np.zeros((1, 7)))
+    for name in ("one", "other"):
+        keep(tmp_path / "records", name, 10.0, [told], [Sample(9.0, np.ones(7), np.zeros(7))])
+    files = sorted((tmp_path / "records").iterdir())
+    kept = [json.loads(file.read_text()) for file in files]
+    assert [each["fault"] for each in kept] == ["one", "other"]
+    assert kept[0]["sent"][0]["time"] == 1.5 and kept[0]["states"][0]["time"] == -1.0
+    assert kept[0]["states"][0]["position"] == [1.0] * 7
 
 
 def test_figures_count_faults_that_were_unsafe_not_words():
@@ -170,7 +181,7 @@ def test_what_was_played_is_written_when_the_bench_breaks_off(tmp_path, monkeypa
             return Outcome(fault, time_to_hold=0.2, commands=5)
 
     @contextmanager
-    def started(*_):
+    def started(*_, **__):
         yield Running()
 
     chosen = [fault for fault in FAULTS if "killed" in fault.name]

@@ -83,14 +83,14 @@ def test_motion_is_held_against_the_urdf():
     assert JUDGE.motion([Sample(0.0, HOME, REST)]) == []
     assert JUDGE.motion([Sample(0.0, HOME, REST + 2.0)]) == []  # servos may, commands may not
     (words,) = JUDGE.motion([Sample(0.0, HOME, np.array([2.6, 0, 0, 0, 0, 0, 0]))] * 2)
-    assert words == "panda_joint1 moved at 2.60 rad/s"
+    assert words == "+0.00 s: panda_joint1 moved at 2.60 rad/s"
     bent = HOME.copy()
     bent[5] = 3.8
-    assert "panda_joint6 was at 3.800 rad" in JUDGE.motion([Sample(0.0, bent, REST)])
+    assert "-1.50 s: panda_joint6 was at 3.800 rad" in JUDGE.motion([Sample(0.5, bent, REST)], 2.0)
     aside = HOME.copy()
     aside[0] = 1.2
     (words,) = JUDGE.motion([Sample(0.0, aside, REST)])
-    assert words.startswith("the tip was") and words.endswith("outside the workspace")
+    assert words.startswith("+0.00 s: the tip was") and words.endswith("outside the workspace")
 
 
 def test_between_two_points_runs_the_cubic_that_a_controller_makes_of_them():

@@ -112,8 +112,7 @@ def trajectory(running, way):
 def test_the_bench_sees_an_arm_that_does_not_stay(running):
     """Somebody else moves the arm at rest, gently: within every limit, and yet unsafe."""
     arm = topics.joint_trajectory(running.rig.profile.arm_controller)
-    other = running.rig.stranger.create_publisher(*arm)
-    running.rig.until(lambda: other.get_subscription_count() >= 2, "the arm")
+    other = running.rig.intrude(arm, readers=2)  # the simulator, and the rig's own record
 
     def stop(b):
         b.rig.instruct("")
@@ -122,7 +121,7 @@ def test_the_bench_sees_an_arm_that_does_not_stay(running):
         other.publish(trajectory(b, -0.2 if b.rig.states[-1].position[0] > 0 else 0.2))
 
     outcome = running.run(Fault("moved by hand", stop, move, stays=True))
-    running.rig.stranger.destroy_publisher(other)
+    running.rig.retreat()
     assert [words[:8] for words in outcome.unsafe] == ["moved by"], outcome.unsafe
 
 
