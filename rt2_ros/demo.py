@@ -79,13 +79,13 @@ class Demo:
         state = tabletop_state(scene, person.controller)
         self._judge, self._lifted_since = Judge(task, state), None
         self._id = person.instruct(instruction, self._check)
-        started, done_at, status = time.monotonic(), None, person.policy
+        started, done_at, status, relaid = time.monotonic(), None, person.policy, ""
         while (now := time.monotonic()) - started < limit_s:
             self.view.seconds = now - started
             if self._lifted_since is not None and now - self._lifted_since > HELD_S:
                 break
-            status = person.policy
-            if status.instruction_id != self._id or status.state == PolicyStatus.FAULT:
+            status, relaid = person.policy, person.relaid()
+            if relaid or status.instruction_id != self._id or status.state == PolicyStatus.FAULT:
                 break
             if status.state == PolicyStatus.DONE:
                 done_at = done_at or now
@@ -101,13 +101,11 @@ class Demo:
             height = state.find(task.object).height
         seconds = time.monotonic() - started
         person.instruct("", self._check)
-        reason = verdict.reason
+        reason = relaid or verdict.reason
         if reason and status.reason:
             reason += f" (policy: {status.reason})"
         self._judge = None
-        return Attempt(
-            instruction, seed, verdict.success, reason, seconds, status.decisions, height
-        )
+        return Attempt(instruction, seed, not reason, reason, seconds, status.decisions, height)
 
     def _refresh(self) -> None:
         from rt2_ros.control.arm import State as ArmState

@@ -114,6 +114,7 @@ class _Watcher:
         """One episode to its end."""
         from rt2_ros.demo import tabletop_state
         from rt2_ros.msg import PolicyStatus
+        from rt2_ros.nodes.operator import NotLaid
         from rt2_ros.sim.tasks import Judge
 
         person, cell = self._person, episode.cell
@@ -134,6 +135,8 @@ class _Watcher:
         done_at = None
         while (now := time.monotonic()) - started < LIMIT_S:
             check()
+            if relaid := person.relaid():
+                raise NotLaid(relaid)
             status = person.policy
             if status.instruction_id != self._id:
                 raise Disturbed("another instruction came while the episode was played")

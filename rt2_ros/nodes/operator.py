@@ -46,7 +46,7 @@ UNNAMED = "_NODE_NAME_UNKNOWN_"  # rmw's word for the node of a reader that was 
 
 
 class NotLaid(RuntimeError):
-    """The simulator refuses to lay a table; the message says why."""
+    """The table is not the one that was asked for; the message says why."""
 
 
 class Operator:
@@ -62,7 +62,7 @@ class Operator:
         self._executor.add_node(self.node)
         self.policy = PolicyStatus()
         self.controller = ControllerStatus()
-        self.scene = SceneState()
+        self.scene = self._asked_for = SceneState()
         self._heard: set[str] = set()
         self._answers: list[str] = []
         self._lock: int | None = None
@@ -350,17 +350,29 @@ class Operator:
             "the controller to end the instruction",
             check,
         )
+        before = self.scene.laid
         reply = self._call(Trigger, f"{simulator}/reset", Trigger.Request(), check)
         if not reply.success:
             raise NotLaid(f"the simulator could not be reset: {reply.message}")
-        self.scene = SceneState()
+        self.scene = self._asked_for = SceneState()
 
         def laid() -> bool:
             there = {o.name for o in self.scene.objects}
-            return bool(there) and self.scene.seed == seed and set(objects) <= there
+            new = self.scene.laid != before and self.scene.seed == seed
+            return new and bool(there) and set(objects) <= there
 
         self.until(laid, REPLY_S, f"the table of seed {seed} with {', '.join(objects)}", check)
+        self._asked_for = self.scene
         return self.scene
+
+    def relaid(self) -> str:
+        """Say so if the table is no longer the one that `reset_table` returned; else ""."""
+        if self.scene.laid == self._asked_for.laid:
+            return ""
+        return (
+            "the table was laid anew in the middle of it: by somebody else, or because physics "
+            "became unstable, which the simulator's log then says"
+        )
 
     def _call(self, kind: Any, name: str, request: Any, check: Callable[[], None]) -> Any:
         client = self.node.create_client(kind, name)

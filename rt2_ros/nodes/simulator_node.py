@@ -152,6 +152,7 @@ class SimulatorNode(BaseNode):
         self._anchor_ns = 0  # node time = anchor + simulated time, unless the clock is simulated
         self._pace = (0, 0)  # simulated and steady time in ns at the last diagnostics
         self._refused = 0
+        self._laid = 0  # tables
 
         self._joints_out = self.publish(topics.JOINT_STATES)
         self._scene_out = self.publish(topics.SCENE_STATE)
@@ -240,6 +241,7 @@ class SimulatorNode(BaseNode):
     def _lay(self) -> str:
         state = self._lay_scenario() if self.value("scenario") else self._lay_random()
         self._robot.reset()
+        self._laid += 1
         return f"seed {state.seed}: {', '.join(o.name for o in state.objects)}"
 
     def _lay_scenario(self) -> TabletopState:
@@ -284,7 +286,8 @@ class SimulatorNode(BaseNode):
             self._publish_picture(camera, picture, stamp)
         if self._ticks % SCENE_PERIOD == SCENE_PERIOD // 2:
             state = self._table.state()
-            scene = SceneState(seed=state.seed, objects=[object_msg(o) for o in state.objects])
+            objects = [object_msg(o) for o in state.objects]
+            scene = SceneState(seed=state.seed, laid=self._laid, objects=objects)
             scene.header.stamp = stamp
             scene.header.frame_id = self._profile.base_frame
             self._scene_out.publish(scene)

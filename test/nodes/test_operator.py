@@ -69,6 +69,7 @@ def test_a_table_is_laid_anew_only_when_nothing_moves_the_arm_any_more(stub):
 
     def reset(request, response):
         at_reset.append(told[-1])
+        state.laid += 1
         response.success = True
         return response
 

@@ -123,3 +123,23 @@ def test_an_episode_that_cannot_be_begun_is_recorded_and_the_others_go_on(tmp_pa
     run = RunFolder(tmp_path / "hold-ros")
     assert [record.failure for record in run.records] == ["crashed"] * 2 and not run.done()
     assert "waited 0 s for camera and controller to see the new table" in run.records[0].error
+
+
+BREAKS = """
+from rt2_ros.sim.world import World
+step = World.step
+def breaking(self, count=1):
+    if self.time > 3.0:
+        self.data.qvel[0] = 1e12
+    step(self, count)
+World.step = breaking
+"""
+
+
+def test_an_episode_whose_physics_became_unstable_is_not_judged(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(BREAKS)
+    monkeypatch.setenv("PYTHONPATH", python_path(tmp_path))
+    arguments = ["--policy", "hold", "--episodes", "1", "--out", str(tmp_path), "--ros"]
+    assert main(arguments) == 0
+    (record,) = RunFolder(tmp_path / "hold-ros").records
+    assert record.failure == "crashed" and "the table was laid anew" in record.error
