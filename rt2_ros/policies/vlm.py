@@ -10,20 +10,16 @@ plan: required                  # none | optional | required
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import (
@@ -35,34 +31,21 @@ from rt2_ros.actions import (
     choose_vocabulary,
     question_prompt,
 )
-from rt2_ros.actions.form import FILE_NAME as FORM_FILE
-from rt2_ros.models import stem  # noqa: F401  AutoModel knows the default model's tower by it
 from rt2_ros.models.constrain import Held, Smoothing, Step, generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.models.prepare import Preparation, by_processor
-from rt2_ros.paths import find_folder
 from rt2_ros.policies.base import Decision, Observation
+from rt2_ros.policies.checkpoint import load_checkpoint
 from rt2_ros.policies.memory import AnswerMemory
-from rt2_ros.policies.settings import (
-    COUNT,
-    LIST,
-    NUMBER,
-    PATH,
-    TEXT,
-    check,
-    chosen_device,
-    chosen_dtype,
-)
+from rt2_ros.policies.settings import COUNT, LIST, NUMBER, PATH, TEXT, check
 
-SPACE_FILE = "action_space.json"
-WEIGHTS = ("full", "int8")  # as dtype says; or int8 with a scale for each row, in less memory
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 
+LOADING = {"checkpoint": PATH, "device": TEXT, "dtype": TEXT, "weights": TEXT}
 KEYS = {
-    "checkpoint": PATH, "device": TEXT, "dtype": TEXT, "weights": TEXT, "plan": TEXT,
-    "max_plan_tokens": COUNT, "vocabulary": TEXT, "vocabulary_ids": LIST, "prefix_attention": TEXT,
-    "smoothing": NUMBER, "image_size": COUNT, "threads": COUNT, "plan_every": COUNT,
-    "look_every": COUNT,
+    **LOADING, "plan": TEXT, "max_plan_tokens": COUNT, "vocabulary": TEXT, "vocabulary_ids": LIST,
+    "prefix_attention": TEXT, "smoothing": NUMBER, "image_size": COUNT, "threads": COUNT,
+    "plan_every": COUNT, "look_every": COUNT,
 }  # fmt: skip
 
 
@@ -121,45 +104,13 @@ class VlmPolicy:
     def from_config(cls, name: str, config: dict[str, Any]) -> VlmPolicy:
         """Load a checkpoint; every error names the key or the file."""
         settings = check(name, config, KEYS)
-        if "checkpoint" not in settings:
-            raise ValueError(f"policy {name}: no checkpoint; expected a folder or a hub id")
-        path = _resolve(str(settings.pop("checkpoint")))
-        device = chosen_device(name, settings.pop("device", None))
-        dtype = chosen_dtype(name, settings.pop("dtype", None), device)
-        weights = settings.pop("weights", "full")
-        if weights not in WEIGHTS:
-            raise ValueError(
-                f"policy {name}: weights is {weights!r}; expected {', '.join(WEIGHTS)}"
-            )
-        if weights == "int8" and not find_spec("torchao"):
-            raise ValueError(
-                f"policy {name}: weights is 'int8' and torchao is not installed; expected "
-                "pip install 'rt2_ros[int8]'"
-            )
         if threads := settings.pop("threads", None):
             torch.set_num_threads(threads)
-        space = ActionSpace.load(_space_file(name, path))
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-        from transformers.utils import logging as hub_logging
-
-        hub_logging.disable_progress_bar()
-        logging.getLogger("transformers").setLevel(logging.ERROR)
-        try:
-            processor = AutoProcessor.from_pretrained(path)
-            fewer_bits = {"quantization_config": _int8()} if weights == "int8" else {}
-            model, loaded = AutoModelForImageTextToText.from_pretrained(
-                path, dtype=getattr(torch, dtype), output_loading_info=True,
-                ignore_mismatched_sizes=True, **fewer_bits,
-            )  # fmt: skip
-            _check_weights(loaded)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
-        form = _file(path, FORM_FILE)
+        asked = {key: settings.pop(key) for key in LOADING if key in settings}
+        found = load_checkpoint(name, **asked)
         return cls(
-            name, model.to(device).eval(), processor, space,
-            plan_form=PlanForm.load(form) if form else None, **settings,
-        )  # fmt: skip
+            name, found.model, found.processor, found.space, plan_form=found.form, **settings
+        )
 
     def infer(self, observation: Observation) -> Decision:
         """One action for what is seen now, or an invalid decision with its reason."""
@@ -321,62 +272,8 @@ def _confidence(steps: Sequence[Step]) -> float:
     return float(np.exp(np.log(np.clip(shares, 1e-9, 1.0)).mean())) if shares else 0.0
 
 
-def _check_weights(loaded: Mapping[str, Any]) -> None:
-    """OSError unless all weights, and no others, are the checkpoint's: Transformers makes up what
-    is missing, and an arm would act on it. What it knows to be tied or of no use is not told here.
-    """
-    for kind in ("missing", "unexpected", "mismatched"):
-        if keys := loaded[f"{kind}_keys"]:
-            first, *shapes = min([key] if isinstance(key, str) else list(key) for key in keys)
-            of = f" (in the file {tuple(shapes[0])}, expected {tuple(shapes[1])})" if shapes else ""
-            raise OSError(f"{len(keys)} {kind} weights, the first is {first}{of}")
-
-
-def _int8() -> Any:
-    """How Transformers is told to keep the matrices in int8."""
-    from torchao.quantization import Int8WeightOnlyConfig
-    from transformers import TorchAoConfig
-
-    return TorchAoConfig(Int8WeightOnlyConfig())
-
-
 def _image_size(processor: ProcessorMixin) -> int:
     """The side in pixels that the image processor asks for; 224 where it takes any size."""
     size = processor.image_processor.size
     side = size.get("height") or size.get("shortest_edge")
     return int(side) if side and side <= 1024 else 224
-
-
-def _resolve(checkpoint: str) -> str:
-    """A folder as given, or below the package's share folder; anything else is left to the hub."""
-    folder = find_folder(checkpoint)
-    return checkpoint if folder is None else str(folder)
-
-
-def _space_file(name: str, checkpoint: str) -> Path:
-    """The checkpoint's action space, fetched from the hub where the checkpoint is there."""
-    if file := _file(checkpoint, SPACE_FILE):
-        return file
-    if Path(checkpoint).is_dir():
-        raise OSError(
-            f"policy {name}: {checkpoint} has no {SPACE_FILE}, which says what the model's "
-            "integers mean; write one (rt2_ros.actions.ActionSpace.save) with the ranges that "
-            "it was trained with"
-        )
-    raise OSError(
-        f"policy {name}: checkpoint {checkpoint!r} is no folder here, and its {SPACE_FILE} "
-        "cannot be had from the hub"
-    )
-
-
-def _file(checkpoint: str, name: str) -> Path | None:
-    """A file of a checkpoint, from its folder or from the hub; None where it has none."""
-    path = Path(checkpoint)
-    if path.is_dir():
-        return path / name if (path / name).is_file() else None
-    from transformers.utils import cached_file
-
-    try:
-        return Path(cached_file(checkpoint, name))
-    except OSError:
-        return None

@@ -192,7 +192,7 @@ def test_matrices_in_int8_are_decoded_as_generate_does_and_act_much_the_same():
 
 
 def test_weights_in_int8_without_torchao_name_what_is_missing(tiny, monkeypatch):
-    monkeypatch.setattr("rt2_ros.policies.vlm.find_spec", lambda name: None)
+    monkeypatch.setattr("rt2_ros.policies.checkpoint.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"torchao is not installed; expected pip install"):
         load_policy(str(tiny), weights="int8")
 

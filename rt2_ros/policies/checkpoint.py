@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vision-language-action checkpoint from a folder or a hub: model, processor and action space."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, ProcessorMixin
+
+from rt2_ros.actions import ActionSpace, PlanForm
+from rt2_ros.actions.form import FILE_NAME as FORM_FILE
+from rt2_ros.models import stem  # noqa: F401  AutoModel knows the default model's tower by it
+from rt2_ros.paths import find_folder
+from rt2_ros.policies.settings import chosen_device, chosen_dtype
+
+SPACE_FILE = "action_space.json"
+WEIGHTS = ("full", "int8")  # as dtype says; or int8 with a scale for each row, in less memory
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was loaded. form: what the model's plans look like, where they have a form."""
+
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    space: ActionSpace
+    form: PlanForm | None
+
+
+def load_checkpoint(
+    name: str,
+    checkpoint: str | Path = "",
+    device: str | None = None,
+    dtype: str | None = None,
+    weights: str = "full",
+) -> Checkpoint:
+    """Load what a policy's configuration says; every error names the key or the file.
+
+    name: the policy's, for errors. checkpoint: a folder or a hub id.
+
+    Raises:
+        ValueError: a key that is missing or has no such value.
+        OSError: no such checkpoint, or one that is not whole.
+    """
+    if not checkpoint:
+        raise ValueError(f"policy {name}: no checkpoint; expected a folder or a hub id")
+    path = _resolve(str(checkpoint))
+    place = chosen_device(name, device)
+    kind = chosen_dtype(name, dtype, place)
+    if weights not in WEIGHTS:
+        raise ValueError(f"policy {name}: weights is {weights!r}; expected {', '.join(WEIGHTS)}")
+    if weights == "int8" and not find_spec("torchao"):
+        raise ValueError(
+            f"policy {name}: weights is 'int8' and torchao is not installed; expected "
+            "pip install 'rt2_ros[int8]'"
+        )
+    space = ActionSpace.load(_space_file(name, path))
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging as hub_logging
+
+    hub_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        processor = AutoProcessor.from_pretrained(path)
+        fewer_bits = {"quantization_config": _int8()} if weights == "int8" else {}
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=getattr(torch, kind), output_loading_info=True,
+            ignore_mismatched_sizes=True, **fewer_bits,
+        )  # fmt: skip
+        _check_weights(loaded)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
+    form = _file(path, FORM_FILE)
+    return Checkpoint(
+        model.to(place).eval(), processor, space, PlanForm.load(form) if form else None
+    )
+
+
+def _check_weights(loaded: Mapping[str, Any]) -> None:
+    """OSError unless all weights, and no others, are the checkpoint's: Transformers makes up what
+    is missing, and an arm would act on it. What it knows to be tied or of no use is not told here.
+    """
+    for kind in ("missing", "unexpected", "mismatched"):
+        if keys := loaded[f"{kind}_keys"]:
+            first, *shapes = min([key] if isinstance(key, str) else list(key) for key in keys)
+            of = f" (in the file {tuple(shapes[0])}, expected {tuple(shapes[1])})" if shapes else ""
+            raise OSError(f"{len(keys)} {kind} weights, the first is {first}{of}")
+
+
+def _int8() -> Any:
+    """How Transformers is told to keep the matrices in int8."""
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _resolve(checkpoint: str) -> str:
+    """A folder as given, or below the package's share folder; anything else is left to the hub."""
+    folder = find_folder(checkpoint)
+    return checkpoint if folder is None else str(folder)
+
+
+def _space_file(name: str, checkpoint: str) -> Path:
+    """The checkpoint's action space, fetched from the hub where the checkpoint is there."""
+    if file := _file(checkpoint, SPACE_FILE):
+        return file
+    if Path(checkpoint).is_dir():
+        raise OSError(
+            f"policy {name}: {checkpoint} has no {SPACE_FILE}, which says what the model's "
+            "integers mean; write one (rt2_ros.actions.ActionSpace.save) with the ranges that "
+            "it was trained with"
+        )
+    raise OSError(
+        f"policy {name}: checkpoint {checkpoint!r} is no folder here, and its {SPACE_FILE} "
+        "cannot be had from the hub"
+    )
+
+
+def _file(checkpoint: str, name: str) -> Path | None:
+    """A file of a checkpoint, from its folder or from the hub; None where it has none."""
+    path = Path(checkpoint)
+    if path.is_dir():
+        return path / name if (path / name).is_file() else None
+    from transformers.utils import cached_file
+
+    try:
+        return Path(cached_file(checkpoint, name))
+    except OSError:
+        return None
