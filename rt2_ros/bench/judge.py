@@ -94,12 +94,16 @@ class Judge:
                 if excess > 0:
                     words = f"{when}: {joint} moved at {v:.2f} rad/s"
                     found.setdefault(f"{joint} speed", words)
-            tip = self._own.forward(state.position).position
+            tip = self.tip(state.position)
             outside = float(np.maximum(self._low - tip, tip - self._high).max())
             if outside > PATH_TOLERANCE + SERVO_WAY:
                 words = f"{when}: the tip was {1e3 * outside:.0f} mm outside the workspace"
                 found.setdefault("tip", words)
         return list(found.values())
+
+    def tip(self, position: Array) -> Array:
+        """Where the tip is with the joints at `position` (n,) rad: (3,) m in the base frame."""
+        return self._own.forward(position).position
 
     def _trajectory(self, sent: Sent) -> list[tuple[str, str]]:
         """Faults of one trajectory as (kind, words)."""

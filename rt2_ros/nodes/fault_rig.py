@@ -36,10 +36,11 @@ from rt2_ros.bench.judge import Sample, Sent
 from rt2_ros.bringup import Graph, NodeSpec, describe
 from rt2_ros.control.history import by_name
 from rt2_ros.control.profile import RobotProfile
-from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus
+from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus, SceneState
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.robot import is_idle
 from rt2_ros.nodes.topics import Topic
+from rt2_ros.stamps import stamp_ns
 
 REPLY_S = 15.0  # for a service, or for a node to be there
 Tamper = Callable[[Any], Iterable[Any]]
@@ -91,6 +92,8 @@ class FaultRig:
         self.gripper: list[float] = []
         self.statuses: list[tuple[float, ControllerStatus]] = []
         self.policy = PolicyStatus()
+        self._scene = SceneState()
+        self._seen_ns = 0  # stamp of the newest joint state
         self.last_delta: EndEffectorDelta | None = None  # as the policy sent it
         self._context = Context()
         self._context.init(args=[])
@@ -116,6 +119,7 @@ class FaultRig:
             (gripper._replace(qos=topics.QUEUE), lambda msg: self.gripper.append(time.monotonic())),
             (topics.CONTROLLER_STATUS, self._take_status),
             (topics.POLICY_STATUS, lambda msg: setattr(self, "policy", msg)),
+            (topics.SCENE_STATE, lambda msg: setattr(self, "_scene", msg)),
         ):
             self.node.create_subscription(*topic.to(take))
         self._instruction = self.node.create_publisher(*topics.INSTRUCTION)
@@ -155,6 +159,7 @@ class FaultRig:
         return pass_on
 
     def _take_state(self, msg: Any) -> None:
+        self._seen_ns = stamp_ns(msg.header.stamp)
         q = by_name(msg.name, msg.position, self.profile.arm_joints)
         v = by_name(msg.name, msg.velocity, self.profile.arm_joints)
         self.states.append(Sample(time.monotonic(), q, v))
@@ -259,11 +264,19 @@ class FaultRig:
             raise RuntimeError(f"the controller cannot be armed: {reply.message}")
 
     def reset(self) -> None:
-        """Lay the simulated table anew, once nobody moves the arm: it is at its start, at rest."""
+        """Lay the simulated table anew, once nobody moves the arm: it is at its start, at rest, and
+        what is seen of it here is of the new table.
+        """
         self.until(lambda: is_idle(self.status), "the controller to end the instruction")
+        self.until(lambda: self._scene.laid, "the simulator's table")
+        before = self._scene.laid
         reply = self.call(Trigger, "simulator_node/reset", Trigger.Request())
         if not reply.success:
             raise RuntimeError(f"the simulator cannot be reset: {reply.message}")
+        self.until(lambda: self._scene.laid != before, "the new table")
+        laid_ns = stamp_ns(self._scene.header.stamp)
+        # The joint states before may still be queued up, and be led on to the controller.
+        self.until(lambda: self._seen_ns >= laid_ns, "the arm at the new table")
 
     def set_parameter(self, node: str, name: str, value: Any) -> str:
         """Set a parameter of a running node; return why it was refused, empty if it was not."""
