@@ -37,7 +37,7 @@ def node(tmp_path, monkeypatch):
 
 def test_a_table_whose_physics_became_unstable_is_laid_anew(node, capfd):
     world = node._table.world
-    laid = node._loop.call(world.joint_positions)
+    laid, count = node._loop.call(world.joint_positions), node._laid
     node._loop.call(lambda: world.data.qvel.__setitem__(0, 1e12))
     assert node.trigger_activate() == SUCCESS
     end = time.monotonic() + 10.0
@@ -45,6 +45,7 @@ def test_a_table_whose_physics_became_unstable_is_laid_anew(node, capfd):
         assert time.monotonic() < end
         time.sleep(0.05)
     np.testing.assert_allclose(node._loop.call(world.joint_positions), laid, atol=0.02)
+    assert node._laid == count + 1  # so that who plays there hears of it
 
 
 def reset(node):
