@@ -81,7 +81,11 @@ def test_a_table_is_laid_anew_only_when_nothing_moves_the_arm_any_more(stub):
         say(ControllerStatus.MOVING, 3)
         person.until(lambda: person.controller.instruction_id == 3, 10.0, "the stub")
         stub.create_timer(0.2, lambda: say(*next(says, (ControllerStatus.ARMED, 0))))
-        person.reset_table(7, ["banana"])
+        person.until(lambda: person.scene.objects, 10.0, "a table just like it")
+        assert person.reset_table(7, ["banana"]).laid == 1 and not person.relaid()
+        state.laid += 1
+        person.until(person.relaid, 10.0, "the table that nobody asked for")
+        assert "laid anew" in person.relaid()
     assert at_reset == [(ControllerStatus.ARMED, 0)]
 
 
