@@ -167,7 +167,10 @@ class RT1Run:
         """How this model came about and is to be read, for training.json."""
         return {
             "policy": {"type": "rt1", "smoothing": 4},
-            "config": asdict(self.config), "steps": self.step, "pictures": self.images,
+            "config": asdict(self.config), "seed": self.config.seed,
+            "mixture": {stage.name: {"robot": 1.0} for stage in self.config.stages},
+            "action_spaces": {"robot": asdict(self.space)},
+            "steps": self.step, "pictures": self.images,
             "cpu_minutes": round(self.spent / 60, 1),
             "parameters": sum(p.numel() for p in self.objective.model.parameters()),
         }  # fmt: skip

@@ -90,6 +90,8 @@ def test_a_short_run_saves_a_policy_and_goes_on(tmp_path):
     assert run.stage == 2 and run.spent >= 2 * 0.03 * 60
     record = json.loads((checkpoint / "training.json").read_text())
     assert record["steps"] == run.step and record["cpu_minutes"] >= 0.06 and record["split"]
+    assert set(record["mixture"]) == {stage.name for stage in run.config.stages}
+    assert record["action_spaces"]["robot"]["names"] == list(run.space.names)
     _, told = policy_config(str(checkpoint))
     _, named = policy_config("rt1-small")
     assert told == {**told, "type": named["type"], "smoothing": named["smoothing"]}
