@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml setup.py CMakeLists.txt package.xml constraints.txt $(w
 	@$(PIP) install -q -c constraints.txt --group build
 	@$(PIP) install -q -c constraints.txt --retries 1 torch \
 	  $(addprefix --extra-index-url ,$(TORCH_INDEX))
-	@$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[ros,sim,train,bench,serve,dev]'
+	@$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[ros,sim,train,bench,dev]'
 	@touch $@
 
 demo: setup
