@@ -8,10 +8,10 @@ Each is trained, plays the suites and answers held-back questions, but for RT-1,
 figures and a plot go to docs/results.md.
 
     out/ablation/
-      start/read/          the shared start
+      start/settle/        the shared start, by its last stage's name
       start/answers.json   what it answered
       co/training.yaml     the configuration of an arm, a run of `rt2 train`; another is refused
-      co/act/              its checkpoint when its minutes are over, by its last stage's name
+      co/settle/           its checkpoint when its minutes are over, by its last stage's name
       co/eval/             its episodes, a run of `rt2 eval`
       co/answers.json      what it answered
 
@@ -46,7 +46,7 @@ from rt2_ros.paths import config_path, read_yaml
 from rt2_ros.policies import load_policy
 from rt2_ros.policies.registry import policy_identity
 from rt2_ros.training import cli as training
-from rt2_ros.training.config import TinyStage, read
+from rt2_ros.training.config import read
 from rt2_ros.typed import build
 
 QUICK_MINUTES = 0.02
@@ -168,11 +168,10 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         small = [{**s, "batch_size": min(2, s.get("batch_size", 2))} for s in base["stages"]]
         base = {**base, "model": FEW_WEIGHTS, "workers": 0, "stages": small}
     base = {**base, "seed": settings.seed}
-    see, act, *_ = base["stages"]
     # Not even in words has what they start from seen a robot.
     web: dict[str, Any] = {"shares": {"web": 1.0}, "state_rows": 0}
-    start = _train(base, out / "start", [see | web, act | web | {"name": "read"}],
-                   settings.start_minutes, {})  # fmt: skip
+    reading = [stage | web for stage in base["stages"]]
+    start = _train(base, out / "start", reading, settings.start_minutes, {})
     trained = {}
     for name, arm in settings.arms.items():
         if arm.base:
@@ -185,9 +184,7 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         if arm.start:
             more["init"] = str(start.absolute())
         # What is told in words alone begins with plans; without them pictures take its place.
-        pictures = act.get("batch_size", TinyStage.batch_size)
-        bare = {"plan_share": 0.0, "state_rows": 0, "batch_size": pictures}
-        alone = {} if arm.plans else bare
+        alone = {} if arm.plans else {"plan_share": 0.0, "state_rows": 0}
         stages = [stage | {"shares": dict(arm.shares)} | alone for stage in base["stages"][1:]]
         trained[name] = _train(base, out / name, stages, settings.minutes, more)
     before = _ask(start, "start", settings, out / "start" / "answers.json")

@@ -45,25 +45,25 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     # The start has never seen a robot, not even in words.
     start = yaml.safe_load((out / "start" / "training.yaml").read_text())
     assert [(s["name"], s["shares"], s["state_rows"]) for s in start["stages"]] == [
-        ("see", {"web": 1.0}, 0), ("read", {"web": 1.0}, 0),
+        ("see", {"web": 1.0}, 0), ("act", {"web": 1.0}, 0), ("settle", {"web": 1.0}, 0),
     ]  # fmt: skip
     assert sum(s["minutes"] for s in start["stages"]) == pytest.approx(ablation.QUICK_MINUTES)
     # All are trained: for as long, on their own data, from the start or from nothing.
     ours = {name: arm for name, arm in load_arms().items() if not arm.base}
-    files = {name: out / name / "act" / "model.safetensors" for name in ours}
+    files = {name: out / name / "settle" / "model.safetensors" for name in ours}
     files["rt1"] = out / "rt1" / "checkpoint" / "model.safetensors"
     written = {name: file.read_bytes() for name, file in files.items()}
     for name, arm in ours.items():
         config = yaml.safe_load((out / name / "training.yaml").read_text())
         assert ("init" in config) == arm.start
         stages = config["stages"]
-        assert [stage["name"] for stage in stages] == ["act"]
+        assert [stage["name"] for stage in stages] == ["act", "settle"]
         assert sum(s["minutes"] for s in stages) == pytest.approx(ablation.QUICK_MINUTES)
         for stage in stages:
             assert stage["shares"] == arm.shares
             assert (stage["plan_share"] > 0, stage["state_rows"] > 0) == (arm.plans, arm.plans)
         assert config["sources"] == arm.sources(read("rt2-tiny")[1]["sources"])
-        record = json.loads((out / name / "act" / "training.json").read_text())
+        record = json.loads((out / name / "settle" / "training.json").read_text())
         assert record["steps"] > 0 and record["config"]["name"] == name
         assert record["policy"]["plan"] == ("required" if arm.plans else "none")
     cpu_minutes = ablation.QUICK_MINUTES * len(os.sched_getaffinity(0))
@@ -101,7 +101,7 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     (arm,) = ablation.run(more, quick=True).arms
     assert arm.answers.rate().episodes == 6 and len(RunFolder(out / "co" / "eval").records) == 4
     assert (out / "co" / "eval" / "episodes.jsonl").read_text().startswith(played)
-    assert (out / "co" / "act" / "model.safetensors").read_bytes() == written["co"]
+    assert (out / "co" / "settle" / "model.safetensors").read_bytes() == written["co"]
     # Of an arm that has more than is asked for, that counts which all have.
     (arm,) = ablation.run(replace(more, suites=("seen",), episodes=1), quick=True).arms
     assert [(cell.suite, len(cell.outcomes)) for cell in arm.cells] == [("seen", 1)]

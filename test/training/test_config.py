@@ -119,8 +119,8 @@ def test_the_guides_configuration_is_read():
 def test_the_default_models_recipe_is_what_it_was():
     config = load("rt2-tiny", TinyConfig)
     assert [(s.name, s.minutes, s.answers, s.state_rows) for s in config.stages] == [
-        ("see", 30, False, 0), ("act", 120, True, 16),
+        ("see", 30, False, 0), ("act", 88, True, 16), ("settle", 32, True, 24),
     ]  # fmt: skip
     assert not any(s.keep for s in config.stages)
-    assert config.stages[1].shares == {"web": 0.4, "robot": 0.6}
+    assert all(s.shares == {"web": 0.4, "robot": 0.6} for s in config.stages[1:])
     assert config.precision == "bf16"
