@@ -252,6 +252,13 @@ def _policy(facts: Facts, profile: RobotProfile) -> Check:
             f"start a copy of its file with `frame: {profile.base_frame}`; a model must have been "
             "trained in that frame",
         )
+    pictures, cameras = int(figures.get("pictures", 1)), len(facts.cameras)
+    if cameras < pictures:
+        return Check(
+            "policy",
+            f"{msg.policy} looks at {pictures} pictures, camera_node has {cameras}",
+            "name as many in camera_node's `cameras`, in the order in which it learned them",
+        )
     return Check("policy", f"{msg.policy} is loaded")
 
 

@@ -233,6 +233,11 @@ def silent(facts, name):
             "a copy of its file with `frame: panda_link0`",
         ),
         (
+            lambda f: f.diagnostics.update(policy_node=(0, "", {"pictures": "2"})),
+            "policy",
+            "name as many in camera_node's `cameras`",
+        ),
+        (
             lambda f: setattr(f.controller, "newest", controller(frame="base")),
             "controller",
             "expected panda_link0",

@@ -32,7 +32,7 @@ def lerobot(
     path: str, *, held_out: bool = False, action: str = "delta_ee",
     columns: Sequence[int] = tuple(range(7)), gripper: Sequence[float] | None = None,
     pose: Sequence[int] = tuple(range(6)), space: str = "", frame: str = "",
-    state: Sequence[int] = (), camera: str = "", size: int = SIZE,
+    state: Sequence[int] = (), camera: str | Sequence[str] = "", size: int = SIZE,
     holdout: float = HOLDOUT, tolerance: float | None = None,
 ) -> LeRobotSource:  # fmt: skip
     """Robot episodes; see ActionMeaning and LeRobotSource. space: an action_space.json to use.

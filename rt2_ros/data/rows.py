@@ -4,10 +4,11 @@
     {"image": "dogs/1.jpg", "question": "how many dogs are there?", "answer": "2"}
     {"image": "dogs/1.jpg", "caption": "two dogs on a meadow"}
     {"image": "dogs/1.jpg", "qa": [{"question": "...", "answer": "..."}, ...]}
+    {"images": ["dogs/1.jpg", "cats/1.jpg"], "question": "which one barks?", "answer": "the first"}
 
 All three kinds of files give such rows, `RowSource` makes training samples of them. An answer may
-be a list of answers, of which one is drawn each time. Instead of `image` there may be `images`, a
-list of one: models are asked about one picture.
+be a list of answers, of which one is drawn each time. `images` are asked about together, in their
+order.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MOST_QUERIES = 8  # of one picture at once
 
 @dataclass(frozen=True)
 class Row:
-    """What a file says of a picture. images: uint8 RGB (H, W, 3), of which there must be one."""
+    """What a file says of a picture. images: uint8 RGB (H, W, 3), one or more."""
 
     images: tuple[NDArray[np.uint8], ...]
     values: Mapping[str, Any]
@@ -95,9 +96,8 @@ class RowSource:
         """
         number = self._range[index]
         row = self._rows.read(number)
-        if len(row.images) != 1:
-            has = f"row has {len(row.images)} images; expected one"
-            raise BadSample(self._rows.name, has, number)
+        if not row.images:
+            raise BadSample(self._rows.name, "row has no images; expected one at least", number)
         try:
             pairs = _pairs(row.values, self._caption)
             if len(pairs) > self._queries:
@@ -106,8 +106,9 @@ class RowSource:
             queries = tuple(Query(prompt, _one(random, told), "web") for prompt, told in pairs)
         except ValueError as error:
             raise BadSample(self._rows.name, str(error), number) from error
-        image, origin = square(row.images[0], self._size), f"{self._rows.name}, row {number}"
-        return Frame(image, queries, (), origin=origin, labelled=False)
+        image, *others = (square(each, self._size) for each in row.images)
+        origin = f"{self._rows.name}, row {number}"
+        return Frame(image, queries, (), origin, labelled=False, others=tuple(others))
 
 
 def _pairs(values: Mapping[str, Any], caption: str) -> list[tuple[str, Any]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training is made of: one picture with everything that is asked of it.
+"""What training is made of: one picture, or several of a moment, with everything that is asked.
 
     Frame(image, (Query("where is the banana?", "131 87", "web", soft=True),), things)
 
@@ -72,6 +72,8 @@ class Frame:
     """One square RGB picture, what is asked of it, and what is where in it.
 
     image is None where questions need no picture: what to do in a state that words tell.
+    others: further pictures, of other cameras, say, that every question is asked about as well; as
+        large as the first.
     origin: where it was read, file and place in it, for messages; "" for what was made up.
     labelled: whether `things` are all that is to be seen; False where nobody said what is where.
     """
@@ -81,6 +83,12 @@ class Frame:
     things: tuple[Thing, ...]
     origin: str = ""
     labelled: bool = True
+    others: tuple[NDArray[np.uint8], ...] = ()
+
+    @property
+    def pictures(self) -> tuple[NDArray[np.uint8], ...]:
+        """All of them, in the order in which a model reads them."""
+        return () if self.image is None else (self.image, *self.others)
 
 
 def coordinate(pixel: float, size: int) -> int:

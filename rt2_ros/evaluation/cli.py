@@ -189,6 +189,7 @@ def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
     """Who plays, and what makes it what it is."""
     from rt2_ros.evaluation.runner import ExpertPlayer, PolicyPlayer
     from rt2_ros.policies import load_policy
+    from rt2_ros.policies.base import pictures_of
     from rt2_ros.policies.baselines import BlindPolicy
     from rt2_ros.policies.registry import policy_identity
     from rt2_ros.sim.env import TabletopEnv
@@ -213,6 +214,11 @@ def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
         raise ValueError(
             f"policy {policy.name}: its actions are in frame {frame!r}; expected "
             f"{TabletopEnv.frame!r}, the base frame of the simulated arm"
+        )
+    if (count := pictures_of(policy)) > 1:
+        raise ValueError(
+            f"policy {policy.name}: it looks at {count} pictures; expected 1, for the simulated "
+            "table has one camera"
         )
     if args.blind:
         return PolicyPlayer(BlindPolicy(policy, args.blind)), {**config, "blind": args.blind}

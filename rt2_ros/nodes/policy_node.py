@@ -32,6 +32,7 @@ from rt2_ros.nodes.topics import (
     QUESTION,
 )
 from rt2_ros.policies import Observation, load_policy
+from rt2_ros.policies.base import pictures_of
 from rt2_ros.policies.runner import PolicyRunner, State, Status, Step
 from rt2_ros.stamps import stamp_ns
 
@@ -91,6 +92,7 @@ class PolicyNode(BaseNode):
         # Not managed, and not torn down: a failed configure must still be able to say so.
         self._status_out = self.create_publisher(*POLICY_STATUS)
         self._policy_name = self._frame = ""
+        self._pictures = 1  # that the policy looks at
         self._cameras: list[str] = []  # of the newest observation
         self._stages: dict[str, float] = {}  # s, of the newest decision, as in PolicyStatus
         self._publish_status(Status())
@@ -104,7 +106,7 @@ class PolicyNode(BaseNode):
         self._policy_name = policy.name
         self._stages = {}
         self._latency: Mapping[str, float] = {}  # s by stage, of the newest decision
-        self._frame = policy.action_space.frame
+        self._frame, self._pictures = policy.action_space.frame, pictures_of(policy)
         self._delta_out = self.publish(END_EFFECTOR_DELTA)
         self._answer_out = self.publish(ANSWER)
         self._runner = PolicyRunner(
@@ -149,9 +151,11 @@ class PolicyNode(BaseNode):
         self._runner.observe(observation)
         if (cameras := [*observation.images]) != self._cameras:
             self._cameras = cameras
-            if others := ", ".join(map(repr, cameras[1:])):
+            seen, others = cameras[: self._pictures], cameras[self._pictures :]
+            if others:
                 self.get_logger().warning(
-                    f"policies look at one camera, {cameras[0]!r}: {others} will not be looked at"
+                    f"the policy looks at {', '.join(map(repr, seen))}: "
+                    f"{', '.join(map(repr, others))} will not be looked at"
                 )
 
     def _publish_step(self, step: Step) -> None:
@@ -207,6 +211,7 @@ class PolicyNode(BaseNode):
         figures = {
             "policy": self._policy_name,
             "frame": self._frame,
+            "pictures": self._pictures,
             "state": status.state.name,
             "rate": f"{status.rate:.1f} Hz",
             "decisions": status.decisions,

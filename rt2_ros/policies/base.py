@@ -114,6 +114,7 @@ class Policy(Protocol):
     """A model that speaks the action language.
 
     image_size is the side in pixels of the square images that it wants; other sizes are resized.
+    One that looks at several of an observation's has `pictures`, how many; see `pictures_of`.
     """
 
     name: str
@@ -127,6 +128,11 @@ class Policy(Protocol):
     def answer(self, image: np.ndarray, question: str) -> str:
         """Free text about uint8 (H, W, 3) RGB from the same weights."""
         ...
+
+
+def pictures_of(policy: Policy) -> int:
+    """How many of an observation's pictures a policy looks at, from the first on."""
+    return int(getattr(policy, "pictures", 1))
 
 
 def infer_batch(policy: Policy, observations: Sequence[Observation]) -> list[Decision]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rt2_ros.actions import ActionSpace
-from rt2_ros.policies.base import Decision, Observation, Policy, infer_batch
+from rt2_ros.policies.base import Decision, Observation, Policy, infer_batch, pictures_of
 from rt2_ros.policies.hold import default_space
 
 SENSES = ("language", "image")
@@ -61,6 +61,7 @@ class BlindPolicy:
         self._policy, self._sense = policy, sense
         self.name = f"{policy.name}-{sense}-blind"
         self.image_size, self.action_space = policy.image_size, policy.action_space
+        self.pictures = pictures_of(policy)
 
     def infer(self, observation: Observation) -> Decision:
         """The other policy's decision on what is left of the observation."""

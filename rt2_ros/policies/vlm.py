@@ -45,7 +45,7 @@ LOADING = {"checkpoint": PATH, "device": TEXT, "dtype": TEXT, "weights": TEXT}
 KEYS = {
     **LOADING, "plan": TEXT, "max_plan_tokens": COUNT, "vocabulary": TEXT, "vocabulary_ids": LIST,
     "prefix_attention": TEXT, "smoothing": NUMBER, "image_size": COUNT, "threads": COUNT,
-    "plan_every": COUNT, "look_every": COUNT,
+    "plan_every": COUNT, "look_every": COUNT, "pictures": COUNT,
 }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ class VlmPolicy:
         vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
         image_size: int | None = None, smoothing: float = 0.0, plan_every: int = 1,
-        look_every: int = 1,
+        look_every: int = 1, pictures: int = 1,
     ) -> None:  # fmt: skip
         """plan: whether the model writes "Plan: ..." first. prefix_attention: 'full' as the model's
         own processor says, 'causal' where it was trained so (see `rt2_ros.models.tiny`).
@@ -67,6 +67,7 @@ class VlmPolicy:
         taken (see `rt2_ros.models.constrain`); for models trained with soft targets.
         plan_every: decisions for which a plan is kept; look_every: for which what lasts in plans is
         (see `rt2_ros.policies.memory`).
+        pictures: how many of an observation's the model looks at, from the first on.
         plan_form: what the model's plans look like; without one they are free text of at most
         max_plan_tokens, 32 if that is not given.
         """
@@ -98,6 +99,7 @@ class VlmPolicy:
             AnswerMemory(self._grammar, plan_every, plan_form, look_every),
         )
         self.image_size = image_size or _image_size(processor)
+        self.pictures = pictures
         self._prepare = Preparation(processor, self.image_size)
 
     @classmethod
@@ -161,7 +163,7 @@ class VlmPolicy:
         prompts = {}
         for index, observation in enumerate(observations):
             try:
-                inputs = self._inputs(observation.image, self._prompt(observation, remind))
+                inputs = self.inputs(observation, remind)
             except ValueError as error:
                 decisions[index] = Decision.invalid(str(error))
             else:
@@ -187,7 +189,8 @@ class VlmPolicy:
         for observation in observations:
             begun = time.perf_counter()
             asked = self._prompt(observation, remind)
-            inputs = self._to_model(by_processor(self._processor, observation.image, asked))
+            seen = self._seen(observation)
+            inputs = self._to_model(by_processor(self._processor, seen, asked))
             prepared = time.perf_counter()
             prompt = self._memory.prompt(observation, inputs, keep=remind)
             grammar = Held(self._grammar, prompt.held, prompt.begin, prompt.only)
@@ -196,9 +199,22 @@ class VlmPolicy:
             decisions.append(self._decision(observation, prompt, answer, prepared - begun))
         return decisions
 
-    def inputs(self, observation: Observation) -> dict[str, torch.Tensor]:
-        """What the model reads before it answers: pixels and tokens, the image's included."""
-        return self._inputs(observation.image, self._prompt(observation))
+    def inputs(self, observation: Observation, remind: bool = True) -> dict[str, torch.Tensor]:
+        """What the model reads before it answers: pixels and tokens, the image's included.
+
+        ValueError where it cannot be asked: its state is not known, or a camera is missing.
+        """
+        return self._inputs(self._seen(observation), self._prompt(observation, remind))
+
+    def _seen(self, observation: Observation) -> list[NDArray[np.uint8]]:
+        """The pictures that the model looks at."""
+        seen = [*observation.images.values()][: self.pictures]
+        if len(seen) < self.pictures:
+            raise ValueError(
+                f"the model looks at {self.pictures} pictures, and there "
+                f"{'is' if len(seen) == 1 else 'are'} {len(seen)}: {', '.join(observation.images)}"
+            )
+        return seen
 
     def _prompt(self, observation: Observation, remind: bool = True) -> str:
         """The question to the model; ValueError where it cannot be asked."""
@@ -231,11 +247,11 @@ class VlmPolicy:
 
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
         """Free text about an RGB picture (H, W, 3)."""
-        inputs = self._inputs(image, question_prompt(question))
+        inputs = self._inputs([image], question_prompt(question))
         return self._words.text(self._decode([Prompt(inputs)], self._answers)[0].tokens)
 
-    def _inputs(self, image: NDArray[np.uint8], prompt: str) -> dict[str, torch.Tensor]:
-        return self._to_model(self._prepare(image, prompt))
+    def _inputs(self, images: list[NDArray[np.uint8]], prompt: str) -> dict[str, torch.Tensor]:
+        return self._to_model(self._prepare(images, prompt))
 
     def _to_model(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if self._causal:

@@ -45,7 +45,9 @@ class Augmentation:
                 )
 
     def __call__(self, random: np.random.Generator, frame: Frame) -> Frame:
-        """The frame with another picture; BadSetting for a crop of one that speaks of places."""
+        """The frame with other pictures, each varied by itself; BadSetting for a crop of one whose
+        answers speak of places.
+        """
         if frame.image is None:
             return frame
         if self.crop and (frame.things or any(_tells_places(query) for query in frame.queries)):
@@ -53,7 +55,13 @@ class Augmentation:
                 f"augment: crop is {self.crop:g}, and would move things whose places in the "
                 "picture the answers tell; expected 0, or no crop for this source"
             )
-        image = frame.image
+        image = self._varied(random, frame.image, frame.things)
+        others = tuple(self._varied(random, other, ()) for other in frame.others)
+        return replace(frame, image=image, others=others)
+
+    def _varied(
+        self, random: np.random.Generator, image: NDArray[np.uint8], things: Sequence[Thing]
+    ) -> NDArray[np.uint8]:
         if self.crop:
             image = _crop(random, image, self.crop)
         if self.colour:
@@ -61,8 +69,8 @@ class Augmentation:
         if self.blur and (sigma := random.uniform(0, self.blur)) > 0.2:
             image = cv2.GaussianBlur(image, (0, 0), sigma).astype(np.uint8)
         if self.noise:
-            image = _noise(random, image, frame.things, self.noise)
-        return replace(frame, image=image)
+            image = _noise(random, image, things, self.noise)
+        return image
 
 
 class Augmented:

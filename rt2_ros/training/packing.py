@@ -112,6 +112,8 @@ class Packer:
         ValueError for a question that would never find room.
         """
         pictured = [frame for frame in frames if frame.image is not None]
+        if several := next((len(f.pictures) for f in pictured if f.others), 0):
+            raise ValueError(f"a frame has {several} pictures; this model looks at one")
         rows = []
         for frame in [*pictured, *(frame for frame in frames if frame.image is None)]:
             row: list[tuple[int, int, int, int, bool, bool, int]] = []

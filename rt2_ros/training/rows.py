@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
 from transformers import PaliGemmaProcessor, ProcessorMixin
 
 from rt2_ros.actions import ActionSpace, Grammar, choose_vocabulary, parse
@@ -90,7 +91,8 @@ class Rower:
             if size not in self._prepare:
                 self._prepare[size] = Preparation(self._processor, size)
             for query in frame.queries:
-                rows.append((self._prepare[size](frame.image, query.prompt), self.answer(query)))
+                prompt = self._prepare[size](frame.pictures, query.prompt)
+                rows.append((prompt, self.answer(query)))
                 robot.append(query.kind == "robot")
         return self._stack(rows, torch.tensor(robot))
 
@@ -116,7 +118,17 @@ class Rower:
                         tail[: len(answer) - 1] = 1
                     value = torch.cat([value[0], tail])[None]
                 columns.setdefault(name, []).append(value)
-        return Rows({n: torch.cat(values) for n, values in columns.items()}, labels, robot)
+        return Rows({n: _joined(values) for n, values in columns.items()}, labels, robot)
 
     def _filler(self, name: str) -> int:
         return {"input_ids": self._pad, "token_type_ids": self._suffix_type}.get(name, 0)
+
+
+def _joined(values: list[torch.Tensor]) -> torch.Tensor:
+    """Below each other. Idefics3 and SmolVLM have a row's pictures beside each other, and take one
+    that is all zeros for none.
+    """
+    if values[0].ndim > 2:
+        most = max(value.shape[1] for value in values)
+        values = [pad(v, (0, 0) * (v.ndim - 2) + (0, most - v.shape[1])) for v in values]
+    return torch.cat(values)

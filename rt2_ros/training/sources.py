@@ -8,7 +8,8 @@
 
 Each is a callable that draws one frame from a random generator. A robot's has `space`, the action
 space that its answers speak, and `size`, the side of its pictures in px; it may have `plans`,
-whether answers begin with one, and `statistics`, what is kept with a checkpoint about its data.
+whether answers begin with one, `pictures`, of how many cameras its frames are, and `statistics`,
+what is kept with a checkpoint about its data.
 """
 
 from __future__ import annotations
@@ -120,6 +121,11 @@ def planned(sources: Mapping[str, Source], config: TrainingConfig) -> bool:
     """
     own = sources[_main(sources, config.space)]
     return config.stages[-1].plan_share > 0 and getattr(own, "plans", False)
+
+
+def picture_count(sources: Mapping[str, Source], config: TrainingConfig) -> int:
+    """How many cameras' pictures are looked at in the space that a checkpoint speaks."""
+    return int(getattr(sources[_main(sources, config.space)], "pictures", 1))
 
 
 def picture_size(sources: Mapping[str, Source]) -> int:

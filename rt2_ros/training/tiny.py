@@ -47,6 +47,12 @@ class TinyRecipe:
     unused = True  # a stage may ask for patches alone
 
     def __init__(self, config: TinyConfig, sources: Mapping[str, Source]) -> None:
+        for name, source in sources.items():
+            if (count := getattr(source, "pictures", 1)) > 1:
+                raise ValueError(
+                    f"source {name}: camera names {count}; expected one, for the default model "
+                    "looks at one picture"
+                )
         torch.manual_seed(config.seed)
         self._plan = "required" if planned(sources, config) else "none"
         self.processor = build_processor()

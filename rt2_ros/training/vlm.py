@@ -25,7 +25,7 @@ from rt2_ros.training.data import Pack, Source
 from rt2_ros.training.objective import Losses
 from rt2_ros.training.packing import IGNORED
 from rt2_ros.training.rows import MAX_PLAN_TOKENS, Rower, Rows
-from rt2_ros.training.sources import main_space, picture_size, planned
+from rt2_ros.training.sources import main_space, picture_count, picture_size, planned
 
 
 class VlmObjective(nn.Module):
@@ -77,6 +77,7 @@ class VlmRecipe:
         torch.manual_seed(config.seed)
         self._settings, self._decay = config.model, config.weight_decay
         self._planned, self._image_size = planned(sources, config), picture_size(sources)
+        self._pictures = picture_count(sources, config)
         settings = config.model
         self.processor = AutoProcessor.from_pretrained(settings.checkpoint)
         self._model = AutoModelForImageTextToText.from_pretrained(
@@ -123,6 +124,8 @@ class VlmRecipe:
             "type": "vlm", "vocabulary": words.scheme,
             "prefix_attention": self._settings.prefix_attention, "image_size": self._image_size,
         }  # fmt: skip
+        if self._pictures > 1:
+            policy["pictures"] = self._pictures
         if self._planned:
             policy |= {"plan": "required", "max_plan_tokens": MAX_PLAN_TOKENS}
         if isinstance(words, LeastUsedTokens):

@@ -7,6 +7,7 @@ import pytest
 
 from rt2_ros.evaluation.cli import main
 from rt2_ros.evaluation.runs import RunFolder
+from rt2_ros.paths import share_dir
 from rt2_ros.policies import load_policy
 from rt2_ros.policies.hold import HoldPolicy
 
@@ -85,6 +86,13 @@ def test_a_policy_for_another_arm_is_refused_before_anything_is_played(tmp_path,
     path.write_text("type: hold\nframe: link_base\n")
     assert main(["--policy", str(path), "--out", str(tmp_path)]) == 2
     assert "frame 'link_base'; expected 'panda_link0'" in capsys.readouterr().err
+
+
+def test_a_policy_that_looks_at_two_cameras_is_refused_for_there_is_one(tmp_path, capsys):
+    path = tmp_path / "two.yaml"
+    path.write_text(f"type: vlm\ncheckpoint: {share_dir() / 'models' / 'rt2-tiny'}\npictures: 2\n")
+    assert main(["--policy", str(path), "--out", str(tmp_path)]) == 2
+    assert "policy two: it looks at 2 pictures; expected 1" in capsys.readouterr().err
     assert not (tmp_path / "xarm").exists()
 
 

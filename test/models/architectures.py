@@ -122,6 +122,23 @@ def paligemma2(window=8):
     )
 
 
+def with_two_pictures(kind):
+    """The same model, whose prompts show two."""
+    last = len(kind.head) - 1 - kind.head[::-1].index(IMAGE)
+    tokens = [IMAGE] * kind.head.count(IMAGE)
+    between = [393, 392] if 392 in kind.head else []  # Qwen marks where one ends and begins
+    head = [*kind.head[: last + 1], *between, *tokens, *kind.head[last + 1 :]]
+
+    def pictures(ids, noise):
+        one, other = kind.picture(ids, noise), kind.picture(ids, noise)
+        for name in {"pixel_values", "pixel_attention_mask", "image_grid_thw"} & one.keys():
+            side_by_side = "pixel_attention_mask" in one
+            one[name] = torch.cat([one[name], other[name]], dim=int(side_by_side))
+        return one
+
+    return Kind(kind.model, head, pictures)
+
+
 KINDS = (llava, idefics3, smolvlm, qwen2_5_vl, paligemma, paligemma2)
 
 

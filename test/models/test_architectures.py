@@ -11,7 +11,15 @@ from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.forward import CachedForward
 from rt2_ros.models.static import ANSWER_ROOM, BLOCKS, ROOM, StaticForward, StaticSteps
 
-from .architectures import IMAGE, KINDS, filled, llava, paligemma, paligemma2
+from .architectures import (
+    IMAGE,
+    KINDS,
+    filled,
+    llava,
+    paligemma,
+    paligemma2,
+    with_two_pictures,
+)
 from .recordings import Bins, Played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,6 +61,25 @@ def test_the_tokens_are_those_of_generate(decode, case):
     given, grammar, expected = case
     assert [decode([Prompt(each)], grammar)[0].tokens for each in given] == expected
     assert [a.tokens for a in decode([Prompt(each) for each in given], grammar)] == expected
+
+
+def test_of_two_pictures_too(decode, kind, numbers):
+    two, grammar = with_two_pictures(kind), numbers(range(10, 260), 2, 20)
+    given = [two.inputs(seed, text) for seed, text in enumerate(([20, 21, 22], [30]))]
+    expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given]
+    assert [decode([Prompt(each)], grammar)[0].tokens for each in given] == expected
+    assert [a.tokens for a in decode([Prompt(each) for each in given], grammar)] == expected
+    # Each of them counts, also where the model has just seen others.
+    pixels = given[0]["pixel_values"].clone()
+    parts = pixels[0] if pixels.ndim == 5 else pixels
+    parts[len(parts) // 2 :] = parts[: len(parts) // 2].clone()
+    twice = dict(given[0], pixel_values=pixels)
+    assert decode([Prompt(twice)], grammar)[0].tokens == [
+        s.token for s in generate(kind.model, twice, grammar)
+    ]
+    before, after = (decode([Prompt(each)], grammar)[0] for each in (given[0], twice))
+    first = [steps.steps[0].probabilities for steps in (before, after)]
+    assert not torch.allclose(*first, rtol=1e-4)
 
 
 def test_a_guess_that_is_right_then_wrong_then_right_changes_nothing(decode, case):

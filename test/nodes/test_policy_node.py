@@ -231,7 +231,10 @@ def test_cameras_that_no_policy_looks_at_are_told_once(person, monkeypatch):
     msg.camera_names, msg.images = ["scene", "wrist", "side"], [msg.images[0]] * 3
     for _ in range(3):
         person.node._observe(msg)
-    assert said == ["policies look at one camera, 'scene': 'wrist', 'side' will not be looked at"]
+    assert said == ["the policy looks at 'scene': 'wrist', 'side' will not be looked at"]
+    person.node._pictures, person.node._cameras = 2, []
+    person.node._observe(msg)
+    assert said[1:] == ["the policy looks at 'scene', 'wrist': 'side' will not be looked at"]
 
 
 def test_the_status_tells_where_the_time_of_a_decision_goes(person):

@@ -185,6 +185,10 @@ def test_pictures_are_varied_and_never_mirrored():
         assert columns[150] > columns[40] + 20  # left is left
     same = source(np.random.default_rng(3))
     assert np.array_equal(same.image, pictures[3]) and same.queries == frame.queries
+    frame = replace(frame, others=(ramp,))  # of another camera: varied by itself
+    (other,) = source(np.random.default_rng(3)).others
+    assert other.mean((0, 2))[150] > other.mean((0, 2))[40] + 20
+    assert not np.array_equal(other, pictures[3]) and not np.array_equal(other, ramp)
 
 
 def test_noise_leaves_alone_what_is_asked_for():

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_runs import SOURCES, Colour, losses, talk, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
+from tiny_runs import (
+    SOURCES,
+    Colour,
+    losses,
+    talk,
+    tiny_config,
+    tiny_run,
+    vlm_checkpoint,
+    vlm_config,
+    vlm_run,
+    vlm_stage,
+)
 from transformers import AutoModelForImageTextToText
 
 from rt2_ros.actions import Grammar, action_prompt, answer_text
@@ -22,9 +33,10 @@ from rt2_ros.policies import Observation, load_policy
 from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.data import Mixture, keep_plans
 from rt2_ros.training.packing import IGNORED
-from rt2_ros.training.rows import Rower
+from rt2_ros.training.rows import Rower, _joined
 from rt2_ros.training.vlm import VlmObjective, merged
 
+from ..models.architectures import filled, idefics3, smolvlm, with_two_pictures
 from ..models.saved import save_llava
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (192, 192, 3), dtype=np.uint8)
@@ -47,7 +59,7 @@ def processor():
 def test_rows_are_the_prompt_of_a_policy_and_an_answer_that_its_grammar_allows(processor, scheme):
     rower = Rower(processor, SPACE, vocabulary=scheme)
     rows = rower([Frame(IMAGE, (ACT, SHORT), ())])
-    prompt = by_processor(processor, IMAGE, ACT.prompt)
+    prompt = by_processor(processor, [IMAGE], ACT.prompt)
     length = prompt["input_ids"].shape[1]
     assert torch.equal(rows.inputs["input_ids"][0, :length], prompt["input_ids"][0])
     assert torch.equal(rows.inputs["pixel_values"][0], prompt["pixel_values"][0])
@@ -67,6 +79,74 @@ def test_rows_are_the_prompt_of_a_policy_and_an_answer_that_its_grammar_allows(p
     # The prompt is read both ways, the answer from left to right (PaliGemma's types).
     assert rows.inputs["token_type_ids"][0].tolist() == [0] * length + [1] * (len(answer) - 1)
     assert rows.robot.tolist() == [True, False]
+
+
+def test_rows_of_several_pictures_and_of_one_make_a_batch(processor):
+    rower = Rower(processor, SPACE)
+    model = build_model(processor, hidden=96, vision_layers=1, text_layers=1)
+    objective = VlmObjective(model).eval()
+    other = 255 - IMAGE
+    frames = [Frame(IMAGE, (ACT,), (), others=(other,)), Frame(IMAGE, (SHORT,), ())]
+    rows = rower(frames)
+    assert len(rows.inputs["pixel_values"]) == 3
+    with torch.no_grad():
+        together = objective(rows).figures
+        apart = [objective(rower([frame])).figures["answer"] for frame in frames]
+        swapped = dataclasses.replace(frames[0], image=other, others=(IMAGE,))
+        assert objective(rower([swapped])).figures["answer"] != pytest.approx(apart[0], rel=1e-5)
+    assert [together["robot"], together["web"]] == pytest.approx(apart, rel=1e-4)
+
+
+@pytest.mark.parametrize("build", [idefics3, smolvlm])
+def test_where_rows_have_pictures_beside_each_other_none_is_all_zeros(build):
+    torch.manual_seed(0)
+    one = filled(build())
+    two = with_two_pictures(one)
+    given = [two.inputs(0, [20, 21]), one.inputs(1, [20, 21, 22, 23, 24, 25])]
+    assert given[0]["input_ids"].shape == given[1]["input_ids"].shape
+    joined = {name: _joined([each[name] for each in given]) for name in given[0]}
+    assert joined["pixel_values"].shape[:2] == (2, 2)
+    with torch.no_grad():
+        together = one.model(**joined).logits
+        apart = torch.cat([one.model(**each).logits for each in given])
+    torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-4)
+
+
+class Second(Colour):
+    """The same, of which the second of two pictures tells it; the first is noise."""
+
+    pictures = 2
+
+    def __call__(self, random):
+        frame = super().__call__(random)
+        noise = random.integers(0, 256, frame.image.shape, dtype=np.uint8)
+        return dataclasses.replace(frame, image=noise, others=(frame.image,))
+
+
+def test_a_model_learns_what_its_second_picture_tells_and_its_policy_looks_at_both(
+    tmp_path, checkpoint
+):
+    stage = vlm_stage(steps=150, shares={"colour": 0.8, "talk": 0.2}, learning_rate=2e-3,
+                      batch_size=6)  # fmt: skip
+    config = vlm_config(tmp_path, checkpoint, stages=(stage,), log_every=20)
+    folder = vlm_run(config, {"colour": Second(), "talk": talk}).run()
+    record = json.loads((folder / "training.json").read_text())
+    assert record["policy"]["pictures"] == 2
+    policy = load_policy(str(folder))
+    low, high = np.array(SPACE.state_low), np.array(SPACE.state_high)
+    state = low + (np.array([1, 2, 3, 4]) + 0.5) / 256 * (high - low)  # as it was asked
+    for which, word in enumerate(Colour.words):
+        images = {"front": IMAGE, "wrist": Colour.image(which), "side": IMAGE}
+        decision = policy.infer(Observation(images, "hold", state))
+        assert (decision.plan, decision.bins.tolist()) == (word, Colour.bins(which))
+    one = policy.infer(Observation({"front": IMAGE}, "hold", state))
+    assert one.action is None
+    assert one.reason == "the model looks at 2 pictures, and there is 1: front"
+
+
+def test_the_default_model_looks_at_one_picture(tmp_path):
+    with pytest.raises(ValueError, match="source colour: camera names 2; expected one"):
+        tiny_run(tiny_config(tmp_path), {"colour": Second(), "talk": talk})
 
 
 def test_the_loss_is_that_of_the_model_itself_and_weighs_web_data(processor):

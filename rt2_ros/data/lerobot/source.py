@@ -43,7 +43,7 @@ class LeRobotSource:
 
     def __init__(
         self, folder: str | Path, *, split: str = "train", holdout: float = 0.05,
-        camera: str = "", size: int = SIZE, meaning: ActionMeaning | None = None,
+        camera: str | Sequence[str] = "", size: int = SIZE, meaning: ActionMeaning | None = None,
         space: ActionSpace | None = None, frame: str = "", state: Sequence[int] = (),
         tolerance: float | None = None,
     ) -> None:  # fmt: skip
@@ -51,7 +51,8 @@ class LeRobotSource:
 
         split: "train" or "val", as info.json tells ("validation" is "val"); where it tells none,
             the last `holdout` of the episodes for training, or of all, are it.
-        camera: the one whose picture is asked about; the first if none is named.
+        camera: the one whose picture is asked about, the first if none is named; or several, all
+            of whose pictures are, in this order.
         size: of the pictures, px.
         space: action space, if the dataset's own is not wanted. frame, state: see space_of.
         tolerance: how far outside the space an action may be, as a share of its width, to be taken
@@ -65,9 +66,13 @@ class LeRobotSource:
             raise ValueError(f"split is {split!r}; expected 'train' or 'val'")
         if not 0 <= holdout <= 1:
             raise ValueError(f"holdout is {holdout}; expected 0..1")
-        self.episodes = Episodes(folder, [camera] if camera else None)
+        named = [camera] if isinstance(camera, str) and camera else [*camera]
+        if len({*map(layout.camera_key, named)}) < len(named):
+            raise ValueError(f"camera is {named}; expected each once")
+        self.episodes = Episodes(folder, named or None)
         if not self.episodes.cameras:
             raise ValueError(f"{self.episodes.folder / layout.INFO}: no video, expected one")
+        self._cameras = self.episodes.cameras[: max(1, len(named))]
         meaning = meaning or ActionMeaning()
         self._steps = meaning.steps(self.episodes)
         given = space is not None or (self.episodes.folder / FILE_NAME).is_file()
@@ -105,6 +110,11 @@ class LeRobotSource:
         """Of actions and states, as stats.json tells them; what a checkpoint keeps."""
         told = self.episodes.statistics
         return {name: told[name] for name in (layout.ACTION, layout.STATE) if name in told}
+
+    @property
+    def pictures(self) -> int:
+        """How many of a frame, one of each camera that it reads."""
+        return len(self._cameras)
 
     @property
     def gripper(self) -> tuple[float, float]:
@@ -146,9 +156,12 @@ class LeRobotSource:
         episode, number = self.locate(index)
         where = f"{self.episodes.data_file(episode)}, episode {episode}"
         query = self._query(episode, number, where)
-        image = self.episodes.image(self.episodes.cameras[0], episode, number)
+        image, *others = (
+            square(self.episodes.image(camera, episode, number), self.size)
+            for camera in self._cameras
+        )
         origin = f"{where}, frame {number}"
-        return Frame(square(image, self.size), (query,), (), origin=origin, labelled=False)
+        return Frame(image, (query,), (), origin, labelled=False, others=tuple(others))
 
     def _query(self, episode: int, number: int, where: str) -> Query:
         episodes = self.episodes

@@ -316,3 +316,11 @@ def test_the_camera_that_is_named_is_looked_at(tmp_path):
     for camera, level in (("wrist", 195), ("scene", 5), ("", 5)):
         source = LeRobotSource(tmp_path, holdout=0, space=SPACE, camera=camera)
         assert abs(source.frame(1).image.astype(int) - level).max() <= 2
+        assert source.pictures == len(source.frame(1).pictures) == 1
+    source = LeRobotSource(tmp_path, holdout=0, space=SPACE, camera=["wrist", "scene"])
+    both = source.frame(1).pictures
+    assert source.pictures == len(both) == 2
+    for picture, level in zip(both, (195, 5), strict=True):
+        assert abs(picture.astype(int) - level).max() <= 2
+    with pytest.raises(ValueError, match=r"camera is \['wrist', 'wrist'\]; expected each once"):
+        LeRobotSource(tmp_path, space=SPACE, camera=["wrist", "wrist"])
