@@ -4,13 +4,14 @@
 # make lint   ruff and mypy
 # make model  the default model from nothing, into models/rt2-tiny; goes on where it was stopped
 # make model CONFIG=rt2-tiny-gpu   the same on a GPU
+# make results  the default model's figures in docs/results.md, anew: an hour on two cores; goes on too
 # make setup  .venv with ROS 2, torch, MuJoCo and this package; again only when their versions change
 # make clean  remove what make made
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint model clean
+.PHONY: help setup demo test lint model results clean
 
 PYTHON ?= python3
 # `make demo INSTRUCTION="pick up the banana" SEED=7`; taken from the environment by the shell, so
@@ -59,6 +60,19 @@ lint: setup
 
 model: setup
 	$(VENV)/bin/rt2 train --config $(CONFIG) --export models/rt2-tiny --half
+
+EVAL := $(VENV)/bin/rt2 eval --results --policy rt2-tiny
+UNSEEN := unseen-objects unseen-backgrounds unseen-environments
+
+results: setup
+	$(EVAL) --episodes 200 $(addprefix --suite ,seen $(UNSEEN) emergent)
+	$(EVAL) --episodes 100 --suite instructions --suite gripper
+	$(EVAL) --questions 500
+	for less in '--blind language' '--blind image' --without-plan; do \
+	  $(EVAL) --episodes 100 --suite seen --suite emergent/reasoning $$less; \
+	done
+	$(EVAL) --episodes 60 --suite seen --ros
+	$(EVAL) --episodes 30 --suite robustness
 
 clean:
 	rm -rf $(VENV) build install log out rt2_ros.egg-info rt2_ros/msg rt2_ros/*.so

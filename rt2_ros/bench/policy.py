@@ -35,6 +35,7 @@ import torch
 from rt2_ros.bench import ms, performance, rounded, shapes
 from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured, patches
 from rt2_ros.policies import Decision, Observation, load_policy
+from rt2_ros.policies.base import pictures_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,6 +66,8 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(threads)
     if not hasattr(policy, "infer_by_generate"):
         raise ValueError(f"policy {policy.name}: type vlm is measured; this one has no generate")
+    if pictures_of(policy) > 1:
+        raise ValueError(f"policy {policy.name}: pictures is above 1; expected one camera's")
     result = measure(policy, args.repeats, args.seed)
     if policy.model.device.type == "cpu":
         own = kind_of(policy.model)
