@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rt2_ros.data import split
+from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.robot import (
     SIZE,
     Demonstration,
@@ -115,6 +116,8 @@ class Window:
         if task is None:
             others = () if random.random() < ACTED else source.others(random, self.frames[0], 1)
             task = next(iter(others), self.acted)
+        there = self.frames[0].truth.objects
+        rest = [by_name(thing.name) for thing in there if thing.name not in task.things]
         cells = [_cells(frame.things, grid, frame.image.shape[0]) for frame in self.frames]
         bins = np.stack([source.space.to_bins(expert(f.truth, task)) for f in self.frames])
         shown = np.stack([shown for shown, _ in cells])
@@ -122,7 +125,7 @@ class Window:
         return Sample(
             recolour(random, np.stack([frame.image for frame in self.frames])),
             np.stack([frame.state for frame in self.frames]).astype(np.float32),
-            request(random, task)[0],
+            split.words_around(random, request(random, task)[0], rest),
             bins.astype(np.int64),
             shown,
             np.stack([centres for _, centres in cells]),

@@ -9,6 +9,7 @@ import pytest
 from rt2_ros.control.pose import Pose
 from rt2_ros.data import split
 from rt2_ros.data.episodes import Batch, EpisodeSource, Window, Windows
+from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.robot import Demonstration, RobotSource
 from rt2_ros.data.samples import NOTHING, Thing
 from rt2_ros.sim.expert import expert
@@ -17,6 +18,16 @@ from rt2_ros.sim.tasks import Task
 
 PICKS = RobotSource(tasks=("pick",))
 BANANA, KEY = Task("pick", "banana"), Task("pick", "key")
+
+
+def test_it_is_asked_as_the_default_model_is_with_words_around_and_things_not_meant():
+    window, random = Window((frame(["banana", "key"]),), BANANA), np.random.default_rng(0)
+    told = [window.read(random, PICKS, grid=2, task=KEY).text for _ in range(300)]
+    known = {p.format(object=n) for of in (split.ROBOT_PHRASES, split.OTHER_PHRASES) for n in
+             split.names(by_name("key")) for p in of["pick"]}  # fmt: skip
+    english = [text for text in told if text.isascii()]
+    assert 0.15 < sum(text not in known for text in english) / len(english) < 0.4
+    assert any("banana" in text for text in english)
 
 
 @pytest.fixture(scope="module")

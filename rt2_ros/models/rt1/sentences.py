@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils import rnn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 MINILM = "minilm"  # what a configuration calls the encoder of the extra of that name
@@ -38,12 +39,15 @@ def minilm_folder() -> str:
 
 
 class Words(nn.Module):
-    """The mean of learned vectors of the sentence's tokens, and two layers behind it."""
+    """Learned vectors of the sentence's tokens, read by a GRU in both directions, for which comes
+    first matters ("the key on the rose"); the mean of what it says, and two layers behind it.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, size: int) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.bag = nn.EmbeddingBag(len(tokenizer), size, mode="mean")
+        self.embedding = nn.Embedding(len(tokenizer), size)
+        self.reader = nn.GRU(size, size // 2, batch_first=True, bidirectional=True)
         self.mix = nn.Sequential(
             nn.LayerNorm(size), nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size),
             nn.LayerNorm(size),
@@ -51,13 +55,15 @@ class Words(nn.Module):
 
     def forward(self, texts: list[str]) -> torch.Tensor:
         """(len(texts), size)."""
+        device = self.embedding.weight.device
         ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-        starts = [0]
-        for row in ids[:-1]:
-            starts.append(starts[-1] + len(row))
-        device = self.bag.weight.device
-        flat = torch.tensor([token for row in ids for token in row], device=device)
-        return self.mix(self.bag(flat.long(), torch.tensor(starts, device=device)))
+        # Of an empty sentence one token is read, which counts for nothing.
+        rows = [torch.tensor(row or [0], device=device) for row in ids]
+        packed = rnn.pack_sequence([self.embedding(row) for row in rows], enforce_sorted=False)
+        read, lengths = rnn.pad_packed_sequence(self.reader(packed)[0], batch_first=True)
+        counted = torch.tensor([len(row) for row in ids], device=device)[:, None]
+        mean = read.sum(1) / lengths.to(device)[:, None]  # behind its end each row is 0
+        return self.mix(mean * (counted > 0))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the tokenizer; the vectors are among the model's weights."""

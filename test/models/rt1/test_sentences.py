@@ -32,6 +32,20 @@ def test_learned_words_tell_sentences_apart_and_know_chinese():
     torch.testing.assert_close(alone, vectors[2])  # the others of a batch do not matter
 
 
+def test_what_is_put_on_what_is_told_by_the_order_of_words():
+    torch.manual_seed(0)
+    words = build_sentences(RT1Config(sentence_size=24))
+    one, other = words(["put the key on the rose", "put the rose on the key"])
+    assert (one - other).norm() > 0.05
+
+
+def test_an_empty_sentence_is_one_too():
+    words = build_sentences(RT1Config(sentence_size=24))
+    alone, beside = words([""])[0], words(["", "pick up the banana"])[0]
+    assert torch.isfinite(alone).all()
+    torch.testing.assert_close(alone, beside)
+
+
 def test_a_frozen_encoder_gives_unit_vectors_and_is_no_part_of_the_weights(encoder):
     sentences = build_sentences(RT1Config(sentences=encoder, sentence_size=16))
     vectors = sentences(["pick up the apple", "pick up the pear pear pear"])
