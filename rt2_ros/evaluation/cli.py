@@ -175,6 +175,7 @@ def _evaluate_graph(args: argparse.Namespace, suites: Sequence[Suite]) -> RunFol
         )
     wanted = episodes(suites, args.episodes, args.seed)
     name, config = policy_identity(args.policy)
+    _check_pictures(name, config)
     info = RunInfo.here(name, config, digests(suites), args.episodes, args.seed, mode="ros")
     with RunFolder.create(args.out / (args.name or f"{name}-ros"), info) as run:
         with RunScreen(run, {episode.key for episode in wanted}) as screen:
@@ -189,7 +190,6 @@ def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
     """Who plays, and what makes it what it is."""
     from rt2_ros.evaluation.runner import ExpertPlayer, PolicyPlayer
     from rt2_ros.policies import load_policy
-    from rt2_ros.policies.base import pictures_of
     from rt2_ros.policies.baselines import BlindPolicy
     from rt2_ros.policies.registry import policy_identity
     from rt2_ros.sim.env import TabletopEnv
@@ -200,7 +200,8 @@ def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
         if args.without_plan:
             raise ValueError("--without-plan: the expert is no model")
         return ExpertPlayer(), {"type": "expert"}
-    _, config = policy_identity(args.policy)
+    name, config = policy_identity(args.policy)
+    _check_pictures(name, config)
     if args.without_plan:
         if config.get("plan", "none") == "none":
             raise ValueError(f"--without-plan: policy {args.policy} writes no plans anyway")
@@ -215,14 +216,18 @@ def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
             f"policy {policy.name}: its actions are in frame {frame!r}; expected "
             f"{TabletopEnv.frame!r}, the base frame of the simulated arm"
         )
-    if (count := pictures_of(policy)) > 1:
-        raise ValueError(
-            f"policy {policy.name}: it looks at {count} pictures; expected 1, for the simulated "
-            "table has one camera"
-        )
     if args.blind:
         return PolicyPlayer(BlindPolicy(policy, args.blind)), {**config, "blind": args.blind}
     return PolicyPlayer(policy), config
+
+
+def _check_pictures(name: str, config: Mapping[str, Any]) -> None:
+    """ValueError for a policy that looks at several cameras: suites have one."""
+    if (count := config.get("pictures", 1)) not in (1, None):
+        raise ValueError(
+            f"policy {name}: it looks at {count} pictures; expected 1, for the simulated table "
+            "has one camera"
+        )
 
 
 def _ask(args: argparse.Namespace) -> list[Answers]:

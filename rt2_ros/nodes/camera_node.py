@@ -154,6 +154,7 @@ class CameraNode(BaseNode):
         self._pose_problem = ""  # why the newest observation has no pose of the hand
         self._observations = 0
         self._reported: dict[str, int] = {}  # refusals per camera at the last diagnostics
+        self._given = 0  # sets of pictures at the last diagnostics
         self._since = dict.fromkeys(cameras, time.monotonic())  # last sign of life
         self._missing: set[str] = set()
 
@@ -328,6 +329,9 @@ class CameraNode(BaseNode):
             if total > self._reported.get(camera, 0):
                 refused.append(f"camera {camera!r}: {account.last_reason}")
             self._reported[camera] = total
+        if self._frames.given == self._given and self._frames.problem:
+            refused.append(self._frames.problem)
+        self._given = self._frames.given
         figures["overtaken"] = self._worker.dropped
         for camera in sorted(self._missing):
             return Health.error(self._missing_text(camera), **figures)

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-KEPT = 8  # frames kept of each camera while they wait for the others
+KEPT = 64  # frames at most of each camera that wait for the others, and none that is too old
 FUTURE_NS = 100_000_000  # clocks of two machines may differ by this much; more is a broken clock
 
 
@@ -62,6 +62,8 @@ class FrameSets(Generic[T]):
         self.accounts = {camera: Account() for camera in cameras}
         self._frames: dict[str, deque[tuple[int, T]]] = {c: deque(maxlen=KEPT) for c in cameras}
         self._newest = dict.fromkeys(cameras, 0)  # stamp of the newest frame accepted
+        self.given = 0  # sets so far
+        self.problem = ""  # why the newest frames of all made no set
 
     def add(
         self, camera: str, stamp_ns: int, now_ns: int, frame: T
@@ -97,7 +99,10 @@ class FrameSets(Generic[T]):
                 account.refuse("out of order", "stamped no later than the picture before it")
             else:
                 self._newest[camera] = stamp_ns
-                self._frames[camera].append((stamp_ns, frame))
+                frames = self._frames[camera]
+                frames.append((stamp_ns, frame))
+                while stamp_ns - frames[0][0] > self.limits.max_age_ns:
+                    frames.popleft()
                 return self._take(now_ns)
         return None
 
@@ -109,11 +114,22 @@ class FrameSets(Generic[T]):
             camera: min(frames, key=lambda item: abs(item[0] - pivot))
             for camera, frames in self._frames.items()
         }
-        stamps = [stamp for stamp, _ in chosen.values()]
-        if max(stamps) - min(stamps) > self.limits.tolerance_ns:
+        first, last = (order(chosen, key=lambda camera: chosen[camera][0]) for order in (min, max))
+        apart, age = chosen[last][0] - chosen[first][0], now_ns - chosen[first][0]
+        if apart > self.limits.tolerance_ns:
+            most = self.limits.tolerance_ns
+            self.problem = (
+                f"the nearest pictures of {first!r} and {last!r} are {apart / 1e6:.0f} ms apart, "
+                f"at most {most / 1e6:.0f} ms belong together: see rates, clocks, sync_tolerance"
+            )
             return None
-        if now_ns - min(stamps) > self.limits.max_age_ns:
+        if age > self.limits.max_age_ns:
+            self.problem = (
+                f"the newest pictures in step, of {first!r} and the others, are {age / 1e6:.0f} ms "
+                f"old, at most {self.limits.max_age_ns / 1e6:.0f} ms is accepted"
+            )
             return None
+        self.given, self.problem = self.given + 1, ""
         for camera, frames in self._frames.items():  # given once
             while frames and frames[0][0] <= chosen[camera][0]:
                 frames.popleft()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,17 +22,21 @@ from rt2_ros.paths import find_folder
 from rt2_ros.policies.settings import chosen_device, chosen_dtype
 
 SPACE_FILE = "action_space.json"
+RECORD = "training.json"
 WEIGHTS = ("full", "int8")  # as dtype says; or int8 with a scale for each row, in less memory
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was loaded. form: what the model's plans look like, where they have a form."""
+    """What was loaded. form: what the model's plans look like, where they have a form. learned: how
+    its training.json says that it is to be asked; empty where it has none.
+    """
 
     model: PreTrainedModel
     processor: ProcessorMixin
     space: ActionSpace
     form: PlanForm | None
+    learned: Mapping[str, Any]
 
 
 def load_checkpoint(
@@ -79,9 +84,11 @@ def load_checkpoint(
         reason = str(error).strip().splitlines()[0]
         raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
     form = _file(path, FORM_FILE)
+    record = _file(path, RECORD)
     return Checkpoint(
-        model.to(place).eval(), processor, space, PlanForm.load(form) if form else None
-    )
+        model.to(place).eval(), processor, space, PlanForm.load(form) if form else None,
+        json.loads(record.read_text(encoding="utf-8")).get("policy", {}) if record else {},
+    )  # fmt: skip
 
 
 def _check_weights(loaded: Mapping[str, Any]) -> None:

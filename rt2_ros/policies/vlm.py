@@ -31,6 +31,7 @@ from rt2_ros.actions import (
     choose_vocabulary,
     question_prompt,
 )
+from rt2_ros.data.images import square
 from rt2_ros.models.constrain import Held, Smoothing, Step, generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.models.prepare import Preparation, by_processor
@@ -39,6 +40,7 @@ from rt2_ros.policies.checkpoint import load_checkpoint
 from rt2_ros.policies.memory import AnswerMemory
 from rt2_ros.policies.settings import COUNT, LIST, NUMBER, PATH, TEXT, check
 
+ANY_SIZE = 224  # px, that are asked for where a model takes any
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 
 LOADING = {"checkpoint": PATH, "device": TEXT, "dtype": TEXT, "weights": TEXT}
@@ -47,6 +49,10 @@ KEYS = {
     "prefix_attention": TEXT, "smoothing": NUMBER, "image_size": COUNT, "threads": COUNT,
     "plan_every": COUNT, "look_every": COUNT, "pictures": COUNT,
 }  # fmt: skip
+
+
+# What a checkpoint was trained with, and no policy can choose; where nothing is said, this.
+LEARNED = {"pictures": 1, "prefix_attention": "full"}
 
 
 class VlmPolicy:
@@ -98,7 +104,9 @@ class VlmPolicy:
             Decoder(model),
             AnswerMemory(self._grammar, plan_every, plan_form, look_every),
         )
-        self.image_size = image_size or _image_size(processor)
+        fixed = _image_size(processor)
+        self.image_size = image_size or fixed or ANY_SIZE
+        self._scaled = bool(image_size or fixed)
         self.pictures = pictures
         self._prepare = Preparation(processor, self.image_size)
 
@@ -110,6 +118,13 @@ class VlmPolicy:
             torch.set_num_threads(threads)
         asked = {key: settings.pop(key) for key in LOADING if key in settings}
         found = load_checkpoint(name, **asked)
+        for key, default in LEARNED.items():
+            learned, told = (each.get(key, default) for each in (found.learned, settings))
+            if found.learned and learned != told:
+                raise ValueError(
+                    f"policy {name}: {key} is {told!r}; expected {learned!r}, as the checkpoint's "
+                    "training.json says"
+                )
         return cls(
             name, found.model, found.processor, found.space, plan_form=found.form, **settings
         )
@@ -208,7 +223,7 @@ class VlmPolicy:
 
     def _seen(self, observation: Observation) -> list[NDArray[np.uint8]]:
         """The pictures that the model looks at."""
-        seen = [*observation.images.values()][: self.pictures]
+        seen = [self._square(i) for i in [*observation.images.values()][: self.pictures]]
         if len(seen) < self.pictures:
             raise ValueError(
                 f"the model looks at {self.pictures} pictures, and there "
@@ -246,9 +261,13 @@ class VlmPolicy:
         )  # fmt: skip
 
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
-        """Free text about an RGB picture (H, W, 3)."""
-        inputs = self._inputs([image], question_prompt(question))
+        """Free text about one RGB picture (H, W, 3), also where actions need several."""
+        inputs = self._inputs([self._square(image)], question_prompt(question))
         return self._words.text(self._decode([Prompt(inputs)], self._answers)[0].tokens)
+
+    def _square(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture at the size that the model learned from; as it is where any will do."""
+        return square(image, self.image_size) if self._scaled else image
 
     def _inputs(self, images: list[NDArray[np.uint8]], prompt: str) -> dict[str, torch.Tensor]:
         return self._to_model(self._prepare(images, prompt))
@@ -289,7 +308,7 @@ def _confidence(steps: Sequence[Step]) -> float:
 
 
 def _image_size(processor: ProcessorMixin) -> int:
-    """The side in pixels that the image processor asks for; 224 where it takes any size."""
+    """The side in pixels that the image processor asks for; 0 where it takes any size."""
     size = processor.image_processor.size
     side = size.get("height") or size.get("shortest_edge")
-    return int(side) if side and side <= 1024 else 224
+    return int(side) if side and side <= 1024 else 0

@@ -91,8 +91,9 @@ def test_a_policy_for_another_arm_is_refused_before_anything_is_played(tmp_path,
 def test_a_policy_that_looks_at_two_cameras_is_refused_for_there_is_one(tmp_path, capsys):
     path = tmp_path / "two.yaml"
     path.write_text(f"type: vlm\ncheckpoint: {share_dir() / 'models' / 'rt2-tiny'}\npictures: 2\n")
-    assert main(["--policy", str(path), "--out", str(tmp_path)]) == 2
-    assert "policy two: it looks at 2 pictures; expected 1" in capsys.readouterr().err
+    for where in ([], ["--ros"]):
+        assert main(["--policy", str(path), "--out", str(tmp_path), *where]) == 2
+        assert "policy two: it looks at 2 pictures; expected 1" in capsys.readouterr().err
     assert not (tmp_path / "xarm").exists()
 
 

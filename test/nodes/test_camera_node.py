@@ -14,6 +14,7 @@ from std_msgs.msg import String  # noqa: E402
 from rt2_ros.control.profile import RobotProfile  # noqa: E402
 from rt2_ros.nodes.base import SUCCESS  # noqa: E402
 from rt2_ros.nodes.camera_node import CameraNode  # noqa: E402
+from rt2_ros.nodes.frames import FrameSets, Limits  # noqa: E402
 from rt2_ros.paths import config_path  # noqa: E402
 
 PANDA = config_path("robots", "panda.yaml")
@@ -79,6 +80,17 @@ def test_an_arm_without_a_gripper_has_a_hand_pose(new, tmp_path):
     assert observation.has_end_effector and observation.gripper_closedness == 0.0
     assert observation.joint_state.name == list(ARM)
     assert seen.node.diagnose().message == "observing"
+
+
+def test_cameras_that_are_never_in_step_are_told(new):
+    seen = new("panda")
+    limits = Limits(max_age_ns=500_000_000, tolerance_ns=50_000_000)
+    seen.node._frames = FrameSets(("scene", "wrist"), limits)
+    for ms in range(1000, 2000, 200):
+        seen.node._frames.add("scene", ms * 1_000_000, ms * 1_000_000, None)
+        seen.node._frames.add("wrist", (ms + 70) * 1_000_000, (ms + 70) * 1_000_000, None)
+    told = seen.node.diagnose()
+    assert told.message.startswith("the nearest pictures of 'scene' and 'wrist' are 70 ms apart")
 
 
 def test_a_gripper_may_tell_its_joint_apart_and_seldom(new):

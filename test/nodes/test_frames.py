@@ -41,11 +41,35 @@ def test_two_cameras_wait_for_frames_in_step():
     assert add(frames, "wrist", 130, now_ms=210) == {"scene": 100, "wrist": 130}
 
 
-def test_frames_too_far_apart_never_go_together():
+def test_frames_too_far_apart_never_go_together_and_it_says_so():
     frames = sets("scene", "wrist")
     for ms in range(0, 1000, 200):
         assert add(frames, "scene", ms) is None
         assert add(frames, "wrist", ms + 60) is None
+        assert (
+            "'scene' and 'wrist' are 60 ms apart, at most 50 ms belong together" in frames.problem
+        )
+    assert add(frames, "scene", 1070) is None
+    assert add(frames, "wrist", 1080) == {"scene": 1070, "wrist": 1080}
+    assert frames.problem == "" and frames.given == 1
+
+
+def test_a_fast_camera_waits_for_one_whose_pictures_come_late():
+    frames = sets("scene", "wrist")
+    given = []
+    for ms in range(0, 2000, 16):  # 60 Hz, and 5 Hz that take 200 ms
+        assert add(frames, "scene", ms) is None
+        if ms >= 200 and ms % 208 == 0:
+            given.append(add(frames, "wrist", ms - 200, now_ms=ms))
+    assert len(given) == 9 and all(abs(g["scene"] - g["wrist"]) <= 8 for g in given)
+
+
+def test_pictures_in_step_that_are_too_old_are_told():
+    frames = sets("scene", "wrist")
+    assert add(frames, "scene", 0) is None
+    assert add(frames, "scene", 400) is None
+    assert add(frames, "wrist", 30, now_ms=520) is None
+    assert "of 'scene' and the others, are 520 ms old, at most 500 ms" in frames.problem
 
 
 def test_the_newest_frames_in_step_are_taken():

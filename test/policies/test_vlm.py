@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RT-2 on Hugging Face models of several kinds, of random weights: always one valid action."""
 
+import json
 import re
 import warnings
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rt2_ros.bench.policy import episode
+from rt2_ros.data.images import square
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models import bfloat16
 from rt2_ros.models.tiny import build_model, build_processor
@@ -75,6 +77,31 @@ def test_a_batch_decides_as_one_by_one():
         [d.confidence for d in together], [d.confidence for d in alone], atol=1e-4
     )
     assert policy.infer_batch([]) == []
+
+
+def test_what_a_checkpoint_learned_with_no_policy_may_choose(tmp_path):
+    folder = save_tiny(tmp_path)
+    record = {"policy": {"type": "vlm", "pictures": 2, "prefix_attention": "causal"}}
+    (folder / "training.json").write_text(json.dumps(record))
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"type: vlm\ncheckpoint: {folder}\nprefix_attention: causal\n")
+    with pytest.raises(ValueError, match="policy mine: pictures is 1; expected 2, as the checkpoi"):
+        load_policy(str(path))
+    assert load_policy(str(path), pictures=2).pictures == 2
+    with pytest.raises(ValueError, match="prefix_attention is 'full'; expected 'causal'"):
+        load_policy(str(path), pictures=2, prefix_attention="full")
+    with pytest.raises(ValueError, match="policy rt2-tiny: pictures is 2; expected 1"):
+        load_policy("rt2-tiny", pictures=2)
+
+
+def test_pictures_of_any_size_are_cut_and_scaled_as_training_did(tiny):
+    policy = load_policy(str(tiny), image_size=192)
+    wide = np.random.default_rng(5).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    state = np.array([0.5, 0.0, 0.2, 0.0])
+    given = policy.inputs(Observation({"scene": wide}, "hold", state))
+    same = policy.inputs(Observation({"scene": square(wide, 192)}, "hold", state))
+    assert torch.equal(given["pixel_values"], same["pixel_values"])
+    assert policy.answer(wide, "what is it?") == policy.answer(square(wide, 192), "what is it?")
 
 
 def test_a_model_that_needs_the_state_holds_without_it(tiny):
