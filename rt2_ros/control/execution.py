@@ -34,7 +34,7 @@ _ON_TIME = 0.03  # rad that drives may lag; an arm further back began late, or i
 _LATEST = 0.2  # s that it may be behind in all on one trajectory
 _STEP = 0.005  # s between the delays that are tried
 OLD = 0.1  # s since the arm was measured, after which it is elsewhere unless on its trajectory
-_HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
+HOME_SHARE = 0.2  # of every limit of speed and acceleration on the way home
 _PART = 0.6  # s of the way home that are sent at a time, and a brake: so it ends when we do
 _RENEWED = 0.25  # s after which the next part takes its place
 _HOME_TOLERANCE = 0.05  # rad off home, up to which the arm is there
@@ -77,8 +77,8 @@ class Execution:
         self._limits = profile.limits()
         self._slow = replace(
             self._limits,
-            velocity=_HOME_SHARE * self._limits.velocity,
-            acceleration=_HOME_SHARE * self._limits.acceleration,
+            velocity=HOME_SHARE * self._limits.velocity,
+            acceleration=HOME_SHARE * self._limits.acceleration,
         )
         self._tip_accelerations = np.array(
             [profile.max_linear_acceleration, profile.max_angular_acceleration]
@@ -240,7 +240,7 @@ class Execution:
         slow, home = self._slow, self._profile.home
 
         def excess(chunk: Chunk) -> float:
-            return self._safety.path.excess(chunk) / _HOME_SHARE if direct else 1.0
+            return self._safety.path.excess(chunk) / HOME_SHARE if direct else 1.0
 
         way = np.abs(np.subtract(q, home))
         least = np.maximum(1.5 * way / slow.velocity, np.sqrt(6 * way / slow.acceleration))

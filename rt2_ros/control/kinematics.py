@@ -57,14 +57,15 @@ class Kinematics:
         tip_frame: str,
         posture: ArrayLike | None = None,
     ) -> None:
-        """Read the URDF (XML text); ValueError naming the joint or frame that it lacks.
+        """Read the URDF (XML text); ValueError naming the joint or frame that it lacks, or a joint
+        between base and tip that is not among `joint_names`.
 
         posture (n,) in rad: where spare degrees of freedom are drawn to; the middle of the range if
         None.
         """
         self.joint_names = tuple(joint_names)
         self.base_frame, self.tip_frame = base_frame, tip_frame
-        model = _arm_model(urdf, self.joint_names)
+        model = _arm_model(urdf, self.joint_names, base_frame, tip_frame)
         self._model, self._data = model, model.createData()
         self._tip = _frame(model, tip_frame)
         base = model.frames[_frame(model, base_frame)]
@@ -237,14 +238,34 @@ def locked_joints(model: pin.Model, joint_names: tuple[str, ...]) -> list[int]:
     return [model.getJointId(name) for name in known if name not in joint_names]
 
 
-def _arm_model(urdf: str, joint_names: tuple[str, ...]) -> pin.Model:
-    """Return the model of the named joints alone, every other joint locked at neutral."""
+def _arm_model(urdf: str, joint_names: tuple[str, ...], base: str, tip: str) -> pin.Model:
+    """Return the model of the named joints alone, every other joint locked at neutral: none may
+    move the tip in the base.
+    """
     model, _ = read_urdf(urdf)
-    model = pin.buildReducedModel(model, locked_joints(model, joint_names), pin.neutral(model))
+    others = locked_joints(model, joint_names)
+    ends = (
+        _ancestors(model, model.frames[_frame(model, name)].parentJoint) for name in (base, tip)
+    )
+    if between := sorted(set.symmetric_difference(*ends) & {*others}):
+        name = model.names[between[0]]
+        raise ValueError(
+            f"joint '{name}': moves {tip} in {base}, expected it among {', '.join(joint_names)}"
+        )
+    model = pin.buildReducedModel(model, others, pin.neutral(model))
     in_order = tuple(model.names)[1:]
     if in_order != joint_names:
         raise ValueError(f"joints {joint_names}: expected in the URDF's order, {in_order}")
     return model
+
+
+def _ancestors(model: pin.Model, joint: int) -> set[int]:
+    """A joint and all that move it."""
+    found = set()
+    while joint:
+        found.add(joint)
+        joint = model.parents[joint]
+    return found
 
 
 def _frame(model: pin.Model, name: str) -> int:

@@ -3,7 +3,7 @@
 
 >>> mandate = Mandate(patience=8.0)
 >>> mandate.follow(0, "", armed=True)   # the policy is seen idle first
-'none'
+'same'
 >>> mandate.follow(1, "pick up the apple", armed=True), mandate.live
 ('new', True)
 >>> mandate.follow(1, "pick up the apple", armed=True)

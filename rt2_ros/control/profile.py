@@ -128,6 +128,7 @@ class RobotProfile:
             _require(getattr(self, key) > 0, key, getattr(self, key), "above 0")
         for key in _NOT_NEGATIVE:
             _require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+        _require(self.control_rate >= 10, "control_rate", self.control_rate, "10 or more")
         _require(self.ensemble_horizon >= 1, "ensemble_horizon", self.ensemble_horizon, "1 or more")
         _require(0 <= self.min_confidence <= 1, "min_confidence", self.min_confidence, "in 0..1")
         slow, stop = self.singularity_slow, self.singularity_stop

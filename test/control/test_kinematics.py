@@ -101,6 +101,11 @@ def test_base_frame_need_not_be_the_root_and_joints_may_be_continuous():
     assert_allclose(arm.forward([100 * np.pi, 0.0]).position, [2, 0, 0], atol=1e-9)
 
 
+def test_a_joint_that_moves_base_and_tip_alike_need_not_be_named():
+    arm = Kinematics(TWO_LINKS, ["b"], "one", "tip")  # on a lift, say
+    assert_allclose(arm.forward([np.pi / 2]).position, [1, 1, 0], atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("urdf", "joints", "base", "tip", "message"),
     [
@@ -117,6 +122,8 @@ def test_base_frame_need_not_be_the_root_and_joints_may_be_continuous():
         (TWO_LINKS, ["a", "b"], "foot", "tip", "frame 'foot': not in the URDF, which has world"),
         (TWO_LINKS, ["a", "b"], "base", "hand", "frame 'hand': not in the URDF"),
         (TWO_LINKS, ["a", "b"], "one", "tip", "base frame 'one': moves with a"),
+        (TWO_LINKS, ["a"], "base", "tip", "joint 'b': moves tip in base, expected it among a"),
+        (TWO_LINKS, ["b"], "world", "tip", "joint 'a': moves tip in world, expected it among b"),
     ],
 )
 def test_names_what_the_urdf_lacks(urdf, joints, base, tip, message):

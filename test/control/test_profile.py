@@ -34,6 +34,7 @@ def test_closedness_runs_from_open_to_closed(profile):
         ("time_to_live", -1, "time_to_live: -1.0, expected above 0"),
         ("time_to_live", "soon", "time_to_live: 'soon', expected a finite number"),
         ("control_rate", float("nan"), "control_rate: nan, expected a finite number"),
+        ("control_rate", 1.0, "control_rate: 1.0, expected 10 or more"),
         ("gripper_settle", True, "gripper_settle: True, expected a finite number"),
         ("home", [0.0] * 6, "home: .*, expected 7 numbers"),
         ("home", [9.0] * 7, "home of panda_joint1: 9.0, expected in -2.85 .. 2.85"),

@@ -71,6 +71,7 @@ class ActionGripper(Gripper):
         self._client = ActionClient(node, kind, name)
         node.at_teardown(self._client.destroy)
         self._newest = 0  # number of the goal sent last
+        self._given_up = 0  # of the one that was not waited for any longer
         self._last, self._due = "none sent", math.inf
         self._there = False
         node.every(POLL_PERIOD, self._look)
@@ -95,6 +96,7 @@ class ActionGripper(Gripper):
     def _look(self) -> None:
         self._there = self._client.server_is_ready()
         if time.monotonic() > self._due:
+            self._given_up = self._newest
             self._newest += 1  # what it says now is too late
             self._end("no answer", f"{self._name} has said nothing for {PATIENCE:g} s")
 
@@ -109,6 +111,8 @@ class ActionGripper(Gripper):
         return goal
 
     def _answered(self, number: int, goal: Any) -> None:
+        if number == self._given_up and goal.accepted:  # it would close long after it was told to
+            goal.cancel_goal_async()
         if number != self._newest:
             return
         if not goal.accepted:

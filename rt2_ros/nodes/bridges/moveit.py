@@ -37,6 +37,7 @@ from rt2_ros.nodes.bridges.gripper import make_gripper
 from rt2_ros.nodes.bridges.move_group import MoveGroup
 from rt2_ros.nodes.bridges.moveit_py import MoveItPy, importable
 
+PLAN_PATIENCE = 5.0  # s for a plan, after which what was seen then is too old to act upon
 BRAKE_STATE_AGE = 0.1  # s, the oldest joint state from which a brake is planned
 INSIST_PERIOD = 0.1  # s from one word to MoveIt that it is to stop to the next
 LAST_WORDS = 2.0  # s of them at teardown; MoveIt has begun by then, or will not
@@ -66,6 +67,7 @@ class MoveItBridge(Bridge):
         self._trouble = Trouble()
         self._goals = self._reached = self._failed = 0
         self._last = "no goal yet"
+        self._plan_time = -np.inf  # when a plan was asked for
         self._rest_time = -np.inf  # when the arm should have heard the last brake and be at rest
         self._seen: tuple[int, Array] | None = None  # joint state at the last look: ns, rad
         self.node.every(INSIST_PERIOD, self._insist)
@@ -97,7 +99,7 @@ class MoveItBridge(Bridge):
         else:
             goal = Goal(pose=self.arm.kinematics.forward(q))
         self._goals += 1
-        self._doing = PLANNING
+        self._doing, self._plan_time = PLANNING, time.monotonic()
         self._planner.plan(goal)
 
     def hold(self, reason: str) -> None:
@@ -143,6 +145,9 @@ class MoveItBridge(Bridge):
         if executing and self._doing in ("", PLANNING):  # given up, taken for ended, and begun late
             self._planner.cancel()
             self._doing = STOPPING
+        if self._doing == PLANNING and self._late():
+            self._planner.cancel()
+            self._fail(f"no plan within {PLAN_PATIENCE:g} s")
         if self._doing != STOPPING:
             return
         if executing:
@@ -153,6 +158,9 @@ class MoveItBridge(Bridge):
             self._brake()
         elif moved is not None and not executing:
             self._doing = ""
+
+    def _late(self) -> bool:
+        return time.monotonic() - self._plan_time > PLAN_PATIENCE
 
     def _see_out(self) -> None:
         """Tell MoveIt to stop at teardown, after which nobody does."""
@@ -171,6 +179,8 @@ class MoveItBridge(Bridge):
     def _planned(self, names: list[str], points: Points, error: str) -> None:
         if not self._doing or self.arm is None:
             return
+        if not error and self._late():  # this process stood still
+            error = f"the plan came after more than {PLAN_PATIENCE:g} s"
         if not error:
             try:
                 chunk = chunk_of(names, points, self.profile.arm_joints)

@@ -22,6 +22,7 @@ from geometry_msgs.msg import PoseStamped, TwistStamped, Vector3
 from std_msgs.msg import Header
 
 from rt2_ros.control.arm import Command
+from rt2_ros.control.execution import HOME_SHARE
 from rt2_ros.control.history import NotInHistory
 from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.trajectory import Chunk
@@ -39,6 +40,8 @@ SWITCH_PATIENCE = 1.0  # s for an answer about the command type
 PULL = 4.0  # 1/s, how fast the tip is drawn to where the chunk has it
 STALL = 0.25  # s between two commands, after which this process stood still: it does not go on
 SETTLE, SETTLED = 0.5, 0.002  # s after its end for which that goes on; m, unless it is as near
+LAG = 0.05  # m behind on the way home, from which that waits: it was checked, no other way was
+CODA = 0.5  # s of a chunk in which it comes to rest as soon as a brake would
 
 _SLOWER = (
     "DECELERATE_FOR_APPROACHING_SINGULARITY",
@@ -77,7 +80,7 @@ class MoveItServoBridge(Bridge):
         self._chunk: Chunk | None = None
         self._chunk_time = self._begun = 0.0  # of the chunk, and of the motion it belongs to
         self._stream_time = 0.0  # when it was looked at last
-        self._pull = True
+        self._pull = self._slow = self._braking = False
         self._farewells = 0
         self._end: Pose | None = None  # where the tip is to stay
         self._trouble = Trouble()
@@ -107,12 +110,20 @@ class MoveItServoBridge(Bridge):
             self._ask_type(now)  # somebody may have driven Servo by joystick meanwhile
         self._chunk, self._chunk_time = command.chunk, now
         self._stream_time = now
-        self._pull = not command.brake
+        self._pull, self._slow = not command.brake, command.joint_goal
+        self._braking = command.brake
         self._stream()
 
     def hold(self, reason: str) -> None:
-        """Follow the brake that was sent, or else say goodbye at once."""
+        """Follow the brake that was sent, or a chunk's last moments; or else say goodbye at once:
+        where nobody knows where the arm is, there is no brake.
+        """
         self._pull = False
+        left = 0.0
+        if self._chunk is not None:
+            left = self._chunk_time + self._chunk.duration - time.monotonic()
+        if left > CODA and not self._braking:
+            self._end_stream(None)
 
     def problem(self) -> str:
         """Servo is silent, does not take our kind of command, or has halted just now."""
@@ -182,8 +193,10 @@ class MoveItServoBridge(Bridge):
                 self._farewells -= 1
                 self._publish(stamp, np.zeros(6), self._end)
             return
-        past, stalled = now - self._chunk_time, now - self._stream_time > STALL
-        self._stream_time = now
+        since, self._stream_time = now - self._stream_time, now
+        if waits := self._waits(now - since - self._chunk_time):
+            self._chunk_time += since
+        past, stalled = now - self._chunk_time, since > STALL
         if stalled or now - self._status_time > SILENCE or not self.node.active:
             self._end_stream(None)
             return
@@ -193,7 +206,7 @@ class MoveItServoBridge(Bridge):
         # The command is in force until the next: the motion in the middle of that.
         q, velocity = self._chunk.sample(past + PERIOD / 2)
         target = self.arm.kinematics.forward(q)
-        twist = self.arm.kinematics.jacobian(q) @ velocity
+        twist = self.arm.kinematics.jacobian(q) @ (velocity * (not waits))
         if self._twist and self._pull:
             twist = self._within_speed(twist + PULL * self._error(target))
         self._publish(stamp, twist, target)
@@ -205,6 +218,18 @@ class MoveItServoBridge(Bridge):
             return np.concatenate(self.arm.pose().delta_to(target))
         except NotInHistory:
             return np.zeros(6)
+
+    def _waits(self, past: float) -> bool:
+        """Say whether the tip is so far behind the way home that this must not go on without it.
+
+        Servo slows down where it sees fit; a tip that then made up for it would be fast, and off
+        the way.
+        """
+        if not (self._slow and self._pull) or self._chunk is None:
+            return False
+        assert self.arm is not None
+        target = self.arm.kinematics.forward(self._chunk.sample(past)[0])
+        return bool(np.linalg.norm(self._error(target)[:3]) > LAG)
 
     def _settling(self, past: float) -> bool:
         """Say whether the tip is still drawn to the chunk's end, `past` s after it.
@@ -218,11 +243,13 @@ class MoveItServoBridge(Bridge):
         return bool(np.linalg.norm(self._error(end)[:3]) > SETTLED)
 
     def _within_speed(self, twist: Array) -> Array:
-        """Return the twist (6,), slowed down to the profile's speeds of the tip."""
+        """Return the twist (6,), slowed down to the profile's speeds of the tip; home, to those of
+        the way home.
+        """
         linear, angular = np.linalg.norm(twist[:3]), np.linalg.norm(twist[3:])
-        profile = self.profile
-        over = max(linear / profile.max_linear_speed, angular / profile.max_angular_speed, 1.0)
-        return np.asarray(twist / over)
+        profile, share = self.profile, HOME_SHARE if self._slow else 1.0
+        over = max(linear / profile.max_linear_speed, angular / profile.max_angular_speed, share)
+        return np.asarray(twist * (share / over))
 
     def _end_stream(self, end: Pose | None) -> None:
         """Say goodbye: zero twists, or the pose that was reached; no pose where it was not."""

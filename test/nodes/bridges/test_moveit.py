@@ -188,6 +188,25 @@ def test_a_stop_while_planning_leaves_nothing_to_wait_for(rig):
     assert rig.bridge.busy() == "" and rig.events == rig.brakes == []
 
 
+def test_a_plan_that_takes_too_long_is_given_up_and_one_that_comes_late_not_executed(rig):
+    chunk = stop_chunk(HOME, ASIDE, PROFILE.limits(), least=1.0)
+    plan = trajectory_msg(PROFILE.arm_joints, chunk.points())
+    points = [(0.0, HOME.tolist(), [0.0] * 7), *points_of(plan)]
+    rig.bridge.send(Command(chunk=chunk))
+    rig.now += moveit.PLAN_PATIENCE - 0.1
+    rig.look()
+    assert rig.bridge.busy() == "busy: MoveIt plans" and rig.planner.cancels == 0
+    rig.now += 0.2
+    rig.look()
+    assert rig.bridge.busy() == "" and rig.planner.cancels == 1
+    assert str(rig.bridge._trouble) == "MoveIt: no plan within 5 s"
+    # This process stood still: the plan is the first that it sees again.
+    rig.bridge.send(Command(chunk=chunk))
+    rig.now += moveit.PLAN_PATIENCE + 1.0
+    rig.planner.planned(plan.joint_names, points, "")
+    assert not rig.planner.executes and rig.bridge.busy() == ""
+
+
 def test_a_node_that_was_deactivated_insists_all_the_same(rig):
     rig.begin()
     rig.bridge.hold("the controller was deactivated")

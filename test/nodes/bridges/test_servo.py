@@ -8,8 +8,9 @@ import pytest
 from builtin_interfaces.msg import Time
 
 from rt2_ros.control.arm import ArmController, Command
+from rt2_ros.control.execution import HOME_SHARE
 from rt2_ros.control.profile import RobotProfile
-from rt2_ros.control.trajectory import plan_chunk
+from rt2_ros.control.trajectory import plan_chunk, stop_chunk
 from rt2_ros.nodes.bridges import servo
 from rt2_ros.paths import config_path
 
@@ -77,6 +78,62 @@ class Rig:
 @pytest.fixture
 def rig(monkeypatch):
     return Rig(monkeypatch)
+
+
+def way(rig, seconds, away=0.3):
+    """A slow chunk, as the way home is one."""
+    end = np.array(PROFILE.home) + away
+    return plan_chunk(PROFILE.home, np.zeros(7), end, seconds, PROFILE.limits())
+
+
+def test_without_a_brake_a_hold_ends_what_is_under_way(rig):
+    """Where the arm is not known, there is none: nothing may be led on blindly."""
+    rig.run(0.1)
+    rig.bridge.send(Command(chunk=way(rig, 3.0), joint_goal=True))
+    rig.run(0.5)
+    assert rig.speeds[-1] > 0.01
+    begin = len(rig.speeds)
+    rig.bridge.hold("no joint states")
+    rig.run(0.5)
+    assert rig.speeds[begin:] == [0.0] * servo.FAREWELLS
+
+
+def test_a_brake_and_the_last_moments_of_a_chunk_are_followed_to_rest(rig):
+    rig.run(0.1)
+    chunk = way(rig, 3.0)
+    rig.bridge.send(Command(chunk=chunk))
+    rig.run(1.5)
+    brake = stop_chunk(*chunk.sample(1.5), PROFILE.limits(), least=0.4)
+    rig.bridge.send(Command(chunk=brake, brake=True))
+    begin = len(rig.speeds)
+    rig.bridge.hold("stopped")
+    rig.run(0.5)
+    speeds = rig.speeds[begin:]
+    assert len(speeds) > servo.FAREWELLS and max(speeds) > 0.02
+    assert speeds[-servo.FAREWELLS :] == [0.0] * servo.FAREWELLS
+    rig.bridge.send(Command(chunk=way(rig, 0.4)))
+    rig.run(0.1)
+    rig.bridge.hold("done")
+    begin = len(rig.speeds)
+    rig.run(0.1)
+    assert min(rig.speeds[begin:]) > 0.0
+
+
+def test_the_way_home_waits_for_a_tip_that_servo_slows_down(rig):
+    """A tip that made up for it would be five times as fast as home, and off the way."""
+    rig.run(0.1)
+    chunk = way(rig, 2.0)
+    rig.bridge.send(Command(chunk=chunk, joint_goal=True))
+    rig.run(3.0)  # in which the arm does not move
+    most = HOME_SHARE * PROFILE.max_linear_speed
+    assert 0.01 < max(rig.speeds) < most + 1e-6 and rig.speeds[-1] > 0.01
+    reached = KINEMATICS.forward(chunk.sample(rig.now - rig.bridge._chunk_time)[0])
+    lag = np.linalg.norm(rig.arm.pose().delta_to(reached)[0])
+    assert servo.LAG <= lag < 1.3 * servo.LAG
+    begin = len(rig.speeds)
+    rig.bridge.hold("the arm does not move")
+    rig.run(0.3)
+    assert rig.speeds[begin:] == [0.0] * servo.FAREWELLS
 
 
 def test_a_tip_that_lags_is_drawn_on_but_not_while_the_fingers_move(rig):
