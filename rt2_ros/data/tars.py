@@ -84,6 +84,8 @@ class TarRows:
             if isinstance(error, BadSample):
                 raise
             raise BadSample(shard, f"no JSON object or no UTF-8: {error}", index) from error
+        if len(images) > 1:  # a mask, depth, a thumbnail: which is asked about is not said
+            raise BadSample(shard, f"a sample has {len(images)} pictures; expected one", index)
         return Row(tuple(images), values)
 
 

@@ -192,7 +192,10 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         _measure(name, settings, suites, checkpoint, out / name, before)
         for name, checkpoint in trained.items()
     )
-    return Ablation(settings.minutes, settings.seed, provenance.machine(), before, measured)
+    return Ablation(
+        settings.minutes, settings.seed, provenance.machine(), before, measured,
+        settings.start_minutes,
+    )  # fmt: skip
 
 
 def _train(
@@ -346,7 +349,8 @@ def plot(ablation: Ablation, file: Path) -> None:
     )  # fmt: skip
     axes.set_xticks(range(len(labels)), labels)
     axes.set_title(
-        f"{ablation.minutes:g} minutes each; 95 % intervals; outlines: reached the right thing"
+        f"{ablation.minutes:g} minutes each, without the start's\n"
+        "95 % intervals; outlines: reached the right thing"
     )
     figure.legend(loc="outside right upper", fontsize="small")
     axes.grid(axis="y", alpha=0.3)

@@ -233,6 +233,7 @@ def _check_pictures(name: str, config: Mapping[str, Any]) -> None:
 def _ask(args: argparse.Namespace) -> list[Answers]:
     """What the policy answers, after what it answered before, where that is asked for."""
     from rt2_ros.policies import load_policy
+    from rt2_ros.policies.registry import policy_identity
 
     if args.questions is None:
         raise ValueError("--before: nothing is asked; expected --questions N")
@@ -240,12 +241,15 @@ def _ask(args: argparse.Namespace) -> list[Answers]:
                args.processes, args.videos)  # fmt: skip
     if any(playing):
         raise ValueError("--questions: expected --policy and --before, nothing of how to play")
-    policies = [load_policy(name) for name in filter(None, [args.before, args.policy])]
+    asked = [*filter(None, [args.before, args.policy])]
+    policies = [load_policy(name) for name in asked]
     if args.before and policies[0].name == policies[1].name:
         raise ValueError(f"--before: both policies are called {policies[0].name!r}")
     before, found = "", []
-    for policy in policies:
-        found.append(ask_with_progress(policy, args.questions, args.seed, before))
+    for name, policy in zip(asked, policies, strict=True):
+        weights = str(policy_identity(name)[1].get("digest", ""))
+        answers = ask_with_progress(policy, args.questions, args.seed, before)
+        found.append(replace(answers, weights=weights))
         before = policy.name
     return found
 

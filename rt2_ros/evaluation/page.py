@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rt2_ros.data.samples import COORDINATES
 from rt2_ros.evaluation import paper, results
@@ -36,6 +37,7 @@ HEAD = (
 
 PLOT = "ablation.png"
 Table = Mapping[tuple[str, Cell], CellResult]
+Made = TypeVar("Made", CellResult, Answers)
 
 
 def update_results(
@@ -45,19 +47,29 @@ def update_results(
     """Put runs into results.md and results.json in place of older results of the same cells,
     answers in place of older ones of the same policy, and an ablation in place of the older one.
 
+    Of a policy whose weights are others now, what the older ones did is left out: a table of two
+    models under one name would tell of neither.
+
     Raises:
         ValueError: results.json is not what this module wrote.
     """
     path = Path(path)
     data = path.with_suffix(".json")
     known = results.read(data)
-    cells = {result.key: result for result in known.cells}
-    cells |= {result.key: result for run in runs for result in cell_results(run)}
-    told = {a.policy: a for a in known.answers} | {a.policy: a for a in answers}
+    played = [result for run in runs for result in cell_results(run)]
+    cells = {result.key: result for result in _of_same_weights(known.cells, played)}
+    cells |= {result.key: result for result in played}
+    told = {a.policy: a for a in [*_of_same_weights(known.answers, answers), *answers]}
     new = Results(tuple(cells.values()), tuple(told.values()), ablation or known.ablation)
     page = render(new)
     write_whole(data, results.written(new))
     write_whole(path, page)
+
+
+def _of_same_weights(known: Sequence[Made], new: Sequence[Made]) -> list[Made]:
+    """Of known results those that no newer ones of the same policy have other weights than."""
+    weights = {each.policy: each.weights for each in new if each.weights}
+    return [k for k in known if not k.weights or weights.get(k.policy, k.weights) == k.weights]
 
 
 def render(found: Results) -> str:
@@ -116,6 +128,8 @@ def _ablation(ablation: Ablation | None) -> Iterable[str]:
     yield f"{ablation.machine}, seed {ablation.seed}, as in section 4.3 of the paper. Cells of a"
     yield "group count together; reasoning is one cell of emergent. Web answers kept, in percent:"
     yield "accuracy over that of the start."
+    if ablation.start_minutes:
+        yield f"The start, which some begin with, took {ablation.start_minutes:g} minutes before."
     if any(arm.base for arm in ablation.arms):
         yield "RT-1 learns from the same demonstrations by its own recipe; it answers no questions."
     yield from ("", f"![Ablation]({PLOT})", "")

@@ -55,6 +55,7 @@ class Answers:
     outcomes: kind of question -> "1" or "0" for each question, in the order of their seeds.
     questions: hash of all of them, the same for the same questions.
     before: the policy that it is compared with, what it was before robot data; "" for none.
+    weights: digest of its checkpoint; "" where there is none, or it was not kept yet.
     """
 
     policy: str
@@ -64,6 +65,7 @@ class Answers:
     before: str
     revision: str
     date: str
+    weights: str = ""
 
     def rate(self, kind: str | None = None) -> Rate:
         """Right ones of all that were asked, or of one kind."""

@@ -25,7 +25,8 @@ import numpy as np
 from rt2_ros.sim.tasks import Judge, Task
 
 FAILURES = (*Judge.FAILURES, "crashed")
-LATER = frozenset({"reached", "base", "tables"})  # fields that files of before them lack
+# Fields that files of before them lack.
+LATER = frozenset({"reached", "base", "tables", "weights", "start_minutes"})
 Key = tuple[str, str, int]  # suite, cell, seed
 PLAIN = re.compile(r"[\w. -]*")  # what suites and cells may be called: files are named by them
 # What a field may be, by its annotation, and as what it is kept; NumPy's numbers are welcome.

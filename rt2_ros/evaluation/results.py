@@ -41,6 +41,7 @@ class CellResult:
     episodes: four hex digits for each episode, of its seed and instruction, equal for the same
         ones; "----" where it crashed before anyone said what was asked.
     tables: digest of them (suites.Cell); "" in results from before it was kept.
+    weights: digest of the checkpoint; "" where there is none, or it was not kept yet.
     """
 
     policy: str
@@ -54,6 +55,7 @@ class CellResult:
     date: str
     reached: str = ""
     tables: str = ""
+    weights: str = ""
 
     @classmethod
     def of(cls, info: RunInfo, records: Sequence[EpisodeRecord]) -> CellResult:
@@ -72,6 +74,7 @@ class CellResult:
             date=info.cells[records[0].title].started[:10],
             reached=reached if reached.strip("-") else "",
             tables=info.cells[records[0].title].tables,
+            weights=str(info.config.get("digest", "")),
         )
 
     @property
@@ -123,13 +126,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Models that differ in start, data and plans alone. start: what the shared start answered."""
+    """Models that differ in start, data and plans alone. start: what the shared start answered.
+
+    minutes: of each arm; start_minutes: of the start before.
+    """
 
     minutes: float
     seed: int
     machine: str
     start: Answers
     arms: tuple[Arm, ...]
+    start_minutes: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from transformers import (
 
 from rt2_ros.actions import PlanForm
 from rt2_ros.data.plans import FLAT, HAS, HIGH
+from rt2_ros.data.robot import RobotSource
 from rt2_ros.data.split import TRAIN_SEEDS
 from rt2_ros.data.states import StateSource
 from rt2_ros.models import bfloat16
@@ -130,12 +131,15 @@ class TinyRecipe:
 def _fit_patches(
     model: PreTrainedModel, sources: Mapping[str, Source], random: np.random.Generator
 ) -> None:
-    """Whiten the patch embedding on pictures of the first web source, if there is one."""
-    for web in (source for source in sources.values() if isinstance(source, WebSource)):
+    """Whiten the patch embedding on pictures of the first web source; where the built-in robot
+    comes without one, on such pictures all the same, of which nothing else is learned.
+    """
+    own = [source for source in sources.values() if isinstance(source, (WebSource, RobotSource))]
+    if own:
+        web = next((source for source in own if isinstance(source, WebSource)), WebSource())
         sample = [frame.image for frame in (web(random) for _ in range(SAMPLE))]
         pixels = np.stack([image for image in sample if image is not None])
         whiten_patches(model, torch.from_numpy(pixels))
-        return
 
 
 def _start_from(name: str, model: PreTrainedModel, processor: PaliGemmaProcessor) -> None:

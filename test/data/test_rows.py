@@ -134,14 +134,18 @@ def test_shards_give_a_sample_for_each_name(tmp_path):
 def test_a_broken_sample_of_a_shard_is_told(tmp_path):
     path = tmp_path / "s.tar"
     shard(path, [("1.png", b"no"), ("1.txt", b"x"), ("2.png", png(RED)), ("2.json", b"{"),
-                 ("3.png", png(RED)), ("3.txt", b"x" * 9000)])  # fmt: skip
+                 ("3.png", png(RED)), ("3.txt", b"x" * 9000),
+                 ("4.jpg", png(RED)), ("4.mask.png", png(BLUE)),
+                 ("4.txt", b"x" * 20_000)])  # fmt: skip
     source = RowSource(TarRows(path))
     with pytest.raises(BadSample, match=r"s.tar, frame 0: is no picture that can be decoded"):
         source.frame(0, random())
     with pytest.raises(BadSample, match=r"s.tar, frame 1: no JSON object"):
         source.frame(1, random())
+    with pytest.raises(BadSample, match=r"s.tar, frame 3: a sample has 2 pictures; expected one"):
+        source.frame(3, random())
     with path.open("r+b") as file:
-        file.truncate(path.stat().st_size - 12_000)
+        file.truncate(path.stat().st_size - 36_000)
     with pytest.raises(BadSample, match=r"s.tar, frame 2: ends within a .txt file"):
         source.frame(2, random())
 

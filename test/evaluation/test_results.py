@@ -17,14 +17,14 @@ from rt2_ros.evaluation.runs import CellInfo, RunFolder, RunInfo
 
 def run_of(
     folder, policy, outcomes, instruction="pick up the key", first=0, mode="in-process",
-    revisions=("r1",), started="2026-01-01T10:00:00+00:00", lacks=0, tables="",
+    revisions=("r1",), started="2026-01-01T10:00:00+00:00", lacks=0, tables="", weights="",
 ):  # fmt: skip
     """outcomes: (suite, cell) -> "0110"; lacks: how many more were asked for."""
     cells = {
         "/".join(filter(None, cell)): CellInfo(tables, len(bits) + lacks, revisions, started)
         for cell, bits in outcomes.items()
     }
-    info = RunInfo(policy, {}, cells, first, mode, "a machine")
+    info = RunInfo(policy, {"digest": weights}, cells, first, mode, "a machine")
     with RunFolder.create(folder, info) as run:
         for (suite, cell), bits in outcomes.items():
             for seed, bit in enumerate(bits, first):
@@ -43,6 +43,21 @@ def lines(path, start):
 
 
 SEEN, EASY = ("seen", ""), ("unseen-objects", "easy")
+
+
+def test_what_a_policy_did_with_other_weights_is_left_out(tmp_path):
+    page = tmp_path / "results.md"
+    answered = Answers("p", {"where": "10"}, "same", 0, "", "r1", "2026-01-01", "one")
+    update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "11", EASY: "11"}, weights="one")])
+    update_results(page, [run_of(tmp_path / "q", "q", {SEEN: "10"}, weights="three")], [answered])
+    update_results(page, [run_of(tmp_path / "b", "p", {EASY: "10"}, weights="one")])
+    assert "| seen |  | 100% (34 to 100) | 50% (9 to 91) |" in page.read_text()
+    update_results(page, [run_of(tmp_path / "c", "p", {EASY: "00"}, weights="two")])
+    told = page.read_text()
+    assert "| seen |  | 50% (9 to 91) |  |" in told  # q's alone
+    assert "| unseen-objects | easy |  | 0% (0 to 66) |" in told
+    update_results(page, answers=[replace(answered, outcomes={"where": "00"}, weights="two")])
+    assert lines(page, "| p | 2 | 0%")
 
 
 def test_a_row_for_each_policy_and_cell_replaced_by_a_newer_run(tmp_path):

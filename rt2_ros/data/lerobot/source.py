@@ -99,7 +99,15 @@ class LeRobotSource:
         info = self.episodes.info
         kept = next((name for name in ("val", "validation") if name in info.splits), "")
         if kept:
-            return info.split(kept if split == "val" else split)
+            chosen, other = (
+                info.split(name) if name in info.splits or name == split else range(0)
+                for name in ((kept, "train") if split == "val" else ("train", kept))
+            )
+            if max(chosen.start, other.start) < min(chosen.stop, other.stop):
+                raise ValueError(
+                    f"{self.episodes.folder / layout.INFO}: splits train and {kept} share episodes"
+                )
+            return chosen
         told = "train" in info.splits
         whole = info.split("train") if told else range(len(self.episodes))
         first = len(whole) - math.ceil(holdout * len(whole))

@@ -96,6 +96,10 @@ def test_episodes_of_other_splits_are_neither_trained_on_nor_validation(write):
     assert episodes(tested, "train") == {2, 3, 4} and episodes(tested, "val") == {5}
     named = {"train": "0:3", "validation": "3:5", "test": "5:6"}
     assert episodes(named, "train") == {0, 1, 2} and episodes(named, "val") == {3, 4}
+    assert episodes({"val": "3:5"}, "val") == {3, 4}
+    for split in ("train", "val"):
+        with pytest.raises(ValueError, match="info.json: splits train and val share episodes"):
+            episodes({"train": "0:6", "val": "4:6"}, split)
 
 
 def test_a_plan_begins_the_answer(tmp_path):
