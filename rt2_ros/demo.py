@@ -95,7 +95,7 @@ class Demo:
             person.spin(0.05)
             self._refresh()
             self._show(self.view)
-        verdict = self._judge.verdict()
+        verdict = self._judge.verdict(done_at is not None)
         state, height = tabletop_state(person.scene, person.controller), 0.0
         if task.object:
             height = state.find(task.object).height

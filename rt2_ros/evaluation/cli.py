@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--policy", default="rt2-tiny",
-        help="name, YAML file or checkpoint folder; expert and random are the bounds",
+        help="name, YAML file or checkpoint folder; expert, guess and random are the bounds",
     )  # fmt: skip
     parser.add_argument(
         "--suite", action="append",
@@ -165,13 +165,14 @@ def _evaluate(args: argparse.Namespace) -> tuple[RunFolder, set[Key]]:
 def _evaluate_graph(args: argparse.Namespace, suites: Sequence[Suite]) -> RunFolder:
     from rt2_ros.bringup import describe
     from rt2_ros.evaluation.graph import play_on_graph
-    from rt2_ros.evaluation.runner import episodes
+    from rt2_ros.evaluation.runner import EXPERTS, episodes
     from rt2_ros.policies.registry import policy_identity
 
-    if args.blind or args.policy == "expert" or args.videos or args.without_plan or args.processes:
+    expert = args.policy in EXPERTS
+    if args.blind or expert or args.videos or args.without_plan or args.processes:
         raise ValueError(
             "--ros plays policies as they are, one table after another: without --blind, --videos, "
-            "--without-plan, --processes and expert"
+            "--without-plan, --processes, expert and guess"
         )
     wanted = episodes(suites, args.episodes, args.seed)
     name, config = policy_identity(args.policy)
@@ -188,18 +189,18 @@ def _evaluate_graph(args: argparse.Namespace, suites: Sequence[Suite]) -> RunFol
 
 def _player(args: argparse.Namespace) -> tuple[Player, dict[str, Any]]:
     """Who plays, and what makes it what it is."""
-    from rt2_ros.evaluation.runner import ExpertPlayer, PolicyPlayer
+    from rt2_ros.evaluation.runner import EXPERTS, PolicyPlayer
     from rt2_ros.policies import load_policy
     from rt2_ros.policies.baselines import BlindPolicy
     from rt2_ros.policies.registry import policy_identity
     from rt2_ros.sim.env import TabletopEnv
 
-    if args.policy == ExpertPlayer.name:
+    if args.policy in EXPERTS:
         if args.blind:
             raise ValueError("--blind: the expert looks at the world's state, not at pictures")
         if args.without_plan:
             raise ValueError("--without-plan: the expert is no model")
-        return ExpertPlayer(), {"type": "expert"}
+        return EXPERTS[args.policy](), {"type": args.policy}
     name, config = policy_identity(args.policy)
     _check_pictures(name, config)
     if args.without_plan:

@@ -155,7 +155,8 @@ class _Watcher:
         status, controller = person.policy, person.controller
         steps = max(status.decisions + status.invalid, len(self._latency_ms))
         limited = controller.limited if controller.instruction_id == self._id else 0
-        verdict, reached = self._judge.verdict(limited > steps / 2), self._judge.reached
+        verdict = self._judge.verdict(done_at is not None, limited > steps / 2)
+        reached = self._judge.reached
         self._judge = None
         person.instruct("", check)
         # The graph does not say how long a decision took that was invalid.

@@ -8,9 +8,9 @@ results.json beside it (`rt2_ros.evaluation.results`) is what the page is made o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from rt2_ros.data.samples import COORDINATES
 from rt2_ros.evaluation import paper, results
@@ -19,6 +19,7 @@ from rt2_ros.evaluation.paper import Cell
 from rt2_ros.evaluation.questions import KINDS, NEAR, Answers, kept
 from rt2_ros.evaluation.results import DIGITS, GROUPS, Ablation, CellResult, Results, cell_results
 from rt2_ros.evaluation.runs import RunFolder, write_whole
+from rt2_ros.policies.baselines import SENSES, TOLD
 
 HEAD = (
     "# Results", "",
@@ -32,12 +33,19 @@ HEAD = (
     "about. Whoever decides, the controller lets a step count for 0.8 s from its picture: one of a",
     "second ago (delay-1s) it refuses, and the arm rests; one of 0.75 s ago (delay-0.75s) it",
     "brakes 0.05 s later, too soon for nearly any task. Neither cell tells much of a policy.", "",
+    "Bounds: expert is told the world's state. guess is the expert that does not know which thing",
+    "is meant: it takes a random block, or brings the right one to a random thing of the target's",
+    f'sort, which is what chance is worth. What is language-blind is told "{TOLD}" whatever is',
+    "asked. without-plan are the same weights, told to act at once: where nearly all that they",
+    "learned begins with a plan, they never learned that. What plans are worth, a model that",
+    "learned without them says (no-plans in the ablation).", "",
 )  # fmt: skip
 
 
 PLOT = "ablation.png"
 Table = Mapping[tuple[str, Cell], CellResult]
-Made = TypeVar("Made", CellResult, Answers)
+# What `rt2 eval` puts after the name of a policy that it plays in another way.
+VARIANT = re.compile(rf"(-({'|'.join(SENSES)})-blind|-without-plan)?( \(ros\))?$")
 
 
 def update_results(
@@ -47,8 +55,9 @@ def update_results(
     """Put runs into results.md and results.json in place of older results of the same cells,
     answers in place of older ones of the same policy, and an ablation in place of the older one.
 
-    Of a policy whose weights are others now, what the older ones did is left out: a table of two
-    models under one name would tell of neither.
+    Of a policy whose weights are others now, what the older ones did is left out, however they
+    played: a table of two models under one name would tell of neither. So are results of a cell
+    whose tables are others now.
 
     Raises:
         ValueError: results.json is not what this module wrote.
@@ -57,19 +66,28 @@ def update_results(
     data = path.with_suffix(".json")
     known = results.read(data)
     played = [result for run in runs for result in cell_results(run)]
-    cells = {result.key: result for result in _of_same_weights(known.cells, played)}
-    cells |= {result.key: result for result in played}
-    told = {a.policy: a for a in [*_of_same_weights(known.answers, answers), *answers]}
-    new = Results(tuple(cells.values()), tuple(told.values()), ablation or known.ablation)
+    weights = {_model(each): each.weights for each in (*played, *answers) if each.weights}
+    tables = {result.key[1]: result.tables for result in played if result.tables}
+    # Newer ones take the places of older ones: policies keep their order.
+    cells = {result.key: result for result in (*known.cells, *played)}
+    told = {each.policy: each for each in (*known.answers, *answers)}
+    new = Results(
+        tuple(
+            result for result in cells.values()
+            if weights.get(_model(result), result.weights) == result.weights
+            and tables.get(result.key[1], result.tables) == result.tables
+        ),
+        tuple(a for a in told.values() if weights.get(_model(a), a.weights) == a.weights),
+        ablation or known.ablation,
+    )  # fmt: skip
     page = render(new)
     write_whole(data, results.written(new))
     write_whole(path, page)
 
 
-def _of_same_weights(known: Sequence[Made], new: Sequence[Made]) -> list[Made]:
-    """Of known results those that no newer ones of the same policy have other weights than."""
-    weights = {each.policy: each.weights for each in new if each.weights}
-    return [k for k in known if not k.weights or weights.get(k.policy, k.weights) == k.weights]
+def _model(result: CellResult | Answers) -> str:
+    """The policy, however it was played."""
+    return VARIANT.sub("", result.policy)
 
 
 def render(found: Results) -> str:
@@ -114,7 +132,8 @@ def _answers(answers: Sequence[Answers]) -> Iterable[str]:
         yield f"there are. What: what is at a place. A place counts within {NEAR} of {COORDINATES}."
         yield "Not asked: what training asks of a name alone in the same words (kind, colour, use)."
         yield "Share kept, in percent: accuracy over accuracy before robot data, same questions,"
-        yield "Wald's paired interval."
+        yield "Wald's paired interval; none of a model that had robot data from the beginning, as"
+        yield "rt2-tiny has. What becomes of answers when robot data comes, the ablation shows."
         head, *rows = answer_rows(answers)
         yield from ("", *_head(*head), *(_row(*row) for row in rows), "")
 
@@ -128,6 +147,12 @@ def _ablation(ablation: Ablation | None) -> Iterable[str]:
     yield f"{ablation.machine}, seed {ablation.seed}, as in section 4.3 of the paper. Cells of a"
     yield "group count together; reasoning is one cell of emergent. Web answers kept, in percent:"
     yield "accuracy over that of the start."
+    dates, revisions = (
+        sorted({getattr(cell, what) for arm in ablation.arms for cell in arm.cells})
+        for what in ("date", "revision")
+    )
+    revisions = list(dict.fromkeys(", ".join(revisions).split(", ")))
+    yield f"Measured on {', '.join(dates)} at {', '.join(revisions)}, by the recipe of then."
     if ablation.start_minutes:
         yield f"The start, which some begin with, took {ablation.start_minutes:g} minutes before."
     if any(arm.base for arm in ablation.arms):

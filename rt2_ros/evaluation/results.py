@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -121,7 +121,9 @@ class Arm:
         return Rate.together(cell.reach for cell in self._cells(group))
 
     def _cells(self, group: str) -> list[CellResult]:
-        return [cell for cell in self.cells if GROUPS[group]((cell.suite, cell.cell))]
+        """Of no part of a group: cells differ too much."""
+        found = {cell.key[1]: cell for cell in self.cells}
+        return [found[c] for c in GROUPS[group]] if found.keys() >= GROUPS[group] else []
 
 
 @dataclass(frozen=True)
@@ -149,11 +151,11 @@ class Results:
 
 
 # What an ablation averages over, as the paper's figures do.
-GROUPS: dict[str, Callable[[Cell], bool]] = {
-    "seen": lambda cell: cell == paper.SEEN,
-    "unseen": lambda cell: cell in paper.UNSEEN,
-    "emergent": lambda cell: cell in paper.EMERGENT,
-    "reasoning": lambda cell: cell == ("emergent", "reasoning"),  # where plans should help
+GROUPS: dict[str, frozenset[Cell]] = {
+    "seen": frozenset({paper.SEEN}),
+    "unseen": frozenset(paper.UNSEEN),
+    "emergent": frozenset(paper.EMERGENT),
+    "reasoning": frozenset({("emergent", "reasoning")}),  # where plans should help
 }
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rt2_ros.actions import Action
 from rt2_ros.data import split
 from rt2_ros.evaluation.records import EpisodeRecord, Key
 from rt2_ros.evaluation.runs import RunFolder
@@ -76,10 +77,26 @@ class ExpertPlayer:
 
         decisions = []
         for _, s in seen:
-            bins = SPACE.to_bins(s.expert)
+            bins = SPACE.to_bins(self._wanted(s))
             text = " ".join(map(str, bins))
             decisions.append(Decision(SPACE.from_bins(bins), bins=bins, text=text, confidence=1.0))
         return decisions
+
+    def _wanted(self, seen: Seen) -> Action:
+        return seen.expert
+
+
+class GuessPlayer(ExpertPlayer):
+    """The expert that does not know which thing is meant: what chance is worth."""
+
+    name = "guess"
+
+    def _wanted(self, seen: Seen) -> Action:
+        return seen.guess
+
+
+# Who needs no policy, by name.
+EXPERTS: dict[str, type[ExpertPlayer]] = {p.name: p for p in (ExpertPlayer, GuessPlayer)}
 
 
 @dataclass(frozen=True)

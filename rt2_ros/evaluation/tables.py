@@ -26,6 +26,8 @@ from rt2_ros.actions import Action
 from rt2_ros.evaluation.strips import STRIP_FRAMES
 from rt2_ros.evaluation.suites import Cell
 from rt2_ros.film import Film, captioned, evenly
+from rt2_ros.sim.env import Scenario
+from rt2_ros.sim.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,16 @@ class Act:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a policy may know; and what the scripted expert would do, for that baseline alone."""
+    """What a policy may know; and what the scripted expert would do, and would if it did not know
+    which thing is meant, for these baselines alone.
+    """
 
     image: NDArray[np.uint8]  # (image_size, image_size, 3) RGB
     state: NDArray[np.float64]  # (4,) fingertips x, y, z in m, closedness
     instruction: str
     stamp_ns: int
     expert: Action
+    guess: Action
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +132,22 @@ class TableProcess:
         self._process.join(5.0)
 
 
+def guess(scenario: Scenario, random: np.random.Generator) -> Task:
+    """A task of the same kind by chance: any thing of the target's sort in its place, or of the
+    object's where there is no target.
+    """
+    task = scenario.task
+    meant = task.target or task.object
+    sort = next((p.kind for p in scenario.layout if p.name == meant), "")
+    like = [p.name for p in scenario.layout if p.kind == sort]
+    if task.kind in Task.GRIPPER:
+        return task
+    if task.target:
+        target = str(random.choice([name for name in like if name != task.object]))
+        return Task(task.kind, task.object, target)
+    return Task(task.kind, str(random.choice(like)))
+
+
 class OneTable:
     """One table and the episode on it."""
 
@@ -142,6 +163,7 @@ class OneTable:
         cell = command.cell
         self._disturb, self._random = cell.disturb, cell.random(command.seed, 1)
         self._scenario = cell.scenario(command.seed)
+        self._guess = guess(self._scenario, cell.random(command.seed, 2))
         self._env.latency = cell.disturb.delay
         self._frames: list[NDArray[np.uint8]] = []
         self._notes: list[str] = []
@@ -179,10 +201,11 @@ class OneTable:
             if done:
                 return self._end()
             if self._disturb.arrives(self._random):
-                hint = expert(observation.truth, self._env.task)
+                tasks = self._env.task, self._guess
                 return Seen(
-                    image, observation.state, observation.instruction, observation.stamp_ns, hint
-                )
+                    image, observation.state, observation.instruction, observation.stamp_ns,
+                    *(expert(observation.truth, task) for task in tasks),
+                )  # fmt: skip
             self._note = "no picture came"
             done = self._step(None)
 

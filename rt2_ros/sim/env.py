@@ -132,14 +132,15 @@ class TabletopEnv:
         self.controller.arm()
         self.controller.on_instruction(instruction)
         self.controller.on_policy_status(1, instruction)
-        self._step = 0
+        self._step, self._stopped, self._began = 0, False, world.time
         return self._observe()
 
     def step(self, action: Action | None) -> tuple[EnvObservation, bool]:
         """Act for one period; the next observation, and whether the episode is over.
 
-        It is over when the action says terminate or after MAX_STEPS. Without an action (None)
-        nothing is sent to the controller, which holds the arm before long.
+        It is over when the action says terminate, or after MAX_STEPS or the time that so many take
+        without latency. Without an action (None) nothing is sent to the controller, which holds the
+        arm before long.
         """
         stamp_ns = self._now_ns()
         self._advance(self._latency)
@@ -164,8 +165,10 @@ class TabletopEnv:
         self._step += 1
         observation = self._observe()
         self._judge.watch(observation.truth, limited)
-        over = action is not None and action.terminate
-        return observation, over or self._step >= MAX_STEPS
+        self._stopped = action is not None and action.terminate
+        left = self._began + MAX_STEPS * self._period - self.tabletop.world.time
+        over = self._step >= MAX_STEPS or left < _JOINT_STATE_PERIOD
+        return observation, self._stopped or over
 
     def success(self) -> bool:
         """Whether the task is fulfilled now."""
@@ -173,7 +176,7 @@ class TabletopEnv:
 
     def verdict(self) -> Verdict:
         """How the episode went so far, by the world's state."""
-        return self._judge.verdict()
+        return self._judge.verdict(self._stopped)
 
     @property
     def reached(self) -> bool | None:

@@ -230,12 +230,13 @@ class Judge:
     it moved 2 cm; nothing that comes later makes up for that. dropped: it was taken, and is neither
     held nor where it should be. misplaced: it was let go of, lying, at the wrong place, be that
     another thing's top. missed grasp: the fingers closed, low, and never had anything between them.
-    limit hit: most steps ran into a limit of the controller's.
+    limit hit: most steps ran into a limit of the controller's. stopped early: whoever acted said
+    that it was done.
     """
 
     FAILURES = (
         "wrong object", "misplaced", "dropped", "missed grasp", "limit hit", "never moved",
-        "timeout",
+        "stopped early", "timeout",
     )  # fmt: skip
 
     def __init__(self, task: Task, state: TabletopState) -> None:
@@ -281,10 +282,11 @@ class Judge:
             self._touched |= state.find(spared).grasped or away > _MOVED
         return self._done()
 
-    def verdict(self, limited: bool | None = None) -> Verdict:
+    def verdict(self, stopped: bool = False, limited: bool | None = None) -> Verdict:
         """How it ended, by the last state watched and what went before.
 
-        limited: whether most steps ran into a limit; None: as `watch` was told.
+        stopped: whether whoever acted ended it. limited: whether most steps ran into a limit; None:
+        as `watch` was told.
         """
         if self._done():
             return Verdict(True, "", self._steps)
@@ -302,6 +304,7 @@ class Judge:
             taking and self._closed and not self._gripped,
             self._limited > self._steps / 2 if limited is None else limited,
             not self._moved,
+            stopped,
             True,
         )
         reason = next(name for name, true in zip(self.FAILURES, failures, strict=True) if true)

@@ -69,6 +69,7 @@ def test_films_are_made_on_request(tmp_path):
         (["--policy", "hold", "--suite", "emergen/symbols"], "no suite 'emergen'"),
         (["--policy", "hold", "--without-plan"], "writes no plans anyway"),
         (["--policy", "expert", "--without-plan"], "the expert is no model"),
+        (["--policy", "guess", "--ros"], "expert and guess"),
         (["--policy", "hold", "--questions", "0"], "at least one"),
         (["--policy", "hold", "--questions", "5", "--suite", "seen"], "nothing of how to play"),
         (["--policy", "hold", "--questions", "5", "--before", "hold"], "both policies are called"),

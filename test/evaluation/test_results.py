@@ -54,10 +54,30 @@ def test_what_a_policy_did_with_other_weights_is_left_out(tmp_path):
     assert "| seen |  | 100% (34 to 100) | 50% (9 to 91) |" in page.read_text()
     update_results(page, [run_of(tmp_path / "c", "p", {EASY: "00"}, weights="two")])
     told = page.read_text()
-    assert "| seen |  | 50% (9 to 91) |  |" in told  # q's alone
-    assert "| unseen-objects | easy |  | 0% (0 to 66) |" in told
+    assert "| seen |  |  | 50% (9 to 91) |" in told  # q's alone
+    assert "| unseen-objects | easy | 0% (0 to 66) |  |" in told
+    assert not lines(page, "| p | 2 |")  # nor answers
     update_results(page, answers=[replace(answered, outcomes={"where": "00"}, weights="two")])
     assert lines(page, "| p | 2 | 0%")
+
+
+@pytest.mark.parametrize("other", ["p (ros)", "p-language-blind", "p-without-plan", "pq"])
+def test_so_is_what_these_did_in_another_way(tmp_path, other):
+    page, name = tmp_path / "results.md", other.removesuffix(" (ros)")
+    mode = "in-process" if name == other else "ros"
+    update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "11"}, weights="one")])
+    update_results(page, [run_of(tmp_path / "b", name, {SEEN: "10"}, mode=mode, weights="one")])
+    assert lines(page, f"| {other} | seen |")
+    update_results(page, [run_of(tmp_path / "c", "p", {EASY: "00"}, weights="two")])
+    assert bool(lines(page, f"| {other} | seen |")) is (other == "pq")
+
+
+def test_who_was_measured_first_stays_first(tmp_path):
+    page = tmp_path / "results.md"
+    update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "11"}, weights="one")])
+    update_results(page, [run_of(tmp_path / "b", "q", {SEEN: "10"})])
+    update_results(page, [run_of(tmp_path / "c", "p", {SEEN: "01"}, weights="two")])
+    assert lines(page, "| suite | cell | p | q |") and "p and another policy" in page.read_text()
 
 
 def test_a_row_for_each_policy_and_cell_replaced_by_a_newer_run(tmp_path):
@@ -120,15 +140,14 @@ def test_policies_are_compared_on_the_same_episodes_alone(tmp_path):
     assert "p and another policy" in compared[2]
 
 
-def test_other_tables_are_not_compared(tmp_path):
+def test_what_was_done_on_other_tables_is_left_out(tmp_path):
     page = tmp_path / "results.md"
-    for tables in ("1", "2", ""):  # "" in results from before it was kept
-        runs = [
-            run_of(tmp_path / f"p{tables}", "p", {SEEN: "11"}, tables="1"),
-            run_of(tmp_path / f"q{tables}", "q", {SEEN: "00"}, tables=tables),
-        ]
-        update_results(page, runs)
-        assert ("| seen |  | +2 −0" in page.read_text()) is (tables != "2")
+    update_results(page, [run_of(tmp_path / "p", "p", {SEEN: "11", EASY: "11"}, tables="1")])
+    update_results(page, [run_of(tmp_path / "q", "q", {SEEN: "00"}, tables="1")])
+    assert "| seen |  | +2 −0" in page.read_text()
+    update_results(page, [run_of(tmp_path / "r", "q", {SEEN: "00"}, tables="2")])
+    assert not lines(page, "| p | seen |") and lines(page, "| p | unseen-objects |")
+    assert lines(page, "| q | seen |") and "+2 −0" not in page.read_text()
 
 
 def test_results_that_cannot_be_shown_are_not_written(tmp_path):
@@ -218,10 +237,10 @@ def test_answers_to_other_questions_are_not_compared(tmp_path):
 
 def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
     page = tmp_path / "results.md"
+    unseen = {each: "0" for each in paper.UNSEEN} | {EASY: "10"}
     cells = (
-        cell("seen", "", "11110"), cell("unseen-objects", "easy", "10"),
-        cell("unseen-environments", "hard", "00"), cell("emergent", "symbols", "01"),
-        cell("emergent", "reasoning", "0001"),
+        cell("seen", "", "11110"), *(cell(*each, done) for each, done in unseen.items()),
+        cell("emergent", "symbols", "01"), cell("emergent", "reasoning", "0001"),
     )  # fmt: skip
     none = replace(AFTER, policy="scratch", outcomes={"where": "0000", "what": "00"})
     arms = (
@@ -232,15 +251,16 @@ def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
     update_results(page, ablation=Ablation(20, 0, "a machine", START, arms))
     update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "10"})])
     told = page.read_text().partition("## Ablation")[2].partition("## ")[0]
+    assert "Measured on 2026-01-01 at r1, by" in told  # no mean of a part of emergent
     assert "20 minutes each on\na machine, seed 0" in told and "30" not in told.splitlines()[2]
     assert "![Ablation](ablation.png)" in told
     rows = [line for line in told.splitlines() if line.startswith("| ")]
     assert rows[1:] == [
         "| start |  |  |  |  |  |  | 83% (44 to 97) of 6 |  |  |",
-        "| scratch | random weights | robot 1 | 80% (38 to 96) of 5 | 25% (5 to 70) of 4 "
-        "| 33% (10 to 70) of 6 | 25% (5 to 70) of 4 | 0% (0 to 39) of 6 | 0 (0 to 47) | 70 |",
-        "| co | start | web 0.4, robot 0.6, no plans | 80% (38 to 96) of 5 | 25% (5 to 70) of 4 "
-        "| 33% (10 to 70) of 6 | 25% (5 to 70) of 4 | 83% (44 to 97) of 6 | 100 (57 to 174) | 60 |",
+        "| scratch | random weights | robot 1 | 80% (38 to 96) of 5 | 14% (3 to 51) of 7 "
+        "|  | 25% (5 to 70) of 4 | 0% (0 to 39) of 6 | 0 (0 to 47) | 70 |",
+        "| co | start | web 0.4, robot 0.6, no plans | 80% (38 to 96) of 5 | 14% (3 to 51) of 7 "
+        "|  | 25% (5 to 70) of 4 | 83% (44 to 97) of 6 | 100 (57 to 174) | 60 |",
     ]
     looked = [replace(arm, cells=tuple(replace(c, reached="10") for c in cells)) for arm in arms]
     update_results(page, ablation=Ablation(20, 0, "a machine", START, (arms[0], looked[1])))
@@ -248,8 +268,7 @@ def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
     rows = [line for line in told.splitlines() if line.startswith("| ")]
     assert rows == [
         "| model | seen | unseen | emergent | reasoning |", "| scratch |  |  |  |  |",
-        "| co | 50% (9 to 91) of 2 | 50% (15 to 85) of 4 | 50% (15 to 85) of 4 "
-        "| 50% (9 to 91) of 2 |",
+        "| co | 50% (9 to 91) of 2 | 50% (25 to 75) of 12 |  | 50% (9 to 91) of 2 |",
     ]  # fmt: skip
 
 

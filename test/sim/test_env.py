@@ -86,8 +86,20 @@ def test_a_policy_that_does_nothing_never_moved(env):
 
 def test_terminate_ends_the_episode_and_is_not_believed(env):
     env.reset(0)
+    env.step(Action(False, np.full(3, 0.05), np.zeros(3), 0.0))
     _, done = env.step(Action(True, np.zeros(3), np.zeros(3), 0.0))
-    assert done and not env.success()
+    assert done and not env.success() and env.verdict().reason == "stopped early"
+
+
+def test_a_late_policy_has_no_more_time(shared_tabletop):
+    env, ends = TabletopEnv(shared_tabletop, render=False), []
+    for env.latency in (0.0, 0.5, 0.75):
+        begin = env.reset(0).stamp_ns
+        observation, done = env.step(STILL)
+        while not done:
+            observation, done = env.step(STILL)
+        ends.append((env.verdict().steps, (observation.stamp_ns - begin) / 1e9))
+    assert ends == [(40, pytest.approx(10)), (20, pytest.approx(10)), (14, pytest.approx(10.5))]
 
 
 def test_a_step_is_a_quarter_of_a_second_and_a_delta_goes_where_it_says(env):

@@ -97,6 +97,17 @@ def test_failures_have_reasons(tabletop, poses, reason):
     assert verdict.reason == reason
 
 
+def test_who_stops_too_soon_has_not_run_out_of_time(tabletop):
+    tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT)
+    judge = Judge(TASK, tabletop.state())
+    tabletop.pose([0.55, 0, 0.2], 0.08, LAYOUT)
+    judge.watch(tabletop.state())
+    assert judge.verdict(stopped=True).reason == "stopped early"
+    tabletop.pose([0.6, 0.1, 0.15], 0, LAYOUT[1:], held="thing 1")
+    judge.watch(tabletop.state())
+    assert judge.verdict(stopped=True).success
+
+
 def test_the_right_thing_after_another_is_no_success(tabletop):
     poses = [([0.6, 0.1, 0.18], 0.0, LAYOUT[1:], "thing 1")]
     assert judged(tabletop, *poses).success
