@@ -61,7 +61,8 @@ lint: setup
 model: setup
 	$(VENV)/bin/rt2 train --config $(CONFIG) --export models/rt2-tiny --half
 
-EVAL := $(VENV)/bin/rt2 eval --results --policy rt2-tiny
+# Of this commit: what was played by other code or weights is not gone on with.
+EVAL = $(VENV)/bin/rt2 eval --results --policy rt2-tiny --out out/eval-$(shell git rev-parse --short HEAD)
 UNSEEN := unseen-objects unseen-backgrounds unseen-environments
 
 results: setup

@@ -3,6 +3,7 @@
 
     ros2 launch rt2_ros bringup.launch.py sim:=gazebo
     ros2 launch rt2_ros moveit.launch.py use_sim_time:=true     # from another terminal
+    ros2 launch rt2_ros moveit.launch.py network:=true          # beside a real arm
 
 Their parameters are in config/moveit and rt2_ros/moveit_config.py. A graph that is to use them
 has `bridge: moveit_servo` or `bridge: moveit` in its robot profile, as its argument (`bridge:=`),
@@ -25,6 +26,12 @@ from rt2_ros.paths import config_path
 ARGUMENTS = (
     ("namespace", "", "Namespace of the arm's topics.", None),
     ("use_sim_time", "false", "Follow the simulator's /clock.", ["true", "false"]),
+    (
+        "network",
+        "false",
+        "Reach other machines, as a real arm's driver may be on one.",
+        ["true", "false"],
+    ),
     ("move_group", "true", "Start move_group.", ["true", "false"]),
     ("servo", "true", "Start MoveIt Servo.", ["true", "false"]),
 )
@@ -44,7 +51,7 @@ def moveit(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             name=name,
             namespace=given["namespace"],
             parameters=[parameters, sim_time],
-            additional_env=environment(),
+            additional_env=environment(network=given["network"] == "true"),
             output="screen",
             on_exit=Shutdown(reason=f"{name} ended"),
         )

@@ -26,6 +26,7 @@ from rt2_ros.typed import misspelt
 PACKAGE = "rt2_ros"
 SIMULATORS = ("mujoco", "gazebo", "none")
 PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
+RMW, RANGE = "RMW_IMPLEMENTATION", "ROS_AUTOMATIC_DISCOVERY_RANGE"
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,20 @@ def environment(network: bool = False) -> dict[str, str]:
     """The transport of a process of the graph; a person's own profile stays in force.
 
     network: it also talks to other machines, as a real arm's graph must; a simulated one's does not
-    leave this one. Both find each other on one machine.
+    leave this one. Both find each other on one machine. Only Fast DDS reads our profiles: where
+    another middleware is chosen, ROS 2's own words for the same are left.
     """
+    if os.environ.get(RMW) not in (None, "", "rmw_fastrtps_cpp"):
+        return {} if network or RANGE in os.environ else {RANGE: "LOCALHOST"}
     name = "fastdds-network.xml" if network else "fastdds.xml"
     return {} if PROFILES in os.environ else {PROFILES: str(config_path(name))}
+
+
+def checked_namespace(namespace: str) -> str:
+    """Return it; ValueError if it cannot be one."""
+    if not re.fullmatch(r"(/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*)?", namespace, re.ASCII):
+        raise ValueError(f"namespace is {namespace!r}; expected letters, digits, _ and /")
+    return namespace
 
 
 def describe(
@@ -148,8 +159,7 @@ def describe(
         raise ValueError(f"sim is {sim!r}; expected one of {', '.join(SIMULATORS)}")
     if sim == "gazebo" and robot != "panda":
         raise ValueError(f"sim 'gazebo' has only robot 'panda', not {robot!r}")
-    if not re.fullmatch(r"(/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*)?", namespace, re.ASCII):
-        raise ValueError(f"namespace is {namespace!r}; expected letters, digits, _ and /")
+    checked_namespace(namespace)
     if params_file and not Path(params_file).is_file():
         raise ValueError(f"params_file: no file {params_file}")
     if str(use_sim_time).lower() not in ("true", "false"):

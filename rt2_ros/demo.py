@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from rt2_ros.film import Film
     from rt2_ros.nodes.operator import Operator
     from rt2_ros.sim.tabletop import TabletopState
-    from rt2_ros.sim.tasks import Task
+    from rt2_ros.sim.tasks import Judge, Task
 
 INSTRUCTIONS = ("pick up the banana", "grab the apple", "lift the guitar")
 CAMERA = "scene"
+BLIND_S = 1.0  # without the simulator's state, after which nobody knows what happened
 HELD_S = 0.5  # for which the object must stay lifted
 SETTLE_S = 1.5  # after the policy's terminate, for the arm to come to rest
 FILM_MS = 80  # at least between two pictures of the film
@@ -96,12 +97,13 @@ class Demo:
             self._refresh()
             self._show(self.view)
         verdict = self._judge.verdict(done_at is not None)
+        blind = unseen(self._judge, person.controller)
         state, height = tabletop_state(person.scene, person.controller), 0.0
         if task.object:
             height = state.find(task.object).height
         seconds = time.monotonic() - started
         person.instruct("", self._check)
-        reason = relaid or verdict.reason
+        reason = relaid or blind or verdict.reason
         if reason and status.reason:
             reason += f" (policy: {status.reason})"
         self._judge = None
@@ -157,6 +159,12 @@ class Demo:
         small = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
         caption = f"{self.view.instruction}  {self.view.seconds:.1f} s"
         self.view.tiles.append(captioned(small, caption, words))
+
+
+def unseen(judge: Judge, controller: Any) -> str:
+    """Say so if the judge did not see all, by the controller's newest message; else ""."""
+    seconds = judge.blind_for(stamp_ns(controller.header.stamp) / 1e9)
+    return f"not seen: no scene_state came for {seconds:.1f} s" if seconds > BLIND_S else ""
 
 
 def tabletop_state(scene: Any, controller: Any) -> TabletopState:

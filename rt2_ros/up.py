@@ -242,7 +242,9 @@ def main(argv: list[str]) -> int:
 
             with contextlib.suppress(KeyboardInterrupt):
                 person.until_ready(graph, check)
-                print("ready. Tell it what to do: rt2 say 'pick up the banana' (ctrl-C ends)")
+                table = ", ".join(o.name for o in person.scene.objects)
+                print(f"ready. On the table: {table}" if table else "ready.")
+                print("Tell it what to do: rt2 say 'pick up the banana' (ctrl-C ends)")
                 sys.stdout.flush()
                 person.refuse_late_second(graph, check)
                 processes.watch(stopped)

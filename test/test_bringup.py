@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rt2_ros import up
-from rt2_ros.bringup import ARGUMENTS, PROFILES, Graph, NodeSpec, describe, environment
+from rt2_ros.bringup import ARGUMENTS, PROFILES, RANGE, RMW, Graph, NodeSpec, describe, environment
 from rt2_ros.paths import config_path
 
 NETWORK = "fastdds-network.xml"
@@ -179,10 +179,20 @@ def test_the_two_transports_share_their_shared_memory_and_one_has_no_whitelist()
 
 
 def test_the_transport_profile_is_set_unless_a_person_has_one(monkeypatch):
-    monkeypatch.delenv(PROFILES, raising=False)
+    for name in (PROFILES, RMW, RANGE):
+        monkeypatch.delenv(name, raising=False)
     assert environment() == {PROFILES: str(config_path("fastdds.xml"))}
     assert by_name(describe(policy="hold"))["camera_node"].environment == environment()
     monkeypatch.setenv(PROFILES, "/mine.xml")
+    assert environment() == {}
+
+
+def test_a_simulated_graph_stays_on_its_machine_by_another_middleware_as_well(monkeypatch):
+    for name in (PROFILES, RANGE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(RMW, "rmw_cyclonedds_cpp")
+    assert environment() == {RANGE: "LOCALHOST"} and environment(network=True) == {}
+    monkeypatch.setenv(RANGE, "SUBNET")
     assert environment() == {}
 
 

@@ -167,7 +167,9 @@ def _evaluate_graph(args: argparse.Namespace, suites: Sequence[Suite]) -> RunFol
     from rt2_ros.evaluation.graph import play_on_graph
     from rt2_ros.evaluation.runner import EXPERTS, episodes
     from rt2_ros.policies.registry import policy_identity
+    from rt2_ros.up import use_transport
 
+    use_transport()
     expert = args.policy in EXPERTS
     if args.blind or expert or args.videos or args.without_plan or args.processes:
         raise ValueError(

@@ -112,7 +112,7 @@ class _Watcher:
 
     def play(self, episode: Episode, name: str, check: Callable[[], None]) -> EpisodeRecord:
         """One episode to its end."""
-        from rt2_ros.demo import tabletop_state
+        from rt2_ros.demo import tabletop_state, unseen
         from rt2_ros.msg import PolicyStatus
         from rt2_ros.nodes.operator import NotLaid
         from rt2_ros.sim.tasks import Judge
@@ -157,8 +157,11 @@ class _Watcher:
         limited = controller.limited if controller.instruction_id == self._id else 0
         verdict = self._judge.verdict(done_at is not None, limited > steps / 2)
         reached = self._judge.reached
+        blind = unseen(self._judge, controller)
         self._judge = None
         person.instruct("", check)
+        if blind:
+            raise TimeoutError(blind)
         # The graph does not say how long a decision took that was invalid.
         typical = float(np.median(self._latency_ms)) if self._latency_ms else 0.0
         way = np.diff(np.array(self._tips).reshape(-1, 3), axis=0)

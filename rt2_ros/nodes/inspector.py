@@ -189,8 +189,8 @@ class Inspector:
 
     def _spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(left)
+        while time.monotonic() < end:
+            self._executor.spin_once(0.02)  # always as long, or rclpy serves its first ones alone
 
     def _until(self, condition: Callable[[], object], seconds: float) -> None:
         """Receive until the condition holds, for some seconds at most."""

@@ -31,7 +31,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from rt2_ros.bringup import Graph
+from rt2_ros.bringup import Graph, checked_namespace
 from rt2_ros.msg import ControllerStatus, PolicyStatus, SceneState
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.robot import is_idle
@@ -39,9 +39,12 @@ from rt2_ros.nodes.topics import Topic
 
 DISCOVERY_S = 1.0  # within which a graph that runs already is seen
 LATE_S = 10.0  # within which it is seen on a machine that is very busy
-READY_S = 90.0  # for all nodes to be ready; the policy loads its checkpoint
+READY_S = 90.0  # for all nodes to be ready
+LOAD_S = 1800.0  # for the policy to load its checkpoint, perhaps from a hub
 REPLY_S = 10.0  # for a service of a node that is there
+SPIN_S = 0.02  # that one message is waited for
 ACKNOWLEDGE_S = 1.0  # for those who were told to stop to have got it
+LOADING = "the policy to be loaded"
 UNNAMED = "_NODE_NAME_UNKNOWN_"  # rmw's word for the node of a reader that was met just now
 
 
@@ -56,7 +59,10 @@ class Operator:
         self._context = Context()
         self._context.init(args=[])
         self.node = Node(
-            "operator", namespace=namespace, context=self._context, use_global_arguments=False
+            "operator",
+            namespace=checked_namespace(namespace),
+            context=self._context,
+            use_global_arguments=False,
         )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -65,6 +71,7 @@ class Operator:
         self.scene = self._asked_for = SceneState()
         self._heard: set[str] = set()
         self._answers: list[str] = []
+        self._callbacks: dict[str, list[Callable[[Any], None]]] = {}
         self._lock: int | None = None
         self.on(topics.POLICY_STATUS, self._keeper("policy"))
         self.on(topics.CONTROLLER_STATUS, self._keeper("controller"))
@@ -91,14 +98,22 @@ class Operator:
         return keep
 
     def on(self, topic: Topic, callback: Callable[[Any], None]) -> None:
-        """Call back with each message of a topic, while one of the methods here waits."""
-        self.node.create_subscription(*topic.to(callback))
+        """Call back with each message of a topic, while one of the methods here waits.
+
+        All callbacks of a topic get the same messages: of two subscriptions one may starve.
+        """
+        callbacks = self._callbacks.setdefault(topic.name, [])
+        callbacks.append(callback)
+        if len(callbacks) == 1:
+            self.node.create_subscription(*topic.to(lambda msg: [each(msg) for each in callbacks]))
 
     def spin(self, seconds: float) -> None:
         """Receive for some seconds."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(left)
+        while time.monotonic() < end:
+            # Always as long: where that changes, rclpy begins with its first subscription again,
+            # and a machine that is too busy never comes to the last.
+            self._executor.spin_once(SPIN_S)
 
     def until(
         self,
@@ -113,7 +128,7 @@ class Operator:
             check()
             if time.monotonic() > end:
                 raise TimeoutError(f"waited {timeout:g} s for {what}")
-            self._executor.spin_once(0.1)
+            self._executor.spin_once(SPIN_S)
 
     def running(self) -> Counter[str]:
         """How many nodes of each full name are seen now."""
@@ -174,7 +189,7 @@ class Operator:
             if unseen:
                 return f"{', '.join(sorted(unseen))} to start"
             if self.policy.state == PolicyStatus.UNCONFIGURED:
-                return "the policy to be loaded"
+                return LOADING
             if "controller" not in self._heard:
                 return "the controller to start"
             if graph.simulation and "scene" not in self._heard:
@@ -183,10 +198,15 @@ class Operator:
                 return f"the controller to be armed ({self.controller.reason})"
             return ""
 
-        try:
-            self.until(lambda: not missing(), READY_S, "", check)
-        except TimeoutError:
-            raise TimeoutError(f"waited {READY_S:g} s for {missing()}") from None
+        since, last = time.monotonic(), ""
+        while what := missing():
+            check()
+            if what != last and LOADING in (what, last):
+                since = time.monotonic()
+            last, limit = what, LOAD_S if what == LOADING else READY_S
+            if time.monotonic() - since > limit:
+                raise TimeoutError(f"waited {limit:g} s for {what}")
+            self._executor.spin_once(SPIN_S)
 
     def instruct(self, text: str, check: Callable[[], None] = lambda: None) -> int:
         """Publish an instruction, "" to stop, and return its id once the policy has taken it.
@@ -238,7 +258,7 @@ class Operator:
                     return ""
                 problem = "not all that listen have got it"
             check()
-            self._executor.spin_once(0.05)
+            self._executor.spin_once(SPIN_S)
         if not told:
             raise TimeoutError(
                 f"waited {REPLY_S:g} s for somebody who listens to {topic} (is it up? try rt2 up)"

@@ -248,6 +248,7 @@ class Judge:
         self._moved = self._closed = self._gripped = self._lifted = False
         self._wrong = self._touched = self._rested = False
         self._place, self._there_since = task.begins(state), math.inf
+        self.gap = 0.0  # s, the longest time from one state watched to the next
 
     @property
     def reached(self) -> bool | None:
@@ -261,6 +262,7 @@ class Judge:
 
         limited: the step ran into a limit of the controller's.
         """
+        self.gap = max(self.gap, state.time - self._state.time)
         self._state = state
         self._steps += 1
         self._limited += limited
@@ -281,6 +283,10 @@ class Judge:
             away = moved(spared, state, self._start)
             self._touched |= state.find(spared).grasped or away > _MOVED
         return self._done()
+
+    def blind_for(self, seconds: float) -> float:
+        """For how long it did not see the world at most, s, where now is `seconds` of its time."""
+        return max(self.gap, seconds - self._state.time)
 
     def verdict(self, stopped: bool = False, limited: bool | None = None) -> Verdict:
         """How it ended, by the last state watched and what went before.

@@ -14,6 +14,7 @@ from rclpy.node import Node  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from rt2_ros import say  # noqa: E402
+from rt2_ros.bringup import Graph, NodeSpec  # noqa: E402
 from rt2_ros.msg import (  # noqa: E402
     ControllerStatus,
     PolicyStatus,
@@ -52,6 +53,54 @@ def stub():
     for each in nodes:
         each.destroy_node()
     context.try_shutdown()
+
+
+def test_who_is_busy_with_one_topic_hears_the_others_as_well(stub):
+    """A picture takes long to film; what the simulator says comes last, and twice."""
+    scene, picture = (
+        stub.create_publisher(*topic) for topic in (topics.SCENE_STATE, topics.POLICY_STATUS)
+    )
+    stub.create_timer(0.02, lambda: picture.publish(PolicyStatus()))
+    stub.create_timer(0.1, lambda: scene.publish(SceneState(seed=7)))
+    heard = []
+    with Operator(NAMESPACE) as person:
+        person.on(topics.POLICY_STATUS, lambda msg: time.sleep(0.15))
+        person.on(topics.SCENE_STATE, lambda msg: heard.append(person.scene is msg))
+        person.until(lambda: heard, 20.0, "the simulator")
+        heard.clear()
+        person.spin(3.0)
+    assert len(heard) > 5 and all(heard)
+
+
+@pytest.mark.parametrize("name", ["left arm", "1left", "左"])
+def test_a_name_that_ros_does_not_take_is_a_clear_line(name):
+    with pytest.raises(ValueError, match=f"namespace is '{name}'; expected letters, digits"):
+        Operator(name)
+
+
+def test_a_policy_may_take_long_to_load(stub, monkeypatch):
+    graph = Graph((), (NodeSpec("policy_node", "simulator_node", NAMESPACE, ()),))
+    policy, controller = (
+        stub.create_publisher(*topic) for topic in (topics.POLICY_STATUS, topics.CONTROLLER_STATUS)
+    )
+    started, state = time.monotonic(), PolicyStatus.UNCONFIGURED
+
+    def say():
+        loaded = time.monotonic() - started > 3.0
+        policy.publish(PolicyStatus(state=PolicyStatus.IDLE if loaded else state))
+        controller.publish(ControllerStatus())
+
+    stub.create_timer(0.1, say)
+    monkeypatch.setattr(operator, "READY_S", 1.0)
+    with Operator(NAMESPACE) as person:
+        person.until(lambda: person.running()[f"/{NAMESPACE}/simulator_node"], 10.0, "the stub")
+        person.until_ready(graph, lambda: None)
+        assert time.monotonic() - started > 3.0
+        state, started = PolicyStatus.UNCONFIGURED, time.monotonic()
+        monkeypatch.setattr(operator, "LOAD_S", 0.5)
+        person.until(lambda: person.policy.state == state, 10.0, "another policy")
+        with pytest.raises(TimeoutError, match="waited 0.5 s for the policy to be loaded"):
+            person.until_ready(graph, lambda: None)
 
 
 def test_a_table_is_laid_anew_only_when_nothing_moves_the_arm_any_more(stub):

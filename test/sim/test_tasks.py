@@ -108,6 +108,16 @@ def test_who_stops_too_soon_has_not_run_out_of_time(tabletop):
     assert judge.verdict(stopped=True).success
 
 
+def test_a_judge_tells_for_how_long_it_was_blind(tabletop):
+    tabletop.pose([0.45, 0, 0.2], 0.08, LAYOUT)
+    start = tabletop.state()
+    judge = Judge(TASK, start)
+    assert judge.blind_for(start.time + 3) == pytest.approx(3)
+    for later in (0.5, 2.5, 3.0):
+        judge.watch(replace(start, time=start.time + later))
+    assert judge.blind_for(start.time + 3.1) == pytest.approx(2)
+
+
 def test_the_right_thing_after_another_is_no_success(tabletop):
     poses = [([0.6, 0.1, 0.18], 0.0, LAYOUT[1:], "thing 1")]
     assert judged(tabletop, *poses).success
