@@ -66,7 +66,8 @@ def update_results(
     data = path.with_suffix(".json")
     known = results.read(data)
     played = [result for run in runs for result in cell_results(run)]
-    weights = {_model(each): each.weights for each in (*played, *answers) if each.weights}
+    made: list[CellResult | Answers] = [*played, *answers]
+    weights = {_model(each): each.weights for each in made if each.weights}
     tables = {result.key[1]: result.tables for result in played if result.tables}
     # Newer ones take the places of older ones: policies keep their order.
     cells = {result.key: result for result in (*known.cells, *played)}

@@ -13,13 +13,8 @@ TimeoutError with what was waited for.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.srv import SetParameters
@@ -34,11 +29,11 @@ from std_srvs.srv import Trigger
 from rt2_ros.bringup import Graph, checked_namespace
 from rt2_ros.msg import ControllerStatus, PolicyStatus, SceneState
 from rt2_ros.nodes import topics
+from rt2_ros.nodes.alone import Alone
 from rt2_ros.nodes.robot import is_idle
 from rt2_ros.nodes.topics import Topic
 
-DISCOVERY_S = 1.0  # within which a graph that runs already is seen
-LATE_S = 10.0  # within which it is seen on a machine that is very busy
+LATE_S = 10.0  # within which another graph is seen on a machine that is very busy
 READY_S = 90.0  # for all nodes to be ready
 LOAD_S = 1800.0  # for the policy to load its checkpoint, perhaps from a hub
 REPLY_S = 10.0  # for a service of a node that is there
@@ -64,6 +59,7 @@ class Operator:
             context=self._context,
             use_global_arguments=False,
         )
+        self.alone = Alone(self.node, self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self.policy = PolicyStatus()
@@ -72,7 +68,6 @@ class Operator:
         self._heard: set[str] = set()
         self._answers: list[str] = []
         self._callbacks: dict[str, list[Callable[[Any], None]]] = {}
-        self._lock: int | None = None
         self.on(topics.POLICY_STATUS, self._keeper("policy"))
         self.on(topics.CONTROLLER_STATUS, self._keeper("controller"))
         self.on(topics.SCENE_STATE, self._keeper("scene"))
@@ -87,8 +82,7 @@ class Operator:
         self._executor.shutdown(timeout_sec=1.0)
         self.node.destroy_node()
         self._context.try_shutdown()
-        if self._lock is not None:
-            os.close(self._lock)
+        self.alone.close()
 
     def _keeper(self, name: str) -> Callable[[Any], None]:
         def keep(msg: Any) -> None:
@@ -104,8 +98,13 @@ class Operator:
         """
         callbacks = self._callbacks.setdefault(topic.name, [])
         callbacks.append(callback)
+
+        def tell(msg: Any) -> None:
+            for each in callbacks:
+                each(msg)
+
         if len(callbacks) == 1:
-            self.node.create_subscription(*topic.to(lambda msg: [each(msg) for each in callbacks]))
+            self.node.create_subscription(*topic.to(tell))
 
     def spin(self, seconds: float) -> None:
         """Receive for some seconds."""
@@ -130,22 +129,9 @@ class Operator:
                 raise TimeoutError(f"waited {timeout:g} s for {what}")
             self._executor.spin_once(SPIN_S)
 
-    def running(self) -> Counter[str]:
-        """How many nodes of each full name are seen now."""
-        found = self.node.get_node_names_and_namespaces()
-        return Counter(f"{namespace.rstrip('/')}/{name}" for name, namespace in found)
-
     def refuse_second(self, graph: Graph) -> None:
-        """RuntimeError if this graph runs already; call it before starting one.
-
-        On this machine a lock tells at once, until this operator closes; elsewhere it is a matter
-        of discovery.
-        """
-        self._lock = self._take_lock()
-        end = time.monotonic() + DISCOVERY_S
-        while time.monotonic() < end:
-            self.spin(0.05)
-            self._refuse_more_than(0, graph)
+        """RuntimeError if this graph runs already; call it before starting one."""
+        self.alone.refuse_second(graph, self.spin)
 
     def refuse_late_second(self, graph: Graph, check: Callable[[], None]) -> None:
         """The same for a graph that is discovered late; call it when one's own is ready."""
@@ -153,39 +139,14 @@ class Operator:
         while time.monotonic() < end:
             check()
             self.spin(0.1)
-            self._refuse_more_than(1, graph)
-
-    def _take_lock(self) -> int:
-        """Lock a file for as long as this operator, or its process, lives; return it."""
-        domain, namespace = self._context.get_domain_id(), self.node.get_namespace()
-        name = f"rt2_ros-{os.getuid()}-{domain}{namespace.rstrip('/').replace('/', '.')}.lock"
-        lock = os.open(Path(tempfile.gettempdir(), name), os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise RuntimeError(
-                f"busy: ROS domain {domain} has {namespace.rstrip('/')}/ already, of another `rt2` "
-                "on this machine; end that one, or take another --namespace or ROS_DOMAIN_ID"
-            ) from None
-        return lock
-
-    def _refuse_more_than(self, own: int, graph: Graph) -> None:
-        seen = self.running()
-        busy = sorted({node.full_name for node in graph.nodes if seen[node.full_name] > own})
-        if busy:
-            raise RuntimeError(
-                f"busy: ROS domain {self._context.get_domain_id()} has {', '.join(busy)} already; "
-                "end that graph (one that was killed is seen for 20 s more), or take another "
-                "--namespace or ROS_DOMAIN_ID"
-            )
+            self.alone.refuse_more_than(1, graph)
 
     def until_ready(self, graph: Graph, check: Callable[[], None]) -> None:
         """Wait until the policy waits for an instruction and, if simulated, the arm is armed."""
 
         def missing() -> str:
-            self._refuse_more_than(1, graph)
-            unseen = {node.full_name for node in graph.nodes} - set(self.running())
+            self.alone.refuse_more_than(1, graph)
+            unseen = {node.full_name for node in graph.nodes} - set(self.alone.running())
             if unseen:
                 return f"{', '.join(sorted(unseen))} to start"
             if self.policy.state == PolicyStatus.UNCONFIGURED:

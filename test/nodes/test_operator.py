@@ -93,7 +93,9 @@ def test_a_policy_may_take_long_to_load(stub, monkeypatch):
     stub.create_timer(0.1, say)
     monkeypatch.setattr(operator, "READY_S", 1.0)
     with Operator(NAMESPACE) as person:
-        person.until(lambda: person.running()[f"/{NAMESPACE}/simulator_node"], 10.0, "the stub")
+        person.until(
+            lambda: person.alone.running()[f"/{NAMESPACE}/simulator_node"], 10.0, "the stub"
+        )
         person.until_ready(graph, lambda: None)
         assert time.monotonic() - started > 3.0
         state, started = PolicyStatus.UNCONFIGURED, time.monotonic()
