@@ -77,7 +77,7 @@ class Demo:
             "camera and controller to see the new table",
             self._check,
         )
-        state = tabletop_state(scene, person.controller)
+        state = tabletop_state(person.scene, person.controller)
         self._judge, self._lifted_since = Judge(task, state), None
         self._id = person.instruct(instruction, self._check)
         started, done_at, status, relaid = time.monotonic(), None, person.policy, ""

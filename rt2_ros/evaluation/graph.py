@@ -129,7 +129,7 @@ class _Watcher:
             check,
         )
         self._latency_ms, self._confidence, self._tips = [], [], []
-        self._judge = Judge(scenario.task, tabletop_state(scene, person.controller))
+        self._judge = Judge(scenario.task, tabletop_state(person.scene, person.controller))
         started = time.monotonic()
         self._id = person.instruct(scenario.instruction, check)
         done_at = None
