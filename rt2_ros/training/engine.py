@@ -359,6 +359,7 @@ class Run:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         if "place" not in state:
             raise ValueError(f"{path} is not of this engine; expected another folder, --out")
+        checkpoint.check_spaces(self.checkpoint, self.space, spaces(self.sources))
         parallel.restore(
             self.recipe.objective, self.optimizers, state["weights"], state["optimizers"]
         )

@@ -188,6 +188,21 @@ def test_a_space_of_quantiles_is_that_of_the_data(tmp_path):
     assert source.frame(199).queries[0].answer.split()[1] == "255"  # beyond 99 %: the nearer end
 
 
+def test_the_space_of_a_run_is_kept_when_episodes_are_added(tmp_path):
+    """By the way out that a run names which is started again then."""
+    rows = np.zeros((200, 7))
+    rows[:, 0] = np.arange(200) / 100
+    before = lerobot(save(tmp_path / "before", [rows]), frame="base", holdout=0)
+    before.space.save(tmp_path / "kept.json")
+    folder = save(tmp_path / "after", [rows, 3 * rows])
+    assert lerobot(folder, frame="base", holdout=0).space.high[1] > 2 * before.space.high[1]
+    after = lerobot(folder, space=str(tmp_path / "kept.json"), holdout=0, tolerance=np.inf)
+    assert after.space == before.space
+    for index in (0, 100, 199):
+        assert after.frame(index).queries[0].answer == before.frame(index).queries[0].answer
+    assert after.frame(399).queries[0].answer.split()[1] == "255"
+
+
 def test_poses_become_steps_from_where_the_hand_was(tmp_path):
     half = np.pi / 2
     state = np.array([[0.5, 0, 0.2, np.pi, 0, 0], [0.5, 0, 0.2, 0, 0, half], [0, 0, 0, 0, 0, 3.0]])
