@@ -100,10 +100,9 @@ class RowSource:
             raise BadSample(self._rows.name, "row has no images; expected one at least", number)
         try:
             pairs = _pairs(row.values, self._caption)
-            if len(pairs) > self._queries:
-                chosen = random.choice(len(pairs), self._queries, replace=False)
-                pairs = [pairs[i] for i in chosen]
-            queries = tuple(Query(prompt, _one(random, told), "web") for prompt, told in pairs)
+            # In any order: behind a picture there may be no room for the last ones.
+            chosen = [pairs[i] for i in random.permutation(len(pairs))[: self._queries]]
+            queries = tuple(Query(prompt, _one(random, told), "web") for prompt, told in chosen)
         except ValueError as error:
             raise BadSample(self._rows.name, str(error), number) from error
         image, *others = (square(each, self._size) for each in row.images)
