@@ -275,10 +275,19 @@ class VlmSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class VlmConfig(TrainingConfig):
-    """Any Hugging Face image-text-to-text model: `type: vlm`."""
+    """Any Hugging Face image-text-to-text model: `type: vlm`.
+
+    tokens: of a question with its answer, besides the picture's; a longer one is a bad sample.
+    """
 
     model: VlmSettings
     weight_decay: float = 0.01
+    tokens: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tokens > 0:
+            raise ValueError(f"tokens is {self.tokens}; expected > 0")
 
 
 C = TypeVar("C", bound=TrainingConfig)

@@ -176,6 +176,10 @@ def test_what_cannot_be_trained_on_is_refused(processor):
         rower([Frame(None, (ACT,), ())])
     with pytest.raises(ValueError, match="given in part"):
         rower([Frame(IMAGE, (dataclasses.replace(ACT, given="Plan: key"),), ())])
+    long = dataclasses.replace(SHORT, answer=600 * "red ")
+    with pytest.raises(ValueError, match="has 6.. tokens with its answer; expected at most 512"):
+        rower([Frame(IMAGE, (SHORT, long), ())])
+    assert len(Rower(processor, SPACE, tokens=700)([Frame(IMAGE, (long,), ())]).labels) == 1
 
 
 def test_a_sample_that_cannot_be_packed_is_bad_and_no_other(processor):
