@@ -101,6 +101,7 @@ class VlmRecipe:
             trained = add_adapters(self._model, settings.lora, settings.freeze_vision)
             if settings.embeddings:
                 self._model.get_input_embeddings().weight.requires_grad_(True)
+                self._model.get_output_embeddings().weight.requires_grad_(True)
         elif settings.freeze_vision:
             vision_of(self._model).requires_grad_(False)
         self.objective = VlmObjective(trained)

@@ -338,6 +338,19 @@ def test_rare_tokens_that_got_a_meaning_are_written_down(tmp_path, checkpoint):
     assert not torch.equal(after[name], before[name])
 
 
+def test_rare_tokens_are_learned_in_an_output_matrix_of_its_own(tmp_path):
+    """LLaVA's is not tied to its embeddings."""
+    checkpoint = save_llava(tmp_path / "llava")
+    model = {"lora": {"rank": 2}, "embeddings": True}
+    stages = (vlm_stage(steps=1, shares={"colour": 1.0}),)
+    folder = vlm_run(vlm_config(tmp_path / "run", checkpoint, model=model, stages=stages)).run()
+    before, after = (
+        AutoModelForImageTextToText.from_pretrained(of).state_dict() for of in (checkpoint, folder)
+    )
+    for name in ("model.language_model.embed_tokens.weight", "lm_head.weight"):
+        assert not torch.equal(after[name], before[name]), name
+
+
 def test_adapters_for_layers_that_are_not_there_are_refused(tmp_path, checkpoint):
     with pytest.raises(ValueError, match="no linear layer is called query_key_value"):
         model = {"lora": {"targets": ["query_key_value"]}}
