@@ -79,7 +79,8 @@ class Run:
         self.place = Place()
         self._bad_steps = 0  # in a row
         torch.manual_seed(config.seed + self.accelerator.process_index)
-        self.journal = Journal(self.folder, show=self.accelerator.is_main_process)
+        gang = self.accelerator
+        self.journal = Journal(self.folder, gang.is_main_process, gang.num_processes)
         if self.precision != config.precision:
             self.journal.say(f"this CPU has no {config.precision}: {self.precision} instead")
         self._saved_at = time.monotonic()
@@ -151,7 +152,7 @@ class Run:
                     [self.recipe.size(d.batch) for d in drawn],
                 )  # fmt: skip
                 if place.step % config.log_every == 0:
-                    self.journal.write(stage=stage.name, pictures=place.pictures)
+                    self.journal.write(stage.name, place.pictures)
                 if held_out and place.stage_step % config.validation.every == 0:  # type: ignore[union-attr]
                     self._validate(stage, held_out)
                 if self._save_is_due():
@@ -197,7 +198,7 @@ class Run:
     def _next(self, batches: Iterator[Drawn]) -> Drawn:
         drawn = next(batches)
         for bad in drawn.left_out:
-            self.journal.warn(f"left out: {bad}")
+            self.journal.warn(f"left out: {bad}", left_out=1)
         (stopped,) = self._summed(bool(drawn.stopped))
         if stopped:
             self.save()
@@ -248,7 +249,7 @@ class Run:
         self._bad_steps += 1
         if self.config.on_bad_step == "skip" and self._bad_steps < MOST_BAD_STEPS:
             if self.accelerator.is_main_process:  # the others would tell the same
-                self.journal.warn(message)
+                self.journal.warn(message, left_out=1)
             return
         self.save()
         if self.config.on_bad_step == "skip":
@@ -292,10 +293,11 @@ class Run:
         watched = self.config.validation
         if watched is None or not watched.patience or self.place.waiting < watched.patience:
             return False
-        self.journal.warn(
-            f"step {self.place.step}: no lower validation loss than {self.place.best:.4f} in "
-            f"{watched.patience} looks; the stage ends"
-        )
+        if self.accelerator.is_main_process:
+            self.journal.warn(
+                f"step {self.place.step}: no lower validation loss than {self.place.best:.4f} in "
+                f"{watched.patience} looks; the stage ends"
+            )
         return True
 
     def _save_is_due(self) -> bool:
@@ -304,8 +306,13 @@ class Run:
         return late or bool(every and self.place.step % every == 0)
 
     def save(self) -> None:
-        """Write the checkpoint with all that resuming needs. All processes call it."""
-        gang = self.accelerator
+        """Write the checkpoint with all that resuming needs. All processes call it.
+
+        The log is written up to here, for a run that goes on from here knows no more of it.
+        """
+        gang, place = self.accelerator, self.place
+        if place.stage < len(self.config.stages):
+            self.journal.write(self.config.stages[place.stage].name, place.pictures)
         weights = parallel.weights_of(self.recipe.objective)
         state = {
             "place": asdict(self.place), "weights": weights,
