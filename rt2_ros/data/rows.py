@@ -160,12 +160,16 @@ class JsonLines:
     def __init__(self, path: str | Path, images: str | Path = "") -> None:
         self._path = Path(path)
         self._images = Path(images) if images else self._path.parent
+        starts, place = [], 0
         try:
             with self._path.open("rb") as file:
-                ends = np.cumsum([0, *(len(line) for line in file)])
+                for line in file:
+                    if line.strip():  # empty lines hold no row
+                        starts.append(place)
+                    place += len(line)
         except FileNotFoundError:
             raise FileNotFoundError(f"{self._path}: no such file") from None
-        self._starts = ends[:-1][np.diff(ends) > 1]  # empty lines hold no row
+        self._starts = np.array(starts, np.int64)  # forked workers share it
 
     @property
     def name(self) -> str:

@@ -58,6 +58,15 @@ def test_questions_captions_and_several_questions(tmp_path):
     assert frames[1].origin == f"{path}, row 1"
 
 
+def test_lines_that_are_blank_hold_no_row_whatever_ends_them(tmp_path):
+    path = jsonl(tmp_path, [])
+    row = b'{"image": "a.png", "caption": "%d"}'
+    path.write_bytes(b"\r\n".join([row % 0, b"", row % 1, b" \t", b"", row % 2]))
+    source = RowSource(JsonLines(path), size=16)
+    told = [source.frame(i, random()).queries[0].answer for i in range(source.count)]
+    assert told == ["0", "1", "2"]
+
+
 def test_of_many_questions_and_answers_some_are_drawn(tmp_path):
     several = [{"question": f"q{i}?", "answer": ["x", "y"]} for i in range(9)]
     path = jsonl(tmp_path, [{"image": "a.png", "qa": several}])
