@@ -214,4 +214,6 @@ def _halve(folder: Path) -> None:
 
 
 if __name__ == "__main__":  # what torchrun starts
-    sys.exit(main(sys.argv[1:]))
+    from rt2_ros.cli import main as rt2
+
+    sys.exit(rt2(["train", *sys.argv[1:]]))
