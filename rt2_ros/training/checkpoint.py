@@ -148,6 +148,18 @@ def _different(before: ActionSpace, now: ActionSpace) -> list[str]:
     return found
 
 
+def changed(folder: Path, config: Mapping[str, Any], done: int) -> list[str]:
+    """The settings by which what a checkpoint has learned was learned otherwise.
+
+    done: how many stages; one that goes on goes on as it is configured now.
+    """
+    before = json.loads((folder / RECORD_FILE).read_text())["config"]
+    own = json.loads(json.dumps(config))
+    for settings in (before, own):
+        settings["stages"] = settings["stages"][:done]
+    return [name for name in ("stages", "sources", "model") if before.get(name) != own.get(name)]
+
+
 def recover(folder: Path, aside: str = "{}") -> None:
     """Put the previous folder back where a kill fell between the two renames of `replacing`."""
     old = folder.with_name(aside.format(folder.name) + ".old")

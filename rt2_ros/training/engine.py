@@ -104,6 +104,11 @@ class Run:
 
         That is the last stage's with the lowest validation loss where stages may end early by it.
         """
+        if self.place.stage >= len(self.config.stages):
+            self.journal.say(
+                f"all {len(self.config.stages)} stages are done: to train more add a stage, or "
+                "choose another --out"
+            )
         for number in range(self.place.stage, len(self.config.stages)):
             if number != self.place.stage:
                 self._begin(number)
@@ -375,3 +380,9 @@ class Run:
             parallel.set_random_state(state["random"][gang.process_index], gang.device)
         self.journal.cut(self.place.step)
         self.journal.say(f"resuming at step {self.place.step}, stage {self.place.stage}")
+        other = checkpoint.changed(self.checkpoint, asdict(self.config), self.place.stage)
+        if other and gang.is_main_process:
+            self.journal.warn(
+                f"{self.checkpoint} was trained with other {', '.join(other)} than are configured "
+                "now; what it has learned stays as it is"
+            )

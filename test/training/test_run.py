@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_runs import (
+    NAMES,
     SOURCES,
     Colour,
     break_off,
@@ -96,6 +97,30 @@ def test_a_run_whose_bins_would_mean_something_else_is_not_gone_on_with(tmp_path
     sources = {**SOURCES, "colour": other, "new": wider}
     again = Run(tiny_config(tmp_path), recipe, sources, other.space)
     assert again.place.step == 6
+
+
+def test_a_run_that_has_ended_says_so_and_what_would_be_trained_otherwise(tmp_path, capsys):
+    def told(**changes):
+        capsys.readouterr()
+        run = tiny_run(tiny_config(tmp_path, **changes))
+        assert run.run() == tmp_path / "checkpoint"  # which is exported as ever
+        return run.place.step, " ".join(capsys.readouterr().out.split())
+
+    assert told()[0] == 6
+    done = "all 1 stages are done: to train more add a stage, or choose another --out"
+    step, said = told()
+    assert step == 6 and done in said and "warning" not in said
+    more = tiny_stage(steps=9)
+    step, said = told(stages=(more,), sources={**NAMES, "talk": {"type": "other"}})
+    assert step == 6 and done in said
+    assert "trained with other stages, sources than are configured now" in said
+    step, said = told(stages=(tiny_stage(), more))
+    assert step == 15 and "done" not in said and "other" not in said
+    run = tiny_run(tiny_config(tmp_path / "broken", save_steps=3))
+    break_off(run).run()
+    capsys.readouterr()
+    tiny_run(tiny_config(tmp_path / "broken", stages=(more,)))  # it goes on as is said now
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_a_stage_that_is_kept_leaves_a_policy_and_another_run_starts_from_it(tmp_path):
