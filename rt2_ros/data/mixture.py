@@ -95,9 +95,9 @@ class Mixing:
             raise ValueError(f"shares: {dict(weights)}; expected weights of at least 0, not all 0")
         found = {name: float(weight) for name, weight in weights.items()}
         if self.by != "weights":
-            found = {n: (w * sizes[n]) ** (1 / self.temperature) for n, w in found.items()}
+            found = {n: w * sizes[n] for n, w in found.items()}
         if self.robot_share is None:
-            return _scaled(found, 1.0)
+            return _scaled(found, 1.0, self.temperature)
         groups = [{n: w for n, w in found.items() if (n in robots) == own} for own in (True, False)]
         for group, what in zip(groups, ("robot source", "other source"), strict=True):
             if not sum(group.values()) > 0:
@@ -105,13 +105,19 @@ class Mixing:
                     f"mixing: robot_share is {self.robot_share}, but no {what} has a weight"
                 )
         share = float(self.robot_share)
-        both = {**_scaled(groups[0], share), **_scaled(groups[1], 1 - share)}
+        both = {
+            **_scaled(groups[0], share, self.temperature),
+            **_scaled(groups[1], 1 - share, self.temperature),
+        }
         return {name: both[name] for name in weights}
 
 
-def _scaled(weights: Mapping[str, float], total: float) -> dict[str, float]:
-    """The same proportions with another sum."""
-    whole = math.fsum(weights.values())
-    if not whole > 0:
+def _scaled(weights: Mapping[str, float], total: float, temperature: float) -> dict[str, float]:
+    """The same proportions, to the power 1 / temperature, with another sum."""
+    most = max(weights.values())
+    if not most > 0:
         raise ValueError(f"shares: {dict(weights)}; expected a source that is not empty")
+    if temperature != 1:  # of what is at most 1, whose power is no number too large
+        weights = {name: (weight / most) ** (1 / temperature) for name, weight in weights.items()}
+    whole = math.fsum(weights.values())
     return {name: total * weight / whole for name, weight in weights.items()}

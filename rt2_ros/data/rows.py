@@ -100,10 +100,9 @@ class RowSource:
             raise BadSample(self._rows.name, "row has no images; expected one at least", number)
         try:
             pairs = _pairs(row.values, self._caption)
-            if len(pairs) > self._queries:
-                chosen = random.choice(len(pairs), self._queries, replace=False)
-                pairs = [pairs[i] for i in chosen]
-            queries = tuple(Query(prompt, _one(random, told), "web") for prompt, told in pairs)
+            # In any order: behind a picture there may be no room for the last ones.
+            chosen = [pairs[i] for i in random.permutation(len(pairs))[: self._queries]]
+            queries = tuple(Query(prompt, _one(random, told), "web") for prompt, told in chosen)
         except ValueError as error:
             raise BadSample(self._rows.name, str(error), number) from error
         image, *others = (square(each, self._size) for each in row.images)
@@ -161,12 +160,16 @@ class JsonLines:
     def __init__(self, path: str | Path, images: str | Path = "") -> None:
         self._path = Path(path)
         self._images = Path(images) if images else self._path.parent
+        starts, place = [], 0
         try:
             with self._path.open("rb") as file:
-                ends = np.cumsum([0, *(len(line) for line in file)])
+                for line in file:
+                    if line.strip():  # empty lines hold no row
+                        starts.append(place)
+                    place += len(line)
         except FileNotFoundError:
             raise FileNotFoundError(f"{self._path}: no such file") from None
-        self._starts = ends[:-1][np.diff(ends) > 1]  # empty lines hold no row
+        self._starts = np.array(starts, np.int64)  # forked workers share it
 
     @property
     def name(self) -> str:

@@ -10,14 +10,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import ActionSpace, PlanForm
+from rt2_ros.actions.space import FILE_NAME
 from rt2_ros.data import digests, split
 from rt2_ros.models.rt1 import RT1
 from rt2_ros.provenance import git_revision
@@ -50,7 +53,7 @@ def save(
             model.save_pretrained(new, state_dict=dict(weights))
         if processor is not None:
             processor.save_pretrained(new)
-        space.save(new / "action_space.json")
+        space.save(new / FILE_NAME)
         if form is not None:
             form.save(new)
         record = {**record, **code()}
@@ -108,6 +111,53 @@ def sittings(folder: Path | None, config: Mapping[str, Any]) -> list[dict[str, A
     last = {key: record[key] for key in SITTING if key in record}
     same = all(last.get(key) == value for key, value in own.items())
     return [*record.get("sittings", []), *([] if same else [last])]
+
+
+def check_spaces(folder: Path, main: ActionSpace, spaces: Mapping[str, ActionSpace]) -> None:
+    """Refuse to go on with a checkpoint if the bins of its robots meant something else: ranges that
+    are a dataset's quantiles change with each episode that is added.
+
+    main: the one that the checkpoint speaks; spaces: those of all robot sources, by their names.
+
+    Raises:
+        ValueError: naming the source, what differs, and the way out.
+    """
+    file, record = folder / FILE_NAME, folder / RECORD_FILE
+    known = json.loads(record.read_text()).get("action_spaces", {})
+    pairs = [(f"{file}", ActionSpace.load(file), main)]
+    for name in spaces.keys() & known.keys():
+        where = f"{record}, action_spaces, {name}"
+        pairs.append((where, ActionSpace(**known[name]), spaces[name]))
+    for where, before, now in pairs:
+        if different := _different(before, now):
+            raise ValueError(
+                f"{where}: {'; '.join(different)}: what was learned would mean other actions. To "
+                "go on copy it to a file beside the data and set the source's `space` to that "
+                "(and `tolerance: .inf` where its ranges were quantiles); or choose another --out"
+            )
+
+
+def _different(before: ActionSpace, now: ActionSpace) -> list[str]:
+    """What is not the same but for rounding; a folder's name may be another."""
+    found = []
+    for name in (f.name for f in fields(before) if f.name != "name"):
+        old, new = getattr(before, name), getattr(now, name)
+        ranges = name.endswith(("low", "high")) and len(old) == len(new)
+        if not (np.allclose(old, new, rtol=1e-6, atol=1e-9) if ranges else old == new):
+            found.append(f"{name} was {old} and is {new}")
+    return found
+
+
+def changed(folder: Path, config: Mapping[str, Any], done: int) -> list[str]:
+    """The settings by which what a checkpoint has learned was learned otherwise.
+
+    done: how many stages; one that goes on goes on as it is configured now.
+    """
+    before = json.loads((folder / RECORD_FILE).read_text())["config"]
+    own = json.loads(json.dumps(config))
+    for settings in (before, own):
+        settings["stages"] = settings["stages"][:done]
+    return [name for name in ("stages", "sources", "model") if before.get(name) != own.get(name)]
 
 
 def recover(folder: Path, aside: str = "{}") -> None:

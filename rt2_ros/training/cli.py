@@ -90,8 +90,11 @@ def _rt2(args: argparse.Namespace) -> Run:
     from rt2_ros.training.recipe import Recipe
     from rt2_ros.training.sources import build, main_space
 
-    sources = build(config.sources, config.augment)
-    held_out = build(config.sources, {}, held_out=True) if config.validation else None
+    # A row for each question: with several about a picture, shares of pictures would be no shares
+    # of what is learned.
+    queries = 1 if isinstance(config, VlmConfig) else None
+    sources = build(config.sources, config.augment, queries=queries)
+    held_out = build(config.sources, {}, True, queries) if config.validation else None
     recipe: Recipe
     if isinstance(config, VlmConfig):
         from rt2_ros.training.vlm import VlmRecipe
@@ -211,4 +214,6 @@ def _halve(folder: Path) -> None:
 
 
 if __name__ == "__main__":  # what torchrun starts
-    sys.exit(main(sys.argv[1:]))
+    from rt2_ros.cli import main as rt2
+
+    sys.exit(rt2(["train", *sys.argv[1:]]))

@@ -252,7 +252,8 @@ class VlmSettings:
         the tokenizer has them, else digits. least_used gives 256 rare tokens a new meaning.
     freeze_vision: the vision tower stays as it is.
     lora: adapters only; they are merged in every checkpoint that is written.
-    embeddings: with lora, train the token embeddings too, as least_used needs.
+    embeddings: with lora, train the token embeddings and the output matrix too, as least_used
+        needs.
     prefix_attention: full as the model's processor says, causal as policies of that setting read.
     """
 
@@ -271,14 +272,28 @@ class VlmSettings:
             )
         if self.embeddings and self.lora is None:
             raise ValueError("embeddings is set without lora; all embeddings are trained anyway")
+        if self.lora and self.vocabulary == "least_used" and not self.embeddings:
+            raise ValueError(
+                "vocabulary is 'least_used' with lora, and embeddings is not set; expected it, or "
+                "these tokens keep the meaning that they had"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class VlmConfig(TrainingConfig):
-    """Any Hugging Face image-text-to-text model: `type: vlm`."""
+    """Any Hugging Face image-text-to-text model: `type: vlm`.
+
+    tokens: of a question with its answer, besides the picture's; a longer one is a bad sample.
+    """
 
     model: VlmSettings
     weight_decay: float = 0.01
+    tokens: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tokens > 0:
+            raise ValueError(f"tokens is {self.tokens}; expected > 0")
 
 
 C = TypeVar("C", bound=TrainingConfig)

@@ -79,7 +79,8 @@ class Run:
         self.place = Place()
         self._bad_steps = 0  # in a row
         torch.manual_seed(config.seed + self.accelerator.process_index)
-        self.journal = Journal(self.folder, show=self.accelerator.is_main_process)
+        gang = self.accelerator
+        self.journal = Journal(self.folder, gang.is_main_process, gang.num_processes)
         if self.precision != config.precision:
             self.journal.say(f"this CPU has no {config.precision}: {self.precision} instead")
         self._saved_at = time.monotonic()
@@ -103,6 +104,11 @@ class Run:
 
         That is the last stage's with the lowest validation loss where stages may end early by it.
         """
+        if self.place.stage >= len(self.config.stages):
+            self.journal.say(
+                f"all {len(self.config.stages)} stages are done: to train more add a stage, or "
+                "choose another --out"
+            )
         for number in range(self.place.stage, len(self.config.stages)):
             if number != self.place.stage:
                 self._begin(number)
@@ -151,7 +157,7 @@ class Run:
                     [self.recipe.size(d.batch) for d in drawn],
                 )  # fmt: skip
                 if place.step % config.log_every == 0:
-                    self.journal.write(stage=stage.name, pictures=place.pictures)
+                    self.journal.write(stage.name, place.pictures)
                 if held_out and place.stage_step % config.validation.every == 0:  # type: ignore[union-attr]
                     self._validate(stage, held_out)
                 if self._save_is_due():
@@ -197,7 +203,7 @@ class Run:
     def _next(self, batches: Iterator[Drawn]) -> Drawn:
         drawn = next(batches)
         for bad in drawn.left_out:
-            self.journal.warn(f"left out: {bad}")
+            self.journal.warn(f"left out: {bad}", left_out=1)
         (stopped,) = self._summed(bool(drawn.stopped))
         if stopped:
             self.save()
@@ -248,7 +254,7 @@ class Run:
         self._bad_steps += 1
         if self.config.on_bad_step == "skip" and self._bad_steps < MOST_BAD_STEPS:
             if self.accelerator.is_main_process:  # the others would tell the same
-                self.journal.warn(message)
+                self.journal.warn(message, left_out=1)
             return
         self.save()
         if self.config.on_bad_step == "skip":
@@ -292,10 +298,11 @@ class Run:
         watched = self.config.validation
         if watched is None or not watched.patience or self.place.waiting < watched.patience:
             return False
-        self.journal.warn(
-            f"step {self.place.step}: no lower validation loss than {self.place.best:.4f} in "
-            f"{watched.patience} looks; the stage ends"
-        )
+        if self.accelerator.is_main_process:
+            self.journal.warn(
+                f"step {self.place.step}: no lower validation loss than {self.place.best:.4f} in "
+                f"{watched.patience} looks; the stage ends"
+            )
         return True
 
     def _save_is_due(self) -> bool:
@@ -304,8 +311,13 @@ class Run:
         return late or bool(every and self.place.step % every == 0)
 
     def save(self) -> None:
-        """Write the checkpoint with all that resuming needs. All processes call it."""
-        gang = self.accelerator
+        """Write the checkpoint with all that resuming needs. All processes call it.
+
+        The log is written up to here, for a run that goes on from here knows no more of it.
+        """
+        gang, place = self.accelerator, self.place
+        if place.stage < len(self.config.stages):
+            self.journal.write(self.config.stages[place.stage].name, place.pictures)
         weights = parallel.weights_of(self.recipe.objective)
         state = {
             "place": asdict(self.place), "weights": weights,
@@ -359,6 +371,7 @@ class Run:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         if "place" not in state:
             raise ValueError(f"{path} is not of this engine; expected another folder, --out")
+        checkpoint.check_spaces(self.checkpoint, self.space, spaces(self.sources))
         parallel.restore(
             self.recipe.objective, self.optimizers, state["weights"], state["optimizers"]
         )
@@ -367,3 +380,9 @@ class Run:
             parallel.set_random_state(state["random"][gang.process_index], gang.device)
         self.journal.cut(self.place.step)
         self.journal.say(f"resuming at step {self.place.step}, stage {self.place.stage}")
+        other = checkpoint.changed(self.checkpoint, asdict(self.config), self.place.stage)
+        if other and gang.is_main_process:
+            self.journal.warn(
+                f"{self.checkpoint} was trained with other {', '.join(other)} than are configured "
+                "now; what it has learned stays as it is"
+            )

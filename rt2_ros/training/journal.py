@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run tells while it goes on: a progress bar, log.jsonl, TensorBoard, a plot of the loss.
 
-A line of log.jsonl holds means over the steps since the line before:
+A line of log.jsonl holds means over the steps since the line before, of all processes:
 
     {"step": 200, "stage": "act", "answer": 1.93, "lr": 0.0019, "share/web": 0.19, ...}
 """
@@ -13,6 +13,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,35 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rt2_ros.training import parallel
 from rt2_ros.training.data import Drawn
 
 LOG, PLOT, BOARD = "log.jsonl", "loss.png", "tensorboard"
 SHOWN = ("answer", "dense", "robot", "web", "robot_error", "validation")  # in the progress bar
 
 
-class Journal:
-    """The main process writes; the others only warn."""
+@dataclass
+class Noted:
+    """What one process has noted since the line before.
 
-    def __init__(self, folder: Path, show: bool = True) -> None:
-        self._folder, self._writes = folder, show
+    sums, counts: of each figure; seen: pictures of each source. warnings: not yet in log.jsonl.
+    """
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+    questions: int = 0
+    tokens: int = 0
+    left_out: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+class Journal:
+    """The main process writes, for all; the others only warn."""
+
+    def __init__(self, folder: Path, show: bool = True, processes: int = 1) -> None:
+        """show: whether this is the main process; processes: how many there are."""
+        self._folder, self._writes, self._processes = folder, show, processes
         self.console = Console()
         self._board: Any = None
         self._bar: Progress | None = None
@@ -41,23 +60,26 @@ class Journal:
         self._clear()
 
     def _clear(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._counts: Counter[str] = Counter()
-        self._seen: Counter[str] = Counter()
+        self._noted = Noted()
         self._seconds = self._waited = 0.0
         self._steps = 0
-        self._questions = self._tokens = self._left_out = 0
 
     def say(self, text: str) -> None:
         """A line on the terminal, from the main process."""
         if self._writes:
             self.console.print(text, highlight=False)
 
-    def warn(self, text: str) -> None:
-        """A line on the terminal, from whichever process, and in log.jsonl from the main one."""
+    def warn(self, text: str, left_out: int = 0) -> None:
+        """A line on the terminal, and one in log.jsonl: from another process than the main one with
+        the next that is written.
+
+        left_out: how many samples or steps are, of which it tells.
+        """
         self.console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
-        self._left_out += 1
+        self._noted.left_out += left_out
         self._append({"warning": text})
+        if not self._writes:
+            self._noted.warnings.append(text)
 
     @contextlib.contextmanager
     def stage(self, name: str, shares: Mapping[str, float]) -> Iterator[None]:
@@ -82,32 +104,42 @@ class Journal:
         waited: for data, s; seconds: in all; sizes: questions and answer tokens of each batch.
         """
         self._step, self._progress, self._rate = step, progress, rate
+        noted = self._noted
         for name, value in figures.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-            self._counts[name] += 1
+            noted.sums[name] = noted.sums.get(name, 0.0) + value
+            noted.counts[name] += 1
         for batch in drawn:
-            self._seen.update(batch.sources)
-        self._questions += sum(questions for questions, _ in sizes)
-        self._tokens += sum(tokens for _, tokens in sizes)
+            noted.seen.update(batch.sources)
+        noted.questions += sum(questions for questions, _ in sizes)
+        noted.tokens += sum(tokens for _, tokens in sizes)
         self._steps += 1
         self._waited += waited
         self._seconds += seconds
 
     def write(self, stage: str, pictures: int) -> None:
-        """A line of what was noted since the last."""
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
-        seen = sum(self._seen.values())
+        """A line of what was noted since the last, if a step was. All processes call it."""
+        if not self._steps:
+            return
+        every: list[Noted] = parallel.gathered(self._processes, self._noted)
+        for text in (text for noted in every for text in noted.warnings):
+            self._append({"warning": text})
+        counts = sum((noted.counts for noted in every), Counter[str]())
+        seen = sum((noted.seen for noted in every), Counter[str]())
+        means = {name: sum(n.sums.get(name, 0.0) for n in every) / counts[name] for name in counts}
+        questions, tokens, left_out = (
+            sum(getattr(noted, of) for noted in every) for of in ("questions", "tokens", "left_out")
+        )
         entry: dict[str, Any] = {
             "step": self._step, "stage": stage, "pictures": pictures,
             "time": round(time.time(), 3), "lr": self._rate,
             **{name: round(value, 6) for name, value in means.items()},
-            **{f"share/{name}": round(n / seen, 4) for name, n in self._seen.items()},
+            **{f"share/{name}": round(n / seen.total(), 4) for name, n in seen.items()},
             **self._known,
             "seconds_per_step": round(self._seconds / self._steps, 4),
             "waited_share": round(self._waited / self._seconds, 4),
-            "questions_per_second": round(self._questions / self._seconds, 2),
-            "tokens_per_second": round(self._tokens / self._seconds, 1),
-            "left_out": self._left_out,
+            "questions_per_second": round(questions / self._seconds, 2),
+            "tokens_per_second": round(tokens / self._seconds, 1),
+            "left_out": left_out,
             "memory_mb": round(psutil.Process().memory_info().rss / 2**20),
         }  # fmt: skip
         self._append(entry)

@@ -53,11 +53,15 @@ class Rower:
 
     def __init__(
         self, processor: ProcessorMixin, space: ActionSpace, *, vocabulary: str | None = None,
-        causal: bool = False,
+        causal: bool = False, tokens: int = 512,
     ) -> None:  # fmt: skip
-        """causal: prompts are read from left to right, whatever the model's own processor says."""
+        """causal: prompts are read from left to right, whatever the model's own processor says.
+
+        tokens: of a question with its answer, at most.
+        """
         self.vocabulary = choose_vocabulary(processor.tokenizer, vocabulary)
         self.space, self._processor, self._causal = space, processor, causal
+        self._tokens = tokens
         self._grammar = Grammar(
             self.vocabulary, space, plan="optional", max_plan_tokens=MAX_PLAN_TOKENS
         )
@@ -80,7 +84,9 @@ class Rower:
         return [*ids, self._eos] if query.ends else list(ids)
 
     def __call__(self, frames: Sequence[Frame]) -> Rows:
-        """All questions about all frames; ValueError for one without a picture or given in part."""
+        """All questions about all frames; ValueError for one without a picture, given in part, or
+        too long.
+        """
         rows, robot = [], []
         for frame in frames:
             if frame.image is None:
@@ -91,8 +97,14 @@ class Rower:
             if size not in self._prepare:
                 self._prepare[size] = Preparation(self._processor, size)
             for query in frame.queries:
-                prompt = self._prepare[size](frame.pictures, query.prompt)
-                rows.append((prompt, self.answer(query)))
+                answer = self.answer(query)
+                count = len(continuation(self._processor.tokenizer, query.prompt)) + len(answer)
+                if count > self._tokens:
+                    raise ValueError(
+                        f"a question has {count} tokens with its answer; expected at most "
+                        f"{self._tokens}, as `tokens` says"
+                    )
+                rows.append((self._prepare[size](frame.pictures, query.prompt), answer))
                 robot.append(query.kind == "robot")
         return self._stack(rows, torch.tensor(robot))
 

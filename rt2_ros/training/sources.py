@@ -55,15 +55,18 @@ def _robot(*, queries: int = 3, web_queries: int = 3) -> RobotSource:
 
 # What is drawn on the fly is never the same twice: held-out pictures come from other seeds.
 MADE: dict[str, Callable[..., Source]] = {"web": WebSource, "robot": _robot}
+ASKING = ("web", "jsonl", "hf", "webdataset")  # those with several questions about a picture
 
 
 def build(
     settings: Mapping[str, Mapping[str, Any]], augment: Mapping[str, Augmentation],
-    held_out: bool = False,
+    held_out: bool = False, queries: int | None = None,
 ) -> dict[str, Source]:  # fmt: skip
     """The sources of a configuration; ValueError names the source and the key.
 
     held_out: those for validation, of episodes that training never reads, as they are.
+    queries: about a picture at most, where a source that asks several does not say; None: as many
+        as it does by itself.
     """
     sources: dict[str, Source] = {}
     for name, given in settings.items():
@@ -72,6 +75,8 @@ def build(
         if kind not in MADE and kind not in FILES:
             known = ", ".join([*MADE, *FILES])
             raise ValueError(f"source {name}: type is {kind!r}; expected {known}")
+        if queries is not None and kind in ASKING:
+            values.setdefault("queries", queries)
         try:
             source: Source = (
                 MADE[kind](**values) if kind in MADE else FILES[kind](**values, held_out=held_out)

@@ -41,7 +41,8 @@ class VlmObjective(nn.Module):
         """Losses of one batch; web_weight as lambda in L_action + lambda * L_web.
 
         Figures: answer, the loss; robot, web, its parts; robot_accuracy, the share of a robot's
-        answer tokens that are the likeliest.
+        answer tokens that are the likeliest; robot_rows and robot_share, of the rows and of the
+        answer tokens, how many are a robot's.
         """
         asked = batch.labels != IGNORED
         extra: dict[str, Any] = {"use_cache": False}
@@ -57,7 +58,10 @@ class VlmObjective(nn.Module):
         robot = batch.robot[:, None].expand_as(asked)[asked]
         right = logits[asked].detach().argmax(-1) == labels[asked]
         total = (loss * weights).sum() / weights.sum().clamp(min=1e-9)
-        figures = {"answer": float(total.detach())}
+        figures = {
+            "answer": float(total.detach()), "robot_rows": float(batch.robot.float().mean()),
+            "robot_share": float(robot.float().mean()),
+        }  # fmt: skip
         for name, of in (("robot", robot), ("web", ~robot)):
             if of.any():
                 figures[name] = float(loss.detach()[of].mean())
@@ -86,6 +90,7 @@ class VlmRecipe:
         self.rower = Rower(
             self.processor, main_space(sources, config.space),
             vocabulary=settings.vocabulary, causal=settings.prefix_attention == "causal",
+            tokens=config.tokens,
         )  # fmt: skip
         self.pack: Pack = self.rower
         self.blocks = tuple(self._model._no_split_modules or ())
@@ -96,6 +101,7 @@ class VlmRecipe:
             trained = add_adapters(self._model, settings.lora, settings.freeze_vision)
             if settings.embeddings:
                 self._model.get_input_embeddings().weight.requires_grad_(True)
+                self._model.get_output_embeddings().weight.requires_grad_(True)
         elif settings.freeze_vision:
             vision_of(self._model).requires_grad_(False)
         self.objective = VlmObjective(trained)

@@ -37,6 +37,15 @@ def test_temperature_is_the_formula(temperature, expected):
     assert list(found.values()) == pytest.approx(expected, abs=1e-8)
 
 
+def test_no_temperature_is_too_low_for_large_sources():
+    sizes = {"arm": 10**6, "hand": 5 * 10**5, "captions": 10, "questions": 5}
+    weights, robots = dict.fromkeys(sizes, 1), {"arm", "hand"}
+    found = Mixing("temperature", 0.01).probabilities(weights, sizes, robots)
+    assert found == pytest.approx({"arm": 1, "hand": 0, "captions": 0, "questions": 0}, abs=1e-15)
+    found = Mixing("temperature", 0.01, 0.5).probabilities(weights, sizes, robots)
+    assert list(found.values()) == pytest.approx([0.5, 0, 0.5, 0], abs=1e-15)
+
+
 @pytest.mark.parametrize("share, expected", [("pali-x", 0.5), ("palm-e", 0.66), (0.3, 0.3)])
 @pytest.mark.parametrize("way", [Mixing().by, "repeats", "temperature"])
 def test_robots_get_their_share_and_the_rest_keeps_its_proportions(way, share, expected):

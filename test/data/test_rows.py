@@ -45,7 +45,7 @@ def test_questions_captions_and_several_questions(tmp_path):
     source = RowSource(JsonLines(path), size=16)
     assert source.count == 3
     frames = [source.frame(i, random()) for i in range(3)]
-    asked = [[(q.prompt, q.answer, q.kind) for q in frame.queries] for frame in frames]
+    asked = [sorted((q.prompt, q.answer, q.kind) for q in frame.queries) for frame in frames]
     assert asked == [
         [("Q: what colour is it? A:", "red", "web")],
         [("Q: describe the picture A:", "a blue picture", "web")],
@@ -58,6 +58,15 @@ def test_questions_captions_and_several_questions(tmp_path):
     assert frames[1].origin == f"{path}, row 1"
 
 
+def test_lines_that_are_blank_hold_no_row_whatever_ends_them(tmp_path):
+    path = jsonl(tmp_path, [])
+    row = b'{"image": "a.png", "caption": "%d"}'
+    path.write_bytes(b"\r\n".join([row % 0, b"", row % 1, b" \t", b"", row % 2]))
+    source = RowSource(JsonLines(path), size=16)
+    told = [source.frame(i, random()).queries[0].answer for i in range(source.count)]
+    assert told == ["0", "1", "2"]
+
+
 def test_of_many_questions_and_answers_some_are_drawn(tmp_path):
     several = [{"question": f"q{i}?", "answer": ["x", "y"]} for i in range(9)]
     path = jsonl(tmp_path, [{"image": "a.png", "qa": several}])
@@ -68,6 +77,16 @@ def test_of_many_questions_and_answers_some_are_drawn(tmp_path):
         assert len({query.prompt for query in frame.queries}) == 4
     assert {q.prompt for f in frames for q in f.queries} == {f"Q: q{i}? A:" for i in range(9)}
     assert {q.answer for f in frames for q in f.queries} == {"x", "y"}
+
+
+def test_each_question_of_a_few_comes_first_at_times(tmp_path):
+    """Those that find no room behind their picture are not always the same."""
+    several = [{"question": f"q{i}?", "answer": "x"} for i in range(5)]
+    source = RowSource(JsonLines(jsonl(tmp_path, [{"image": "a.png", "qa": several}])))
+    draw = np.random.default_rng(0)
+    frames = [source(draw) for _ in range(60)]
+    assert all(len({query.prompt for query in frame.queries}) == 5 for frame in frames)
+    assert len({frame.queries[0].prompt for frame in frames}) == 5
 
 
 def test_rows_that_are_held_out_are_no_others(tmp_path):

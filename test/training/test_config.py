@@ -33,6 +33,8 @@ TINY = {"type": "tiny", "model": {}}
         ({"clip": math.inf}, "clip is inf; expected a number"),
         ({"model": {}}, "model: no key 'checkpoint'; expected it"),
         ({"model": {"checkpoint": "a", "lora": {"rank": 0}}}, "model: lora: rank is 0"),
+        ({"model": {"checkpoint": "a", "lora": {}, "vocabulary": "least_used"}},
+         "model: vocabulary is 'least_used' with lora, and embeddings is not set"),
         ({"model": {"checkpoint": "a", "lora": {"targets": "q_proj"}}},
          "model: lora: targets is 'q_proj'; expected a list"),
         ({"augment": {"mine": {"crop": "0.1 "}}}, "augment: mine: crop is '0.1 '; expected a num"),

@@ -6,11 +6,14 @@ import json
 import multiprocessing
 import os
 import pickle
+import runpy
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from tiny_runs import SOURCES, tiny_config, tiny_run, tiny_stage
 from transformers import AutoModelForImageTextToText
 
@@ -208,3 +211,17 @@ def test_a_stage_of_steps_has_no_minutes(tmp_path):
     stages = tiny_config(tmp_path).stages
     with pytest.raises(ValueError, match=f"--minutes: stage {stages[0].name} lasts steps"):
         in_all(stages, "minutes", 8.0)
+
+
+def test_what_torchrun_starts_tells_of_bad_input_in_one_line(tmp_path, monkeypatch, capsys):
+    stage = {"name": "act", "steps": 1, "learning_rate": 1e-3, "shares": {"mine": 1}}
+    sources = {"mine": {"type": "lerobot", "path": str(tmp_path / "nowhere")}}
+    config = {"type": "tiny", "out": str(tmp_path / "out"), "sources": sources, "stages": [stage]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(sys, "argv", ["cli", "--config", str(tmp_path / "mine.yaml")])
+    monkeypatch.delitem(sys.modules, "rt2_ros.training.cli")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("rt2_ros.training.cli", run_name="__main__")
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rt2: ") and "nowhere" in line

@@ -37,7 +37,8 @@ def trained(tmp_path_factory):
     with (home / "vqa.jsonl").open("w") as rows:
         for colour in COLOURS:
             cv2.imwrite(str(home / f"{colour}.png"), picture(colour)[..., ::-1])
-            row = {"image": f"{colour}.png", "question": "what colour is it?", "answer": colour}
+            asked = {"question": "what colour is it?", "answer": colour}
+            row = {"image": f"{colour}.png", "qa": 4 * [asked]}
             rows.write(10 * (json.dumps(row) + "\n"))
     config = yaml.safe_load(Path(config_path("training", "my-robot.yaml")).read_text())
     config.update(FEW, out=str(home / "out"))
@@ -60,6 +61,8 @@ def test_both_kinds_of_data_are_learned_in_their_shares(trained):
     assert steps[-1]["step"] == STEPS and steps[-1]["answer"] < 0.6 * steps[0]["answer"]
     assert steps[-1]["expected/mine"] == 0.5
     assert np.mean([line["share/mine"] for line in steps]) == pytest.approx(0.5, abs=0.12)
+    # Of rows as of pictures, however many questions a picture has.
+    assert np.mean([line["robot_rows"] for line in steps]) == pytest.approx(0.5, abs=0.12)
     assert any("validation" in key for line in lines for key in line)
     # The last one: of two episodes the best is early, and knows less of the colours.
     policy = load_policy(str(trained / "out" / "checkpoint"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import break_off, losses, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
+from tiny_runs import break_off, log, losses, vlm_checkpoint, vlm_config, vlm_run, vlm_stage
 
 TOGETHER = Path(__file__).with_name("together.py")
 
@@ -56,6 +56,12 @@ def test_two_processes_learn_what_one_does(runs, parallel):
     # The gradient's norm, over all parts of all processes, is the same at every step.
     for step, (_, norm) in losses(runs / "alone").items():
         assert losses(runs / parallel / "whole")[step][1] == pytest.approx(norm, rel=1e-3)
+    # And the log tells of the pictures of both.
+    shares = [
+        [line.get("share/colour", 0.0) for line in log(runs / of) if "answer" in line]
+        for of in (f"{parallel}/whole", "alone")
+    ]
+    assert shares[0] == shares[1] and len(set(shares[0])) > 1
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])

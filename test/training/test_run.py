@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_runs import (
+    NAMES,
     SOURCES,
     Colour,
     break_off,
@@ -27,10 +28,12 @@ from tiny_runs import (
 from transformers import AutoModelForImageTextToText
 
 from rt2_ros.data import digests, split
+from rt2_ros.data.robot import SPACE
 from rt2_ros.policies import load_policy
 from rt2_ros.training import tiny
 from rt2_ros.training.config import TinySizes, Validation
 from rt2_ros.training.data import Drawn
+from rt2_ros.training.engine import Run
 from rt2_ros.training.objective import Losses, mean_figures
 from rt2_ros.training.schedule import schedule, soften
 
@@ -75,6 +78,49 @@ def test_a_short_run_writes_a_policy_with_its_record_and_takes_another_stage(tmp
     assert sitting["split"] == record["split"] == split.digest()
     # Broken off and gone on with, it is the same sitting.
     assert tiny_run(tiny_config(tmp_path, stages=stages)).record()["sittings"] == [sitting]
+
+
+def test_a_run_whose_bins_would_mean_something_else_is_not_gone_on_with(tmp_path):
+    """As where ranges are a dataset's quantiles, and episodes were added to it."""
+    tiny_run(tiny_config(tmp_path)).run()
+    wider, other = Colour(), Colour()
+    wider.space = replace(SPACE, high=(*SPACE.high[:3], 0.3, *SPACE.high[4:]))
+    recipe = tiny.TinyRecipe(tiny_config(tmp_path), SOURCES)
+    message = r"action_space.json: high was \(1.* and is .* 0\.3, .*set the source's `space` to"
+    with pytest.raises(ValueError, match=message):
+        Run(tiny_config(tmp_path), recipe, SOURCES, wider.space)
+    # Of another robot in the mixture it is as wrong as of the one that the checkpoint speaks.
+    with pytest.raises(ValueError, match="action_spaces, colour: high was"):
+        Run(tiny_config(tmp_path), recipe, {**SOURCES, "colour": wider}, SPACE)
+    ranges = [tuple(value * (1 + 1e-12) for value in SPACE.low[1:7])]  # of another machine
+    other.space = replace(SPACE, name="moved", low=(0.0, *ranges[0], 0.0))
+    sources = {**SOURCES, "colour": other, "new": wider}
+    again = Run(tiny_config(tmp_path), recipe, sources, other.space)
+    assert again.place.step == 6
+
+
+def test_a_run_that_has_ended_says_so_and_what_would_be_trained_otherwise(tmp_path, capsys):
+    def told(**changes):
+        capsys.readouterr()
+        run = tiny_run(tiny_config(tmp_path, **changes))
+        assert run.run() == tmp_path / "checkpoint"  # which is exported as ever
+        return run.place.step, " ".join(capsys.readouterr().out.split())
+
+    assert told()[0] == 6
+    done = "all 1 stages are done: to train more add a stage, or choose another --out"
+    step, said = told()
+    assert step == 6 and done in said and "warning" not in said
+    more = tiny_stage(steps=9)
+    step, said = told(stages=(more,), sources={**NAMES, "talk": {"type": "other"}})
+    assert step == 6 and done in said
+    assert "trained with other stages, sources than are configured now" in said
+    step, said = told(stages=(tiny_stage(), more))
+    assert step == 15 and "done" not in said and "other" not in said
+    run = tiny_run(tiny_config(tmp_path / "broken", save_steps=3))
+    break_off(run).run()
+    capsys.readouterr()
+    tiny_run(tiny_config(tmp_path / "broken", stages=(more,)))  # it goes on as is said now
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_a_stage_that_is_kept_leaves_a_policy_and_another_run_starts_from_it(tmp_path):

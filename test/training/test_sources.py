@@ -94,6 +94,18 @@ def test_files_are_sources_with_rows_kept_out(tmp_path):
     assert answers(held_out=True) == ({"18", "19"}, False)
 
 
+def test_a_model_of_one_question_in_a_row_is_asked_one_about_a_picture(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), IMAGE)
+    row = {"image": "a.png", "qa": [{"question": f"{i}?", "answer": "x"} for i in range(6)]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    vqa = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl"), "holdout": 0}
+    settings = {"vqa": vqa, "two": {**vqa, "queries": 2}, "web": {"type": "web"}}
+    for queries, expected in ((1, [1, 2, 1]), (None, [6, 2, 8])):
+        sources = build_sources(settings, {}, queries=queries)
+        asked = [len(source(np.random.default_rng(0)).queries) for source in sources.values()]
+        assert asked == expected
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

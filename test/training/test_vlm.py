@@ -176,6 +176,10 @@ def test_what_cannot_be_trained_on_is_refused(processor):
         rower([Frame(None, (ACT,), ())])
     with pytest.raises(ValueError, match="given in part"):
         rower([Frame(IMAGE, (dataclasses.replace(ACT, given="Plan: key"),), ())])
+    long = dataclasses.replace(SHORT, answer=600 * "red ")
+    with pytest.raises(ValueError, match="has 6.. tokens with its answer; expected at most 512"):
+        rower([Frame(IMAGE, (SHORT, long), ())])
+    assert len(Rower(processor, SPACE, tokens=700)([Frame(IMAGE, (long,), ())]).labels) == 1
 
 
 def test_a_sample_that_cannot_be_packed_is_bad_and_no_other(processor):
@@ -332,6 +336,19 @@ def test_rare_tokens_that_got_a_meaning_are_written_down(tmp_path, checkpoint):
     before = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
     name = "model.language_model.embed_tokens.weight"
     assert not torch.equal(after[name], before[name])
+
+
+def test_rare_tokens_are_learned_in_an_output_matrix_of_its_own(tmp_path):
+    """LLaVA's is not tied to its embeddings."""
+    checkpoint = save_llava(tmp_path / "llava")
+    model = {"lora": {"rank": 2}, "embeddings": True}
+    stages = (vlm_stage(steps=1, shares={"colour": 1.0}),)
+    folder = vlm_run(vlm_config(tmp_path / "run", checkpoint, model=model, stages=stages)).run()
+    before, after = (
+        AutoModelForImageTextToText.from_pretrained(of).state_dict() for of in (checkpoint, folder)
+    )
+    for name in ("model.language_model.embed_tokens.weight", "lm_head.weight"):
+        assert not torch.equal(after[name], before[name]), name
 
 
 def test_adapters_for_layers_that_are_not_there_are_refused(tmp_path, checkpoint):

@@ -129,19 +129,20 @@ def space_of(
     state: numbers of observation.state that the prompt shall tell.
 
     Raises:
-        ValueError: the frame is not said.
+        ValueError: the frame is not said, or no row has finite numbers.
     """
     path = episodes.folder / FILE_NAME
     if path.is_file():
         return ActionSpace.load(path)
     if not frame:
         raise ValueError(f"{path}: no such file; expected it, or a `frame` that actions are in")
-    low, high = _range(steps[:, 1:7])
+    where = episodes.folder / INFO
+    low, high = _range(steps[:, 1:7], f"{where}: {layout.ACTION}")
     state_low, state_high = np.zeros(0), np.zeros(0)
     names: tuple[str, ...] = ()
     if state:
-        values = take(episodes, layout.STATE, state, episodes.folder / INFO)
-        state_low, state_high = _range(values)
+        values = take(episodes, layout.STATE, state, where)
+        state_low, state_high = _range(values, f"{where}: {layout.STATE}")
         known = episodes.info.features[layout.STATE].get("names")
         names = tuple(str(known[i]) if isinstance(known, list) else f"state{i}" for i in state)
     return ActionSpace(
@@ -155,8 +156,13 @@ def space_of(
     )
 
 
-def _range(values: Array) -> tuple[Array, Array]:
-    """Low and high of each column, of all frames: stats.json may hold means over episodes."""
+def _range(values: Array, where: str) -> tuple[Array, Array]:
+    """Low and high of each column, of all frames: stats.json may hold means over episodes. Those
+    that are not finite are bad samples, and told when they are drawn.
+    """
+    values = values[np.isfinite(values).all(1)]
+    if not len(values):
+        raise ValueError(f"{where} has no row of finite numbers; expected one at least")
     low, high = np.quantile(values, (0.01, 0.99), axis=0)
     thin = high - low < LEAST_WIDTH
     middle = (low + high) / 2

@@ -189,7 +189,8 @@ class Episodes:
             path = self.folder / self.info.file(self.info.data_path, chunk, number)
             table = _read_table(path, names)
             for name in names:
-                parts[name].append(_numbers(table[name], path, name))
+                text = self.info.features[name]["dtype"] == "string"
+                parts[name].append(_numbers(table[name], path, name, text))
         columns = {
             name: np.concatenate(part) if part else np.zeros((0, 1)) for name, part in parts.items()
         }
@@ -221,14 +222,16 @@ def _read_table(path: Path, columns: Sequence[str]) -> pa.Table:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
 
 
-def _numbers(column: pa.ChunkedArray, path: Path, name: str) -> NDArray[Any]:
-    """A column as (N, D)."""
+def _numbers(column: pa.ChunkedArray, path: Path, name: str, text: bool) -> NDArray[Any]:
+    """A column as (N, D); in one of text what is not there is empty."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
     rows = len(array)
     while isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
         array = array.flatten()
+    if text:
+        array = array.cast(pa.string()).fill_null("")
     values = array.to_numpy(zero_copy_only=False)
     if array.null_count or (rows and len(values) % rows):
         raise ValueError(f"{path}: column {name}: expected as many numbers in each row")

@@ -6,8 +6,8 @@
     frame.queries[0].prompt   # "Q: what action should the robot take to grab the key? ... A:"
     frame.queries[0].answer   # "0 127 127 103 127 127 127 0"
 
-Where the dataset has a column of text "plan", the answer begins with it: "Plan: key 38 109.
-Action: 0 127 ...".
+Where the dataset has a column of text "plan", the answer begins with it, if it is not empty there:
+"Plan: key 38 109. Action: 0 127 ...".
 
 Each source has an action space of its own: several robots can be in one mixture, and the model
 learns them with the same 256 tokens.
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rt2_ros.actions import Action, ActionSpace, action_prompt, answer_text
 from rt2_ros.actions.space import FILE_NAME
@@ -127,7 +128,7 @@ class LeRobotSource:
     @property
     def gripper(self) -> tuple[float, float]:
         """The least and the most that it is closed in the dataset; 0 is open, 1 closed."""
-        return float(self._steps[:, 7].min()), float(self._steps[:, 7].max())
+        return _ends(self._steps[:, 7])
 
     @property
     def closedness(self) -> tuple[float, float]:
@@ -135,8 +136,7 @@ class LeRobotSource:
         policy will be told as how far the gripper is closed.
         """
         where = self.episodes.folder / layout.INFO
-        told = take(self.episodes, layout.STATE, self._state, where)[:, -1]
-        return float(told.min()), float(told.max())
+        return _ends(take(self.episodes, layout.STATE, self._state, where)[:, -1])
 
     @property
     def count(self) -> int:
@@ -184,9 +184,15 @@ class LeRobotSource:
             if self.space.has_state:
                 state = episodes.column(layout.STATE)[row]
                 bins = self.space.state_bins(state[list(self._state)])
-            plan = episodes.text(PLAN, episode, number) if self.plans else None
+            plan = episodes.text(PLAN, episode, number).strip() or None if self.plans else None
             return Query(
                 action_prompt(task, bins), answer_text(self.space.to_bins(action), plan), "robot"
             )
         except ValueError as error:
             raise BadSample(where, str(error), number) from error
+
+
+def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The least and the most of what is finite: what is not is a bad sample, and told as one."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if len(finite) else (math.nan, math.nan)

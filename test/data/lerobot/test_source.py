@@ -2,10 +2,12 @@
 """Episodes as samples: what an action means is said, and what does not fit is told, not clipped."""
 
 import json
+import math
 import re
 import warnings
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -113,6 +115,30 @@ def test_a_plan_begins_the_answer(tmp_path):
     assert source.frame(1).queries[0].answer == answer
 
 
+def rewrite(folder, name, change):
+    """Change the list that a column of the first file is."""
+    path = folder / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    values = table[name].to_pylist()
+    change(values)
+    pq.write_table(table.set_column(table.column_names.index(name), name, [values]), path)
+
+
+@pytest.mark.parametrize("missing", [[""], [" "], [None], [None, None, None]])
+def test_a_frame_without_a_plan_has_its_action_alone(tmp_path, missing):
+    features = {**FEATURES, "plan": {"dtype": "string", "shape": [1], "names": None}}
+    with EpisodeWriter(tmp_path, fps=4, features=features, robot_type="panda") as writer:
+        episode = make_episode(0, 3)
+        plans = np.array([["key 38 109"]] * 3, object)
+        writer.add(Episode(episode.task, {**episode.columns, "plan": plans}))
+    rewrite(tmp_path, "plan", lambda values: values.__setitem__(slice(len(missing)), missing))
+    source = LeRobotSource(tmp_path, holdout=0, space=SPACE)
+    answers = [source.frame(i).queries[0].answer for i in range(3)]
+    planned = [answer.startswith("Plan: key 38 109. Action: ") for answer in answers]
+    assert planned == [False] * len(missing) + [True] * (3 - len(missing))
+    assert answers[0] == "0 127 127 127 127 127 127 0"
+
+
 def test_an_action_outside_the_space_is_told_with_file_and_frame(tmp_path):
     rows = np.zeros((3, 7))
     rows[1, 2] = 1.01
@@ -139,19 +165,21 @@ def test_a_gripper_beyond_open_and_closed_is_never_clipped(tmp_path, gripper):
 
 
 def test_a_number_that_is_none_is_told(tmp_path):
-    folder = save(tmp_path, [np.zeros((3, 7))])
-    import pyarrow.parquet as pq
-
-    path = folder / "data/chunk-000/file-000.parquet"
-    table = pq.read_table(path)
-    rows = table["action"].to_pylist()
-    rows[1][3] = float("nan")
-    place = table.column_names.index("action")
-    pq.write_table(table.set_column(place, "action", [rows]), path)
-    source = LeRobotSource(folder, holdout=0, space=SPACE, tolerance=np.inf)
-    with pytest.raises(BadSample, match=r"file-000.parquet, episode 0, frame 1: action drx is nan"):
-        source.frame(1)
-    source.frame(2)
+    folder = save(tmp_path, [np.zeros((3, 7))], [np.tile([[0.0], [1.0], [0.5]], 4)])
+    for name, frame, place in (("action", 1, 3), ("action", 2, 6), ("observation.state", 0, 3)):
+        value = -math.inf if place == 6 else math.nan
+        rewrite(folder, name, lambda rows, f=frame, p=place, v=value: rows[f].__setitem__(p, v))
+    given = LeRobotSource(folder, holdout=0, space=SPACE, tolerance=np.inf)
+    # Where the ranges are the data's own, they are those of what is finite.
+    own = lerobot(folder, holdout=0, frame="base", state=(0, 1, 2, 3))
+    assert own.gripper == (0, 0) and own.closedness == (0.5, 1)
+    for source in (given, own):
+        for frame, message in ((0, "not finite"), (1, "action drx is nan"), (2, "gripper is -inf")):
+            with pytest.raises(BadSample, match=f"parquet, episode 0, frame {frame}: .*{message}"):
+                source.frame(frame)
+    rewrite(folder, "action", lambda rows: [row.__setitem__(0, math.nan) for row in rows])
+    with pytest.raises(ValueError, match="info.json: action has no row of finite numbers; expect"):
+        lerobot(folder, holdout=0, frame="base")
 
 
 def test_the_datasets_own_action_space_is_used(write):
@@ -186,6 +214,21 @@ def test_a_space_of_quantiles_is_that_of_the_data(tmp_path):
     path.unlink()  # older datasets tell none
     source = LeRobotSource(folder, holdout=0, frame="base")
     assert source.frame(199).queries[0].answer.split()[1] == "255"  # beyond 99 %: the nearer end
+
+
+def test_the_space_of_a_run_is_kept_when_episodes_are_added(tmp_path):
+    """By the way out that a run names which is started again then."""
+    rows = np.zeros((200, 7))
+    rows[:, 0] = np.arange(200) / 100
+    before = lerobot(save(tmp_path / "before", [rows]), frame="base", holdout=0)
+    before.space.save(tmp_path / "kept.json")
+    folder = save(tmp_path / "after", [rows, 3 * rows])
+    assert lerobot(folder, frame="base", holdout=0).space.high[1] > 2 * before.space.high[1]
+    after = lerobot(folder, space=str(tmp_path / "kept.json"), holdout=0, tolerance=np.inf)
+    assert after.space == before.space
+    for index in (0, 100, 199):
+        assert after.frame(index).queries[0].answer == before.frame(index).queries[0].answer
+    assert after.frame(399).queries[0].answer.split()[1] == "255"
 
 
 def test_poses_become_steps_from_where_the_hand_was(tmp_path):
