@@ -152,8 +152,11 @@ class ArmController:
         return self._end(State.DISARMED, reason)
 
     def stop(self, reason: str = "stopped") -> Command | None:
-        """Brake and take no more deltas until armed again."""
-        return self._end(State.STOPPED, reason)
+        """Brake, whoever moves the arm, and take no more deltas until armed again."""
+        if command := self._end(State.STOPPED, reason):
+            return command
+        chunk = self._execution.brake_others(self.history)
+        return None if chunk is None else Command(chunk=chunk, reason=reason, brake=True)
 
     def home(self, direct: bool = True, parts: bool = True) -> Command:
         """Go to the profile's home, slowly; ends the instruction. ValueError says why it cannot.

@@ -121,6 +121,9 @@ class Execution:
             doubtful = len(history.jumps()) > 1
             if doubtful or (self.tracking and not self._displaced(now, self.chunk, history)):
                 return self.chunk.sample(now - self.start)
+        return self._measured(history)
+
+    def _measured(self, history: JointHistory) -> tuple[Array, Array]:
         fastest, velocity = self._limits.velocity, history.velocity()
         if history.is_still() or (np.abs(velocity) > JUMP * fastest).any():
             velocity = np.zeros_like(velocity)
@@ -179,6 +182,25 @@ class Execution:
             self.chunk, self.start, self._sent = chunk, now, now
         if self.chunk is not None:
             self._rest = self.start + self.chunk.duration
+        return chunk
+
+    def brake_others(self, history: JointHistory) -> Chunk | None:
+        """Return a brake from the measured motion where that is nobody's that we know of.
+
+        Of a controller that has gone since, say, or of another node. None where nothing moves,
+        where a trajectory of ours may move it still, and where nobody knows how fast it is.
+        """
+        now = self._clock()
+        if self.chunk is not None and now <= self.start + self.chunk.duration + _BRAKE_PATIENCE:
+            return None
+        if now - self.seen > OLD or now - self._watched < OLD or history.jumps():
+            return None
+        if history.is_still():
+            return None
+        q, velocity = self._measured(history)
+        chunk = stop_chunk(q, velocity, self._limits, self._least(q, velocity))
+        self._follow(chunk, now)
+        self._rest = now + chunk.duration
         return chunk
 
     def insist(self, now: float, history: JointHistory) -> Chunk | None:

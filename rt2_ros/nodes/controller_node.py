@@ -203,7 +203,7 @@ class ControllerNode(BaseNode):
         self._may_start_armed = False
         if self._arm is not None:
             self._send(self._arm.stop("stopped by service; call ~/arm to go on"))
-            self._bridge.hold(self._arm.reason)  # whatever it is at, also if the arm holds already
+            self._bridge.stop(self._arm.reason)  # whatever it is at, also if the arm holds already
         response.success = True
         response.message = self._arm.reason if self._arm is not None else self._problem
         return response

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every bridge is: six methods between the ArmController's commands and a robot's software.
+"""What every bridge is: seven methods between the ArmController's commands and a robot's software.
 
 A bridge decides nothing about safety. It carries out what it is given, says when it cannot
 (`problem`, upon which nothing moves) and when it is still at it (`busy`). Whatever it sends ends at
@@ -55,6 +55,10 @@ class Bridge(ABC):
     @abstractmethod
     def hold(self, reason: str) -> None:
         """Come to rest: the controller no longer moves the arm. The brake, if any, was sent."""
+
+    def stop(self, reason: str) -> None:
+        """Come to rest also where the motion is not ours, as far as that can be told to end."""
+        self.hold(reason)
 
     def problem(self) -> str:
         """Say why nothing may move through this bridge now; empty if all is well."""

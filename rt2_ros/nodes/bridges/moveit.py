@@ -113,6 +113,13 @@ class MoveItBridge(Bridge):
             self._tell_to_stop()
             self._brake()
 
+    def stop(self, reason: str) -> None:
+        """Stop MoveIt at what somebody else told it as well: RViz, or a controller that is gone."""
+        self.hold(reason)
+        if not self._doing:
+            self._doing = STOPPING
+            self._tell_to_stop()
+
     def problem(self) -> str:
         """MoveIt is missing, a goal has just failed, or controllers or gripper are not ready."""
         return (
