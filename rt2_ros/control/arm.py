@@ -132,6 +132,7 @@ class ArmController:
         if self.state in (State.DISARMED, State.STOPPED):
             self.state, self.reason = State.ARMED, "armed: waiting for an instruction"
             self._mandate.end()
+            self._mandate.hear("")
             self._execution.settle(self.history)
         else:
             self.resume()
@@ -236,16 +237,15 @@ class ArmController:
 
     def on_instruction(self, text: str) -> Command | None:
         """Hear what a person says; an empty text ends the current instruction at once."""
-        if text.strip():
-            self._mandate.hear(text)
-            return None
-        return self._end_instruction(State.ARMED, "empty instruction")
+        self._mandate.hear(text)
+        return None if text.strip() else self._end_instruction(State.ARMED, "empty instruction")
 
     def on_policy_status(self, instruction_id: int, text: str) -> Command | None:
         """Follow the policy's word on which instruction, under which number, it works on (0: none).
 
-        A new one drops what is under way. One that is older than this controller, or was given
-        while it was not armed, is known but not obeyed: it must be given again.
+        A new one drops what is under way. One that is older than this controller, was taken up
+        before, or was given while it was not armed, is known but not obeyed: it must be given
+        again.
         """
         armed = self.state not in (State.DISARMED, State.STOPPED)
         what = self._mandate.follow(instruction_id, text, armed)
@@ -256,9 +256,7 @@ class ArmController:
         if not armed:
             return None
         if what == "old":
-            return self._brake(
-                State.HOLDING, "the instruction is older than this controller: repeat it"
-            )
+            return self._brake(State.HOLDING, "the instruction was given before: repeat it")
         return self._brake(State.HOLDING, "new instruction: waiting for its first decision")
 
     def on_delta(self, delta: Delta, now_ns: int) -> Command | None:
