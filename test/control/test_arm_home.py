@@ -87,7 +87,7 @@ def test_home_begins_at_rest_where_encoders_tremble(rig, displaced):
         rig.run(1.0)
     still = rig.q + (0.2 if displaced else 0.0)
     for period in range(25):
-        put(rig, still + 2e-4 * (-1) ** period)
+        put(rig, still + 1e-3 * (-1) ** period)
         rig.run(0.01)
     assert np.abs(rig.arm.history.velocity()).max() > 0.03
     command = rig.apply(rig.arm.home())
