@@ -94,7 +94,8 @@ class ArmController:
         self._clock_watch, self._mandate = ClockWatch(), Mandate(profile.no_progress_time)
         self._clock = clock
         self._joint_state_time = self._tick_time = self._decision_time = -np.inf
-        self._gripper: float | None = None  # closedness commanded last
+        self._gripper: float | None = None  # closedness commanded last, unless that was refused
+        self._wanted: float | None = None  # closedness commanded last in any case
         self._settled_time = -np.inf
         self._expiry_time = -np.inf
         self._accept_times: deque[float] = deque(maxlen=20)
@@ -423,7 +424,9 @@ class ArmController:
         self._gripper = closedness
         now = self._clock()
         self._settled_time = now + self.profile.gripper_settle
-        self._mandate.progress.begin(now)
+        before, self._wanted = self._wanted, closedness
+        if before is None or abs(closedness - before) > self.profile.gripper_deadband:
+            self._mandate.progress.begin(now)  # said again to a gripper that refuses, it is none
         return Command(
             chunk=brake.chunk if brake else None,
             gripper=self.profile.gripper_position(closedness),

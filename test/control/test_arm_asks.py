@@ -116,6 +116,20 @@ def test_progress_is_what_gets_somewhere_or_moves_the_gripper(careful):
     assert asks(careful, "no progress")
 
 
+def test_a_gripper_that_refuses_for_long_is_no_progress(rig):
+    """Each of its goals was progress, so nobody was ever asked."""
+    begin = rig.time
+    while not rig.arm.needs_help and rig.time < begin + 12.0:
+        rig.move(0, 0, 0, gripper=1.0)
+        rig.finger = 0.025  # as it holds something
+        rig.run(0.1)
+        rig.apply(rig.arm.gripper_refused("fr3_gripper ended without reaching its position"))
+        rig.run(0.1)
+    assert 8.0 < rig.time - begin < 8.5
+    assert sum(command.gripper is not None for *_, command in rig.commands) > 30
+    assert asks(rig, "no progress for 8 s")
+
+
 def test_a_policy_silent_for_long_does_not_move_the_arm_when_it_is_back(careful):
     careful.move(0.03, 0, 0)
     careful.run(1.5)
