@@ -39,6 +39,7 @@ NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # s without ticks, joint states or a decision that is taken, after which a person says whether to go
 # on: nothing moves because a node that was away is back.
 _PAUSE = 2.0
+_FIRST_PAUSE = 60.0  # s, the same for an instruction's first decision: a policy may think long
 _HISTORY = 2.0  # s of joint states that are kept at least,
 _MARGIN = 0.5  # and s beyond the oldest image that a decision may be on
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
@@ -258,6 +259,7 @@ class ArmController:
             return None
         if what == "old":
             return self._brake(State.HOLDING, "the instruction was given before: repeat it")
+        self._decision_time = self._clock()
         return self._brake(State.HOLDING, "new instruction: waiting for its first decision")
 
     def on_delta(self, delta: Delta, now_ns: int) -> Command | None:
@@ -313,9 +315,9 @@ class ArmController:
                 return self._ask(self._no_joint_states(f" for {_PAUSE:g} s"))
             if self.busy:
                 self._decision_time = now
-            pause = max(_PAUSE, self.profile.time_to_live + 1.0)  # a decision may take that long
-            # While the fingers move none is taken.
-            if mandate.begun and now - max(self._decision_time, self._settled_time) > pause:
+            # A decision may take as long as it lives; while the fingers move none is taken.
+            pause = max(_PAUSE, self.profile.time_to_live + 1.0) if mandate.begun else _FIRST_PAUSE
+            if now - max(self._decision_time, self._settled_time) > pause:
                 return self._ask(f"no decision to act on for {pause:g} s")
             if mandate.progress.running and not mandate.progress.look(now, self.pose()):
                 return self._ask(f"no progress for {mandate.progress.patience:g} s")

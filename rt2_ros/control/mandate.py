@@ -92,7 +92,8 @@ class Mandate:
     def resume(self, now: float) -> None:
         """A person says: go on."""
         self.asking = False
-        self.progress.begin(now)
+        if self.progress.running:  # or else with the first decision
+            self.progress.begin(now)
         self._trusted_time = now + self.progress.patience
 
     def is_trusted(self, now: float) -> bool:

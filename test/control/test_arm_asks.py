@@ -176,6 +176,20 @@ def test_a_policy_that_thinks_long_before_its_first_decision_is_waited_for(rig):
     assert rig.arm.state == State.MOVING
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_first_decision_is_not_waited_for_for_ever(rig, resumed):
+    rig.run(59.5)
+    assert not rig.arm.needs_help
+    rig.run(1.0)
+    assert rig.arm.needs_help and "no decision to act on for 60 s" in rig.arm.reason
+    assert rig.commands == []
+    rig.arm.arm() if resumed else rig.instruct(instruction_id=2)
+    rig.run(59.5)
+    assert not rig.arm.needs_help
+    rig.move(0.02, 0, 0)
+    assert rig.arm.state == State.MOVING
+
+
 def test_decisions_that_come_as_seldom_as_the_profile_lets_them_are_waited_for(rig_with):
     rig = rig_with(time_to_live=4.0)
     rig.run(4.0)
