@@ -179,6 +179,8 @@ class ArmController:
             raise ValueError(self._no_joint_states(f" of the last {timeout:g} s"))
         if doubt := self._doubt():
             raise ValueError(doubt)
+        if now < self._settled_time:
+            raise ValueError("the gripper is moving")
         chunk = self._execution.home(now, self.history, direct, parts)
         self._mandate.end()
         self.state, self.reason = State.MOVING, "moving home"

@@ -165,6 +165,16 @@ def test_a_stop_of_which_only_the_policy_heard_ends_the_way_home(rig):
     assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "no instruction")
 
 
+def test_home_is_not_gone_to_while_the_fingers_move(rig):
+    rig.move(0, 0, 0, gripper=1.0)
+    rig.run(0.2)
+    with pytest.raises(ValueError, match="the gripper is moving"):
+        rig.arm.home()
+    rig.run(rig.profile.gripper_settle)
+    rig.apply(rig.arm.home())
+    assert until_held(rig) == AT_HOME
+
+
 def test_home_is_found_by_an_arm_as_slow_as_a_first_one_should_be(profile, kinematics, start):
     slow = replace(
         profile, max_linear_speed=0.05,
