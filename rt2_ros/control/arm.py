@@ -24,7 +24,7 @@ import numpy as np
 
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.command import Command, State
-from rt2_ros.control.execution import LATE, OLD, Execution
+from rt2_ros.control.execution import HOME_SHARE, LATE, OLD, Execution
 from rt2_ros.control.history import JointHistory, NotInHistory, by_name
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.mandate import Mandate
@@ -188,13 +188,17 @@ class ArmController:
         return Command(chunk=chunk, reason=self.reason, joint_goal=True)
 
     def plan_problem(self, chunk: Chunk) -> str:
-        """Say why a plan of somebody else's must not be executed; empty if it may."""
+        """Say why a plan of somebody else's must not be executed; empty if it may.
+
+        Home, it must be as slow as our own.
+        """
         try:
             measured = self.history.newest()[1]
         except NotInHistory as error:
             return str(error)
         limits, path = self.profile.limits(), self._safety.path
-        return plan_problem(chunk, limits, path, self.profile.arm_joints, measured)
+        share = HOME_SHARE if self._homing else 1.0
+        return plan_problem(chunk, limits, path, self.profile.arm_joints, measured, share)
 
     def gripper_refused(self, reason: str) -> Command | None:
         """Hold, because the gripper did not take its command; the next decision repeats it."""
