@@ -51,7 +51,8 @@ class ArmController:
 
     `clock` is the controller's own steady clock in s, for the watchdog and for where on its
     trajectory the arm is; stamps of images and joint states, in ns, are on the ROS clock
-    (`now_ns`).
+    (`now_ns`). parts: what is sent goes on without us, so that every trajectory has its brake in
+    it, and the way home is told part by part, by `tick`; see Execution.
 
     state, reason: where it is and why. accepted, refused: deltas so far; refusals: by Verdict.code;
     changes: what was altered, by Change.code; limited: deltas that ran into a limit, refused or
@@ -72,6 +73,7 @@ class ArmController:
         collisions: Collisions | None,
         clock: Callable[[], float] = time.monotonic,
         armed: bool = False,
+        parts: bool = True,
     ) -> None:
         self.profile, self.kinematics = profile, kinematics
         self.history = JointHistory(
@@ -91,7 +93,7 @@ class ArmController:
         self.gripper_closedness: float | None = None  # measured
         self.blocked = self.busy = ""
         self._safety = SafetyFilter(profile, kinematics, collisions)
-        self._execution = Execution(profile, kinematics, self._safety, clock)
+        self._execution = Execution(profile, kinematics, self._safety, clock, parts)
         self._clock_watch, self._mandate = ClockWatch(), Mandate(profile.no_progress_time)
         self._clock = clock
         self._joint_state_time = self._tick_time = self._decision_time = -np.inf
@@ -161,13 +163,11 @@ class ArmController:
         chunk = self._execution.brake_others(self.history)
         return None if chunk is None else Command(chunk=chunk, reason=reason, brake=True)
 
-    def home(self, direct: bool = True, parts: bool = True) -> Command:
+    def home(self, direct: bool = True) -> Command:
         """Go to the profile's home, slowly; ends the instruction. ValueError says why it cannot.
 
         direct: straight in joint space, on a way that is checked like every other. Otherwise the
-        bridge plans its own way, and only the chunk's end counts. parts: a direct way is told part
-        by part, by `tick`, so that silence ends it; for bridges that end what is long themselves,
-        all of it at once.
+        bridge plans its own way, and only the chunk's end counts.
         """
         now = self._clock()
         if self.state in (State.DISARMED, State.STOPPED):
@@ -181,7 +181,7 @@ class ArmController:
             raise ValueError(doubt)
         if now < self._settled_time:
             raise ValueError("the gripper is moving")
-        chunk = self._execution.home(now, self.history, direct, parts)
+        chunk = self._execution.home(now, self.history, direct)
         self._mandate.end()
         self.state, self.reason = State.MOVING, "moving home"
         self._homing = True

@@ -20,7 +20,7 @@ def cut_off(rig, seconds):
 
 @pytest.mark.parametrize("end", [None, "stop", "disarm"])
 def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig_with, end):
-    rig = rig_with(chunk_duration=3.0)
+    rig = rig_with(chunk_duration=3.0, time_to_live=4.0)
     rig.move(0.08, 0, 0)
     rig.run(0.6)
     cut_off(rig, 0.6)
@@ -38,7 +38,7 @@ def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig_with, end):
 
 def test_a_brake_is_said_again_to_an_arm_that_is_still_on_a_faster_trajectory(rig_with):
     """It did not hear the slow step that came after the fast one, nor the brake."""
-    rig = rig_with(chunk_duration=3.0)
+    rig = rig_with(chunk_duration=3.0, time_to_live=4.0)
     rig.move(0.08, 0, 0)
     rig.run(0.3)
     chunk, began = rig.chunk, rig.chunk_time
@@ -52,7 +52,7 @@ def test_a_brake_is_said_again_to_an_arm_that_is_still_on_a_faster_trajectory(ri
 
 
 def test_a_clock_of_joint_states_that_goes_back_ends_no_process(rig_with):
-    rig = rig_with(chunk_duration=3.0)
+    rig = rig_with(chunk_duration=3.0, time_to_live=4.0)
     rig.move(0.08, 0, 0)
     rig.run(0.5)
     rig.arm.stop()  # the arm does not hear it

@@ -30,7 +30,9 @@ class Bridge(ABC):
 
     NOTE = ""  # put before the controller's reason, where a status must not be taken at its word
     PLANS = False  # it finds its own way to where a chunk ends
-    PARTS = False  # what it has sent goes on without us: of a long way it is given part after part
+    # What it has sent goes on without us: so that ends when its decision does, and a long way is
+    # given part after part.
+    PARTS = False
     OVERRIDES: ClassVar[dict[str, Any]] = {}  # values of the profile that make no sense with it
 
     def __init__(

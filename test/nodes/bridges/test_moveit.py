@@ -213,7 +213,7 @@ def test_a_stop_ends_also_what_somebody_else_told_moveit(rig, planning):
 def test_a_plan_home_must_be_slow(rig, seconds, executes):
     rig.measure(HOME - 3 * ASIDE, rig.stamp() + 1)
     rig.move(0 * ASIDE, 0.3)
-    rig.bridge.send(rig.arm.home(direct=False, parts=False))
+    rig.bridge.send(rig.arm.home(direct=False))
     chunk = stop_chunk(HOME - 3 * ASIDE, 6 / seconds * ASIDE, PROFILE.limits(), least=seconds)
     points = [(0.0, (HOME - 3 * ASIDE).tolist(), (6 / seconds * ASIDE).tolist())]
     points += points_of(trajectory_msg(PROFILE.arm_joints, chunk.points()))
