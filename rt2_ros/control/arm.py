@@ -177,7 +177,7 @@ class ArmController:
         if now - self._execution.seen > self.profile.joint_state_timeout:
             timeout = self.profile.joint_state_timeout
             raise ValueError(self._no_joint_states(f" of the last {timeout:g} s"))
-        if doubt := self._doubt():
+        if doubt := self.history.doubt():
             raise ValueError(doubt)
         if now < self._settled_time:
             raise ValueError("the gripper is moving")
@@ -339,7 +339,7 @@ class ArmController:
         if self.blocked:
             return self._brake(State.HOLDING, self.blocked)
         if len(self.history.jumps()) > 1:
-            return self._brake(State.HOLDING, self._doubt())
+            return self._brake(State.HOLDING, self.history.doubt())
         if self._homing:
             return None if self.busy else self._tick_home(now)
         if now > self._expiry_time and now > self._settled_time and not self.busy:
@@ -355,7 +355,7 @@ class ArmController:
         return None if chunk is None else Command(chunk=chunk, reason=self.reason)
 
     def _tick_home(self, now: float) -> Command | None:
-        if self._doubt():
+        if self.history.doubt():
             return None
         problem = self._execution.home_problem(now, self.history)
         if problem is not None:
@@ -379,14 +379,7 @@ class ArmController:
         """
         old = (now_ns - self.history.newest()[0]) * 1e-9
         lost = old > OLD and not self._execution.tracking
-        return f"the joint states are {old:.2f} s old" if lost else self._doubt()
-
-    def _doubt(self) -> str:
-        """Say so where joint states are further apart than the arm can have moved."""
-        if not (jumps := self.history.jumps()):
-            return ""
-        what = f"{jumps[0].joint} by {jumps[0].way:.2f} rad in {jumps[0].time:.3f} s"
-        return f"the joint states jump: {what}; do two nodes publish?"
+        return f"the joint states are {old:.2f} s old" if lost else self.history.doubt()
 
     def _judge(self, delta: Delta, now_ns: int) -> Verdict:
         now, mandate = self._clock(), self._mandate

@@ -119,6 +119,13 @@ class JointHistory:
         since = self._samples[-1][0] - _JUMP_TIME_NS
         return list(takewhile(lambda jump: jump.stamp_ns > since, reversed(self._jumps)))
 
+    def doubt(self) -> str:
+        """Say so where joint states are further apart than the arm can have moved."""
+        if not (jumps := self.jumps()):
+            return ""
+        what = f"{jumps[0].joint} by {jumps[0].way:.2f} rad in {jumps[0].time:.3f} s"
+        return f"the joint states jump: {what}; do two nodes publish?"
+
     def newest(self) -> tuple[int, Array]:
         """Return (stamp in ns, positions (n,)) of the newest; NotInHistory if there is none."""
         if not self._samples:
