@@ -44,12 +44,13 @@ class Rig:
         collisions: Collisions | None,
         armed: bool = True,
         q: ArrayLike | None = None,
+        parts: bool = True,
     ) -> None:
         self.time, self.clock_offset = START_S, 0.0
         self.frozen_ns: int | None = None
         self.profile, self.kinematics = profile, kinematics
         self.arm = ArmController(
-            profile, kinematics, collisions, clock=lambda: self.time, armed=armed
+            profile, kinematics, collisions, lambda: self.time, armed=armed, parts=parts
         )
         self.q: Array = np.array(profile.home if q is None else q, dtype=np.float64)
         self.velocity: Array = np.zeros(len(self.q))

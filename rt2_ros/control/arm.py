@@ -24,7 +24,7 @@ import numpy as np
 
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.command import Command, State
-from rt2_ros.control.execution import LATE, OLD, Execution
+from rt2_ros.control.execution import HOME_SHARE, LATE, OLD, Execution
 from rt2_ros.control.history import JointHistory, NotInHistory, by_name
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.mandate import Mandate
@@ -39,6 +39,7 @@ NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # s without ticks, joint states or a decision that is taken, after which a person says whether to go
 # on: nothing moves because a node that was away is back.
 _PAUSE = 2.0
+_FIRST_PAUSE = 60.0  # s, the same for an instruction's first decision: a policy may think long
 _HISTORY = 2.0  # s of joint states that are kept at least,
 _MARGIN = 0.5  # and s beyond the oldest image that a decision may be on
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
@@ -50,7 +51,8 @@ class ArmController:
 
     `clock` is the controller's own steady clock in s, for the watchdog and for where on its
     trajectory the arm is; stamps of images and joint states, in ns, are on the ROS clock
-    (`now_ns`).
+    (`now_ns`). parts: what is sent goes on without us, so that every trajectory has its brake in
+    it, and the way home is told part by part, by `tick`; see Execution.
 
     state, reason: where it is and why. accepted, refused: deltas so far; refusals: by Verdict.code;
     changes: what was altered, by Change.code; limited: deltas that ran into a limit, refused or
@@ -71,6 +73,7 @@ class ArmController:
         collisions: Collisions | None,
         clock: Callable[[], float] = time.monotonic,
         armed: bool = False,
+        parts: bool = True,
     ) -> None:
         self.profile, self.kinematics = profile, kinematics
         self.history = JointHistory(
@@ -90,11 +93,12 @@ class ArmController:
         self.gripper_closedness: float | None = None  # measured
         self.blocked = self.busy = ""
         self._safety = SafetyFilter(profile, kinematics, collisions)
-        self._execution = Execution(profile, kinematics, self._safety, clock)
+        self._execution = Execution(profile, kinematics, self._safety, clock, parts)
         self._clock_watch, self._mandate = ClockWatch(), Mandate(profile.no_progress_time)
         self._clock = clock
         self._joint_state_time = self._tick_time = self._decision_time = -np.inf
-        self._gripper: float | None = None  # closedness commanded last
+        self._gripper: float | None = None  # closedness commanded last, unless that was refused
+        self._wanted: float | None = None  # closedness commanded last in any case
         self._settled_time = -np.inf
         self._expiry_time = -np.inf
         self._accept_times: deque[float] = deque(maxlen=20)
@@ -132,6 +136,7 @@ class ArmController:
         if self.state in (State.DISARMED, State.STOPPED):
             self.state, self.reason = State.ARMED, "armed: waiting for an instruction"
             self._mandate.end()
+            self._mandate.hear("")
             self._execution.settle(self.history)
         else:
             self.resume()
@@ -152,16 +157,17 @@ class ArmController:
         return self._end(State.DISARMED, reason)
 
     def stop(self, reason: str = "stopped") -> Command | None:
-        """Brake and take no more deltas until armed again."""
-        return self._end(State.STOPPED, reason)
+        """Brake, whoever moves the arm, and take no more deltas until armed again."""
+        if command := self._end(State.STOPPED, reason):
+            return command
+        chunk = self._execution.brake_others(self.history)
+        return None if chunk is None else Command(chunk=chunk, reason=reason, brake=True)
 
-    def home(self, direct: bool = True, parts: bool = True) -> Command:
+    def home(self, direct: bool = True) -> Command:
         """Go to the profile's home, slowly; ends the instruction. ValueError says why it cannot.
 
         direct: straight in joint space, on a way that is checked like every other. Otherwise the
-        bridge plans its own way, and only the chunk's end counts. parts: a direct way is told part
-        by part, by `tick`, so that silence ends it; for bridges that end what is long themselves,
-        all of it at once.
+        bridge plans its own way, and only the chunk's end counts.
         """
         now = self._clock()
         if self.state in (State.DISARMED, State.STOPPED):
@@ -171,22 +177,28 @@ class ArmController:
         if now - self._execution.seen > self.profile.joint_state_timeout:
             timeout = self.profile.joint_state_timeout
             raise ValueError(self._no_joint_states(f" of the last {timeout:g} s"))
-        if doubt := self._doubt():
+        if doubt := self.history.doubt():
             raise ValueError(doubt)
-        chunk = self._execution.home(now, self.history, direct, parts)
+        if now < self._settled_time:
+            raise ValueError("the gripper is moving")
+        chunk = self._execution.home(now, self.history, direct)
         self._mandate.end()
         self.state, self.reason = State.MOVING, "moving home"
         self._homing = True
         return Command(chunk=chunk, reason=self.reason, joint_goal=True)
 
     def plan_problem(self, chunk: Chunk) -> str:
-        """Say why a plan of somebody else's must not be executed; empty if it may."""
+        """Say why a plan of somebody else's must not be executed; empty if it may.
+
+        Home, it must be as slow as our own.
+        """
         try:
             measured = self.history.newest()[1]
         except NotInHistory as error:
             return str(error)
         limits, path = self.profile.limits(), self._safety.path
-        return plan_problem(chunk, limits, path, self.profile.arm_joints, measured)
+        share = HOME_SHARE if self._homing else 1.0
+        return plan_problem(chunk, limits, path, self.profile.arm_joints, measured, share)
 
     def gripper_refused(self, reason: str) -> Command | None:
         """Hold, because the gripper did not take its command; the next decision repeats it."""
@@ -233,16 +245,15 @@ class ArmController:
 
     def on_instruction(self, text: str) -> Command | None:
         """Hear what a person says; an empty text ends the current instruction at once."""
-        if text.strip():
-            self._mandate.hear(text)
-            return None
-        return self._end_instruction(State.ARMED, "empty instruction")
+        self._mandate.hear(text)
+        return None if text.strip() else self._end_instruction(State.ARMED, "empty instruction")
 
     def on_policy_status(self, instruction_id: int, text: str) -> Command | None:
         """Follow the policy's word on which instruction, under which number, it works on (0: none).
 
-        A new one drops what is under way. One that is older than this controller, or was given
-        while it was not armed, is known but not obeyed: it must be given again.
+        A new one drops what is under way. One that is older than this controller, was taken up
+        before, or was given while it was not armed, is known but not obeyed: it must be given
+        again.
         """
         armed = self.state not in (State.DISARMED, State.STOPPED)
         what = self._mandate.follow(instruction_id, text, armed)
@@ -253,9 +264,8 @@ class ArmController:
         if not armed:
             return None
         if what == "old":
-            return self._brake(
-                State.HOLDING, "the instruction is older than this controller: repeat it"
-            )
+            return self._brake(State.HOLDING, "the instruction was given before: repeat it")
+        self._decision_time = self._clock()
         return self._brake(State.HOLDING, "new instruction: waiting for its first decision")
 
     def on_delta(self, delta: Delta, now_ns: int) -> Command | None:
@@ -311,9 +321,9 @@ class ArmController:
                 return self._ask(self._no_joint_states(f" for {_PAUSE:g} s"))
             if self.busy:
                 self._decision_time = now
-            pause = max(_PAUSE, self.profile.time_to_live + 1.0)  # a decision may take that long
-            # While the fingers move none is taken.
-            if mandate.begun and now - max(self._decision_time, self._settled_time) > pause:
+            # A decision may take as long as it lives; while the fingers move none is taken.
+            pause = max(_PAUSE, self.profile.time_to_live + 1.0) if mandate.begun else _FIRST_PAUSE
+            if now - max(self._decision_time, self._settled_time) > pause:
                 return self._ask(f"no decision to act on for {pause:g} s")
             if mandate.progress.running and not mandate.progress.look(now, self.pose()):
                 return self._ask(f"no progress for {mandate.progress.patience:g} s")
@@ -329,7 +339,7 @@ class ArmController:
         if self.blocked:
             return self._brake(State.HOLDING, self.blocked)
         if len(self.history.jumps()) > 1:
-            return self._brake(State.HOLDING, self._doubt())
+            return self._brake(State.HOLDING, self.history.doubt())
         if self._homing:
             return None if self.busy else self._tick_home(now)
         if now > self._expiry_time and now > self._settled_time and not self.busy:
@@ -345,7 +355,7 @@ class ArmController:
         return None if chunk is None else Command(chunk=chunk, reason=self.reason)
 
     def _tick_home(self, now: float) -> Command | None:
-        if self._doubt():
+        if self.history.doubt():
             return None
         problem = self._execution.home_problem(now, self.history)
         if problem is not None:
@@ -369,14 +379,7 @@ class ArmController:
         """
         old = (now_ns - self.history.newest()[0]) * 1e-9
         lost = old > OLD and not self._execution.tracking
-        return f"the joint states are {old:.2f} s old" if lost else self._doubt()
-
-    def _doubt(self) -> str:
-        """Say so where joint states are further apart than the arm can have moved."""
-        if not (jumps := self.history.jumps()):
-            return ""
-        what = f"{jumps[0].joint} by {jumps[0].way:.2f} rad in {jumps[0].time:.3f} s"
-        return f"the joint states jump: {what}; do two nodes publish?"
+        return f"the joint states are {old:.2f} s old" if lost else self.history.doubt()
 
     def _judge(self, delta: Delta, now_ns: int) -> Verdict:
         now, mandate = self._clock(), self._mandate
@@ -422,7 +425,9 @@ class ArmController:
         self._gripper = closedness
         now = self._clock()
         self._settled_time = now + self.profile.gripper_settle
-        self._mandate.progress.begin(now)
+        before, self._wanted = self._wanted, closedness
+        if before is None or abs(closedness - before) > self.profile.gripper_deadband:
+            self._mandate.progress.begin(now)  # said again to a gripper that refuses, it is none
         return Command(
             chunk=brake.chunk if brake else None,
             gripper=self.profile.gripper_position(closedness),

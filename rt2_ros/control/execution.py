@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trajectory that the arm is on, and how the next one follows from it without a jump.
 
->>> execution = Execution(profile, kinematics, safety, time.monotonic)
+>>> execution = Execution(profile, kinematics, safety, time.monotonic, parts=True)
 >>> chunk = execution.toward(verdict, now, expiry, history)  # a decision was accepted
 >>> chunk = execution.blend(now, history)  # at the control rate: None, or a better one
 >>> chunk = execution.brake(history)
 
 Each trajectory starts with the position and the velocity that the one before has at that moment,
-and ends at rest: decisions may come late, irregularly, or not at all.
+and ends at rest, by a brake where its decision counts no longer: decisions may come late,
+irregularly, or not at all.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Execution:
 
     chunk, start: the trajectory sent last, and when the arm began it, as far as its motion shows;
     None before the first. tracking: whether the arm was near it when it was last seen; seen: when
-    that was.
+    that was. parts: what is sent goes on without us, so its end is sent with it: a brake, and of a
+    long way home a part at a time. For bridges that end what is long themselves, all of it at once.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Execution:
         kinematics: Kinematics,
         safety: SafetyFilter,
         clock: Callable[[], float],
+        parts: bool,
     ) -> None:
         self.chunk: Chunk | None = None
         self.tracking = False
@@ -73,7 +76,8 @@ class Execution:
         # send than the chunk.
         self._way: tuple[Chunk, float] | None = None
         self._profile, self._kinematics, self._safety = profile, kinematics, safety
-        self._clock = clock
+        self._clock, self._parts = clock, parts
+        self._expiry = np.inf  # until when the decision counts that is carried out
         self._limits = profile.limits()
         self._slow = replace(
             self._limits,
@@ -121,6 +125,9 @@ class Execution:
             doubtful = len(history.jumps()) > 1
             if doubtful or (self.tracking and not self._displaced(now, self.chunk, history)):
                 return self.chunk.sample(now - self.start)
+        return self._measured(history)
+
+    def _measured(self, history: JointHistory) -> tuple[Array, Array]:
         fastest, velocity = self._limits.velocity, history.velocity()
         if history.is_still() or (np.abs(velocity) > JUMP * fastest).any():
             velocity = np.zeros_like(velocity)
@@ -142,7 +149,7 @@ class Execution:
         None where planning ended too late after `now`: then a target that is blended is planned to
         at the control rate.
         """
-        chunk = verdict.chunk
+        chunk, self._expiry = verdict.chunk, expiry
         if self._targets.active and verdict.target is not None:
             self._targets.add(verdict.target, expiry)
             self._goal = None
@@ -179,6 +186,25 @@ class Execution:
             self.chunk, self.start, self._sent = chunk, now, now
         if self.chunk is not None:
             self._rest = self.start + self.chunk.duration
+        return chunk
+
+    def brake_others(self, history: JointHistory) -> Chunk | None:
+        """Return a brake from the measured motion where that is nobody's that we know of.
+
+        Of a controller that has gone since, say, or of another node. None where nothing moves,
+        where a trajectory of ours may move it still, and where nobody knows how fast it is.
+        """
+        now = self._clock()
+        if self.chunk is not None and now <= self.start + self.chunk.duration + _BRAKE_PATIENCE:
+            return None
+        if now - self.seen > OLD or now - self._watched < OLD or history.jumps():
+            return None
+        if history.is_still():
+            return None
+        q, velocity = self._measured(history)
+        chunk = stop_chunk(q, velocity, self._limits, self._least(q, velocity))
+        self._follow(chunk, now)
+        self._rest = now + chunk.duration
         return chunk
 
     def insist(self, now: float, history: JointHistory) -> Chunk | None:
@@ -228,11 +254,11 @@ class Execution:
         lengths = np.linalg.norm(twist.reshape(2, 3), axis=1)
         return float((lengths / self._tip_accelerations).max()) * _BRAKE_MARGIN
 
-    def home(self, now: float, history: JointHistory, direct: bool, parts: bool) -> Chunk:
+    def home(self, now: float, history: JointHistory, direct: bool) -> Chunk:
         """Go to the profile's home, slowly; ValueError where the arm moves or cannot.
 
-        direct: straight in joint space, on a way that is checked like every other. parts: of such a
-        way only the first part is returned, and `onward` gives the others.
+        direct: straight in joint space, on a way that is checked like every other. By parts, only
+        the first part of such a way is returned, and `onward` gives the others.
         """
         q, velocity = self.motion(now, history)
         if np.any(velocity):
@@ -248,7 +274,7 @@ class Execution:
         chunk = plan_chunk(q, velocity, home, duration, slow, excess)
         self._targets.clear()
         now = self._clock()  # the arm is at rest, however long that took
-        if direct and parts:
+        if direct and self._parts:
             return self._send_part(chunk, 0.0, now)
         self._follow(chunk, now)
         return chunk
@@ -308,6 +334,9 @@ class Execution:
         if self._clock() - now > LATE:
             self._goal = None  # there is no way to it yet
             return None
+        if self._parts:
+            left = self._expiry - now
+            chunk = chunk.until(left, self._limits, self._least(*chunk.sample(left)))
         self._follow(chunk, now)
         return chunk
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from rt2_ros.control.pose import Array
 
 STILL = 0.02  # rad/s; slower joints are at rest
 _STILL_TIME_NS = 100_000_000  # in which it shows: between two samples, noise is faster
+_SPEED_TIME_NS = 50_000_000  # of which the velocity is
 _LARGEST_GAP_NS = 200_000_000  # samples further apart are not interpolated
 _LARGEST_JUMP = np.pi  # rad, nor are those: a joint without end was reported a turn further on
 JUMP = 2.0  # times the limits of speed; positions further apart are a jump, not a motion
@@ -118,6 +119,13 @@ class JointHistory:
         since = self._samples[-1][0] - _JUMP_TIME_NS
         return list(takewhile(lambda jump: jump.stamp_ns > since, reversed(self._jumps)))
 
+    def doubt(self) -> str:
+        """Say so where joint states are further apart than the arm can have moved."""
+        if not (jumps := self.jumps()):
+            return ""
+        what = f"{jumps[0].joint} by {jumps[0].way:.2f} rad in {jumps[0].time:.3f} s"
+        return f"the joint states jump: {what}; do two nodes publish?"
+
     def newest(self) -> tuple[int, Array]:
         """Return (stamp in ns, positions (n,)) of the newest; NotInHistory if there is none."""
         if not self._samples:
@@ -125,13 +133,23 @@ class JointHistory:
         return self._samples[-1]
 
     def velocity(self) -> Array:
-        """Return the velocity (n,) in rad/s between the two newest; 0 where they do not tell."""
-        if len(self._samples) < 2:
-            return np.zeros(len(self.joint_names))
-        (before, q_before), (after, q_after) = self._samples[-2], self._samples[-1]
-        if after - before > _LARGEST_GAP_NS or _jumped(q_before, q_after).any():
-            return np.zeros(len(self.joint_names))
-        return (q_after - q_before) / ((after - before) * 1e-9)
+        """Return the velocity (n,) in rad/s of the last 50 ms; 0 where they do not tell.
+
+        Not between the two newest: a driver may publish each measurement twice, under two stamps.
+        """
+        velocity = np.zeros(len(self.joint_names))
+        if not self._samples:
+            return velocity
+        after_ns, after = self._samples[-1]
+        since = self._jumps[-1].stamp_ns if self._jumps else 0
+        for before_ns, before in islice(reversed(self._samples), 1, None):
+            time_ns = after_ns - before_ns
+            if time_ns > _LARGEST_GAP_NS or before_ns < since or _jumped(before, after).any():
+                break
+            velocity = (after - before) / (time_ns * 1e-9)
+            if time_ns >= _SPEED_TIME_NS:
+                break
+        return velocity
 
     def is_still(self) -> bool:
         """Whether the joints are at rest, but for the noise of their encoders."""

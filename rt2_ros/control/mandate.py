@@ -31,7 +31,9 @@ class Mandate:
         self.live = self.asking = False
         self.step, self.stamp_ns = -1, 0
         self.progress = ProgressWatch(patience)
-        self._heard = ""  # the instruction that somebody gave last in this controller's life
+        self._heard = ""  # the instruction that somebody gave last, until a policy takes it up
+        self._seen: set[tuple[int, str]] = set()  # what policies' statuses have said
+        self._old = False  # the current instruction was given before
         self._last: int | None = None  # number that the policy's status had
         self._instruction: tuple[int, str] | None = None  # as the policy's status says
         self._trusted_time = -np.inf
@@ -47,29 +49,35 @@ class Mandate:
         return self.step >= 0
 
     def hear(self, text: str) -> None:
-        """Note that somebody gives an instruction now."""
+        """Note that somebody gives an instruction now; an empty text, that it is forgotten."""
         self._heard = text.strip()
 
     def follow(self, number: int, text: str, armed: bool) -> str:
         """Take the policy's word on what it works on; return how that stands to what was.
 
         "same"; "none", it is idle, or was told so again: then it counts on without an instruction;
-        "old", it began before this controller did, and is not what was heard since; "new". Only a
-        new one that is given while the arm is armed is live.
+        "old", it began before this controller did, or was taken up before, as where two policies
+        speak by turns, and nobody has given it again since; "new". Only a new one that is given
+        while the arm is armed is live.
         """
         instruction = (number, text) if number and text.strip() else None
-        first = self._last is None and text.strip() != self._heard
+        heard = instruction is not None and text.strip() == self._heard
+        known = self._last is None or instruction in self._seen
         again = number != 0 and self._last not in (None, number)  # 0: a policy that has started
         self._last = number
-        if instruction == self._instruction and not again:
+        if instruction == self._instruction and not again and not (self._old and heard):
             return "same"
         self._instruction = instruction
         self.end()
         if instruction is None:
             return "none"
-        self.live = armed and not first
+        self._seen.add(instruction)
+        self._old = known and not heard
+        if heard:
+            self._heard = ""
+        self.live = armed and not self._old
         self.step, self.stamp_ns = -1, 0
-        return "old" if first else "new"
+        return "old" if self._old else "new"
 
     def take(self, delta: Delta) -> None:
         """Note a delta that was accepted: only later ones may follow."""
@@ -84,7 +92,8 @@ class Mandate:
     def resume(self, now: float) -> None:
         """A person says: go on."""
         self.asking = False
-        self.progress.begin(now)
+        if self.progress.running:  # or else with the first decision
+            self.progress.begin(now)
         self._trusted_time = now + self.progress.patience
 
     def is_trusted(self, now: float) -> bool:

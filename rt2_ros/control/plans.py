@@ -21,13 +21,18 @@ _PERIOD = 0.02  # s between samples
 
 
 def plan_problem(
-    chunk: Chunk, limits: JointLimits, path: PathCheck, joints: Sequence[str], measured: Array
+    chunk: Chunk,
+    limits: JointLimits,
+    path: PathCheck,
+    joints: Sequence[str],
+    measured: Array,
+    share: float = 1.0,
 ) -> str:
     """Say in words why a plan must not be executed; empty if it may.
 
     It is held against the same limits as our own trajectories: joint positions, speeds and
     accelerations, and all that `path` checks of tip and links. measured (n,): where the arm is,
-    rad.
+    rad. share: of every speed and acceleration that may be used.
     """
     away = np.abs(chunk.positions[0] - measured)
     if away.max() > START_TOLERANCE:
@@ -40,15 +45,15 @@ def plan_problem(
         worst = int(over.argmax())
         return f"{joints[worst]} goes {over[worst]:.3f} rad beyond its limit"
     for values, most, unit in (
-        (velocity, limits.velocity, "rad/s"),
-        (acceleration, limits.acceleration, "rad/s\u00b2"),
+        (velocity, share * limits.velocity, "rad/s"),
+        (acceleration, share * limits.acceleration, "rad/s\u00b2"),
     ):
         peak = np.abs(values).max(axis=0)
         if (peak > most * (1 + _SLACK)).any():
             worst = int((peak / most).argmax())
             return f"{joints[worst]} at {peak[worst]:.2f} {unit}, at most {most[worst]:.2f}"
     try:
-        excess = path.excess(chunk)
+        excess = path.excess(chunk) / share
     except NoTrajectory as error:
         return str(error)
     return f"the tip is {excess:.1f} times too fast" if excess > 1 else ""

@@ -21,7 +21,7 @@ import numpy as np
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.history import JointHistory, NotInHistory
 from rt2_ros.control.kinematics import Kinematics, Unreachable
-from rt2_ros.control.path import PathCheck
+from rt2_ros.control.path import PATH_TOLERANCE, PathCheck
 from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.trajectory import Chunk, NoTrajectory, plan_chunk
@@ -183,21 +183,22 @@ class SafetyFilter:
     def _bounded(self, reference: Pose, delta: Delta, changes: list[Change]) -> Pose:
         """Return the target within step caps and workspace.
 
-        From a pose outside the workspace the target may lie outside as well, but nearer.
+        From a pose outside the workspace, by more than a way may bulge out of it, the target may
+        come in, or stay, but goes no further out.
         """
         profile = self._profile
         step = _capped(delta.translation, profile.max_step_translation, "translation", "m", changes)
         turn = _capped(delta.rotation, profile.max_step_rotation, "rotation", "rad", changes)
-        wanted = reference.position + step
-        inside = np.clip(wanted, self._low, self._high)
+        start, wanted = reference.position, reference.position + step
+        low = np.where(start < self._low - PATH_TOLERANCE, start, self._low)
+        high = np.where(start > self._high + PATH_TOLERANCE, start, self._high)
+        inside = np.clip(wanted, low, high)
         for axis, before, after in zip("xyz", wanted, inside, strict=True):
             if abs(before - after) > _WORTH_SAYING:
                 verb = "raised" if after > before else "lowered"
                 text = f"workspace: {axis} {before:.3f} m {verb} to {after:.3f} m"
                 changes.append(Change("workspace", text))
-        step = _capped(
-            inside - reference.position, profile.max_step_translation, "way back", "m", changes
-        )
+        step = _capped(inside - start, profile.max_step_translation, "way back", "m", changes)
         return reference.compose_delta(step, turn)
 
     def reach(

@@ -159,6 +159,18 @@ class Chunk:
             np.vstack((leave, brake.velocities)),
         )
 
+    def until(self, time: float, limits: JointLimits, least: float = 0.0) -> Chunk:
+        """Return this motion, ended from `time` s on by `brake`; itself where it ends sooner."""
+        if time > self.duration - _GRID:
+            return self
+        time = max(time, 2 * _GRID)
+        brake, kept = self.brake(time, limits, least), self.times < time - _GRID
+        return Chunk(
+            np.concatenate((self.times[kept], time + brake.times)),
+            np.vstack((self.positions[kept], brake.positions)),
+            np.vstack((self.velocities[kept], brake.velocities)),
+        )
+
     def brake(self, time: float, limits: JointLimits, least: float = 0.0) -> Chunk:
         """Return the fastest way to rest from `time` s on along this very path, in `least` s or
         more.

@@ -149,7 +149,10 @@ class ControllerNode(BaseNode):
             self._problem = ""
             # Once: not what a person has stopped since, nor an arm that has become another one.
             armed, self._may_start_armed = self._may_start_armed, False
-            self._arm = ArmController(self._profile, kinematics, collisions, armed=armed)
+            parts = self._bridge.PARTS
+            self._arm = ArmController(
+                self._profile, kinematics, collisions, armed=armed, parts=parts
+            )
             self._begun = (0, 0, 0, 0)
             self._bridge.attach(self._arm)
             if self._policy_status is not None:  # latched, so it may have come before the URDF
@@ -203,7 +206,7 @@ class ControllerNode(BaseNode):
         self._may_start_armed = False
         if self._arm is not None:
             self._send(self._arm.stop("stopped by service; call ~/arm to go on"))
-            self._bridge.hold(self._arm.reason)  # whatever it is at, also if the arm holds already
+            self._bridge.stop(self._arm.reason)  # whatever it is at, also if the arm holds already
         response.success = True
         response.message = self._arm.reason if self._arm is not None else self._problem
         return response
@@ -214,7 +217,7 @@ class ControllerNode(BaseNode):
             return response
         self._ask_bridge(self._arm)
         try:
-            command = self._arm.home(direct=not self._bridge.PLANS, parts=self._bridge.PARTS)
+            command = self._arm.home(direct=not self._bridge.PLANS)
         except ValueError as error:
             response.message = one_line(error)
             return response

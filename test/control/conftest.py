@@ -65,8 +65,8 @@ def start(profile, kinematics):
 def new_rig(profile, kinematics, collisions, start):
     """Return a function that makes a Rig at `start`; session-wide, for property tests."""
 
-    def make(armed=True, q=start):
-        return Rig(profile, kinematics, collisions, armed, q)
+    def make(armed=True, q=start, parts=True):
+        return Rig(profile, kinematics, collisions, armed, q, parts)
 
     return make
 
@@ -75,8 +75,8 @@ def new_rig(profile, kinematics, collisions, start):
 def rig_with(profile, kinematics, collisions, start):
     """Return a function that makes a Rig with an instruction, 1, and changes to the profile."""
 
-    def rig_with(**changes):
-        rig = Rig(replace(profile, **changes), kinematics, collisions, q=start)
+    def rig_with(parts=True, **changes):
+        rig = Rig(replace(profile, **changes), kinematics, collisions, q=start, parts=parts)
         rig.instruct()
         return rig
 
@@ -95,8 +95,8 @@ def rig(new_rig):
 def paced(profile, kinematics, collisions, start):
     """Return a function that makes an arm with an instruction, 1, at a pace of its own."""
 
-    def paced(pace):
-        rig = PacedRig(profile, kinematics, collisions, q=start)
+    def paced(pace, parts=True):
+        rig = PacedRig(profile, kinematics, collisions, q=start, parts=parts)
         rig.pace = pace
         rig.instruct()
         return rig

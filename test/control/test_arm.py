@@ -91,6 +91,57 @@ def test_an_old_instruction_that_is_seen_late_is_not_the_one_just_heard(new_rig)
     assert rig.move(0.03, 0, 0) is not None
 
 
+def test_two_policies_that_speak_by_turns_do_not_revive_an_old_instruction(rig):
+    rig.apply(rig.arm.on_policy_status(4, "pick up the pear"))
+    assert rig.move(0.02, 0, 0) is not None
+    rig.run(0.5)
+    for stopped in (False, True):
+        if stopped:
+            rig.apply(rig.arm.stop())
+            rig.apply(rig.arm.on_instruction("pick up the apple"))  # as it stands stopped
+            rig.arm.arm()
+        else:
+            rig.apply(rig.arm.on_instruction("pick up the apple"))
+            rig.apply(rig.arm.on_instruction(""))  # and said no before any policy took it up
+        for number, text in 2 * [(1, "pick up the apple"), (4, "pick up the pear")]:
+            rig.apply(rig.arm.on_policy_status(number, text))
+            rig.move(0.02, 0, 0)
+            assert held(rig, "instruction")
+            assert rig.arm.reason == "the instruction was given before: repeat it"
+    rig.instruct()  # a person says it again
+    assert rig.move(0.02, 0, 0) is not None
+    rig.run(0.5)
+    rig.apply(rig.arm.on_policy_status(4, "pick up the pear"))
+    rig.apply(rig.arm.on_policy_status(1, "pick up the apple"))
+    rig.move(0.02, 0, 0)
+    assert held(rig, "instruction")
+
+
+@pytest.mark.parametrize("first", ["instruction", "status"])
+def test_a_policy_that_was_started_again_may_use_its_numbers_again(rig, first):
+    """Whichever of a person's words and the policy's status comes first."""
+    rig.move(0.02, 0, 0)
+    rig.run(0.5)
+    rig.apply(rig.arm.on_policy_status(0, ""))
+    if first == "status":
+        rig.apply(rig.arm.on_policy_status(1, "pick up the apple"))
+        rig.move(0.02, 0, 0)
+        assert held(rig, "instruction")
+    rig.instruct()
+    assert rig.move(0.02, 0, 0, step=1) is not None
+    assert rig.arm.on_policy_status(1, "pick up the apple") is None
+    assert rig.arm.state == State.MOVING
+
+
+def test_what_a_disarmed_arm_was_told_is_not_obeyed_by_the_first_status_after_it(new_rig):
+    rig = new_rig(armed=False)
+    rig.apply(rig.arm.on_instruction("wave"))
+    rig.arm.arm()
+    rig.apply(rig.arm.on_policy_status(1, "wave"))
+    rig.move(0.02, 0, 0)
+    assert held(rig, "instruction")
+
+
 def test_an_idle_policy_seen_first_makes_the_next_instruction_a_new_one(new_rig):
     rig = new_rig()
     rig.arm.on_policy_status(0, "")

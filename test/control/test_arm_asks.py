@@ -116,6 +116,20 @@ def test_progress_is_what_gets_somewhere_or_moves_the_gripper(careful):
     assert asks(careful, "no progress")
 
 
+def test_a_gripper_that_refuses_for_long_is_no_progress(rig):
+    """Each of its goals was progress, so nobody was ever asked."""
+    begin = rig.time
+    while not rig.arm.needs_help and rig.time < begin + 12.0:
+        rig.move(0, 0, 0, gripper=1.0)
+        rig.finger = 0.025  # as it holds something
+        rig.run(0.1)
+        rig.apply(rig.arm.gripper_refused("fr3_gripper ended without reaching its position"))
+        rig.run(0.1)
+    assert 8.0 < rig.time - begin < 8.5
+    assert sum(command.gripper is not None for *_, command in rig.commands) > 30
+    assert asks(rig, "no progress for 8 s")
+
+
 def test_a_policy_silent_for_long_does_not_move_the_arm_when_it_is_back(careful):
     careful.move(0.03, 0, 0)
     careful.run(1.5)
@@ -157,6 +171,20 @@ def test_a_policy_that_was_away_for_long_does_not_go_on_by_itself(rig):
 
 def test_a_policy_that_thinks_long_before_its_first_decision_is_waited_for(rig):
     rig.run(10.0)
+    assert not rig.arm.needs_help
+    rig.move(0.02, 0, 0)
+    assert rig.arm.state == State.MOVING
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_first_decision_is_not_waited_for_for_ever(rig, resumed):
+    rig.run(59.5)
+    assert not rig.arm.needs_help
+    rig.run(1.0)
+    assert rig.arm.needs_help and "no decision to act on for 60 s" in rig.arm.reason
+    assert rig.commands == []
+    rig.arm.arm() if resumed else rig.instruct(instruction_id=2)
+    rig.run(59.5)
     assert not rig.arm.needs_help
     rig.move(0.02, 0, 0)
     assert rig.arm.state == State.MOVING

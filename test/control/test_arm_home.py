@@ -25,12 +25,12 @@ def until_held(rig):
 
 
 @pytest.mark.parametrize("parts", [True, False])
-def test_home_is_a_slow_way_that_ends_the_instruction(rig, new_rig, profile, parts):
+def test_home_is_a_slow_way_that_ends_the_instruction(rig_with, new_rig, profile, parts):
     """The same one, whether it is told part by part or all at once."""
-    whole = new_rig().arm.home(parts=False).chunk
+    rig, whole = rig_with(parts=parts), new_rig(parts=False).arm.home().chunk
     assert_allclose(whole.positions[-1], profile.home)
     assert (np.abs(whole.velocities) <= 0.2 * profile.limits().velocity + 1e-9).all()
-    begin, command = rig.time, rig.apply(rig.arm.home(parts=parts))
+    begin, command = rig.time, rig.apply(rig.arm.home())
     assert command.joint_goal
     assert rig.arm.state == State.MOVING
     rig.move(0.05, 0, 0)
@@ -87,7 +87,7 @@ def test_home_begins_at_rest_where_encoders_tremble(rig, displaced):
         rig.run(1.0)
     still = rig.q + (0.2 if displaced else 0.0)
     for period in range(25):
-        put(rig, still + 2e-4 * (-1) ** period)
+        put(rig, still + 1e-3 * (-1) ** period)
         rig.run(0.01)
     assert np.abs(rig.arm.history.velocity()).max() > 0.03
     command = rig.apply(rig.arm.home())
@@ -105,8 +105,9 @@ def test_an_arm_that_is_led_by_hand_does_not_go_home(rig):
     assert rig.arm.home()
 
 
-def test_an_arm_that_did_not_get_home_is_not_said_to_be_there(rig, profile):
-    command = rig.apply(rig.arm.home(parts=False))
+def test_an_arm_that_did_not_get_home_is_not_said_to_be_there(rig_with, profile):
+    rig = rig_with(parts=False)
+    command = rig.apply(rig.arm.home())
     rig.run(0.8)
     put(rig, rig.q)
     rig.run(command.chunk.duration)
@@ -126,8 +127,8 @@ def test_an_arm_that_did_not_get_home_is_not_said_to_be_there(rig, profile):
 @pytest.mark.parametrize("parts", [True, False])
 def test_an_arm_that_lags_on_its_way_home_is_waited_for(paced, profile, parts):
     """It takes twice as long as it was told, as in a simulator on a busy machine."""
-    rig = paced(0.5)
-    begin, chunk = rig.time, rig.apply(rig.arm.home(parts=parts)).chunk
+    rig = paced(0.5, parts)
+    begin, chunk = rig.time, rig.apply(rig.arm.home()).chunk
     fastest = np.zeros(7)
     while rig.arm.state == State.MOVING:
         rig.run(PERIOD)
@@ -163,6 +164,16 @@ def test_a_stop_of_which_only_the_policy_heard_ends_the_way_home(rig):
     rig.run(0.3)
     assert not rig.moving
     assert (rig.arm.state, rig.arm.reason) == (State.ARMED, "no instruction")
+
+
+def test_home_is_not_gone_to_while_the_fingers_move(rig):
+    rig.move(0, 0, 0, gripper=1.0)
+    rig.run(0.2)
+    with pytest.raises(ValueError, match="the gripper is moving"):
+        rig.arm.home()
+    rig.run(rig.profile.gripper_settle)
+    rig.apply(rig.arm.home())
+    assert until_held(rig) == AT_HOME
 
 
 def test_home_is_found_by_an_arm_as_slow_as_a_first_one_should_be(profile, kinematics, start):

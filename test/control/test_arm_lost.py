@@ -20,7 +20,7 @@ def cut_off(rig, seconds):
 
 @pytest.mark.parametrize("end", [None, "stop", "disarm"])
 def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig_with, end):
-    rig = rig_with(chunk_duration=3.0)
+    rig = rig_with(chunk_duration=3.0, time_to_live=4.0)
     rig.move(0.08, 0, 0)
     rig.run(0.6)
     cut_off(rig, 0.6)
@@ -38,7 +38,7 @@ def test_a_brake_that_the_arm_did_not_hear_is_said_again(rig_with, end):
 
 def test_a_brake_is_said_again_to_an_arm_that_is_still_on_a_faster_trajectory(rig_with):
     """It did not hear the slow step that came after the fast one, nor the brake."""
-    rig = rig_with(chunk_duration=3.0)
+    rig = rig_with(chunk_duration=3.0, time_to_live=4.0)
     rig.move(0.08, 0, 0)
     rig.run(0.3)
     chunk, began = rig.chunk, rig.chunk_time
@@ -52,7 +52,7 @@ def test_a_brake_is_said_again_to_an_arm_that_is_still_on_a_faster_trajectory(ri
 
 
 def test_a_clock_of_joint_states_that_goes_back_ends_no_process(rig_with):
-    rig = rig_with(chunk_duration=3.0)
+    rig = rig_with(chunk_duration=3.0, time_to_live=4.0)
     rig.move(0.08, 0, 0)
     rig.run(0.5)
     rig.arm.stop()  # the arm does not hear it
@@ -78,6 +78,41 @@ def test_an_arm_that_somebody_else_moves_is_not_braked(rig):
         rig.q, rig.chunk = rig.q + 0.001, None
         rig.run(PERIOD)
     assert len(rig.commands) == sent
+
+
+@pytest.mark.parametrize("before", [0.0, 0.03])  # m that this controller moved it by before
+def test_a_stop_ends_also_a_motion_that_was_not_told_by_this_controller(new_rig, before):
+    """The controller was started again meanwhile, or somebody told MoveIt by RViz."""
+    rig = new_rig()
+    rig.instruct()
+    if before:
+        rig.move(before, 0, 0)
+        rig.run(1.0)
+    sent, way = len(rig.commands), np.array([0.008, 0, 0, 0, 0, 0, 0])
+    for _ in range(30):
+        rig.q, rig.chunk = rig.q + way, None
+        rig.run(PERIOD)
+    command = rig.apply(rig.arm.stop())
+    assert len(rig.commands) == sent + 1 and command.brake
+    np.testing.assert_allclose(command.chunk.positions[0], rig.q)
+    np.testing.assert_allclose(command.chunk.velocities[0], way / PERIOD, atol=1e-9)
+    where = rig.q
+    rig.run(1.0)
+    assert not rig.moving and 0 < rig.q[0] - where[0] < 0.06
+    assert rig.arm.stop() is None and len(rig.commands) == sent + 1
+
+
+@pytest.mark.parametrize("seen", ["still", "gone", "jumps", "just ended"])
+def test_a_stop_drives_no_arm_that_rests_or_of_which_nobody_knows_how_it_moves(rig, seen):
+    rig.move(0.03, 0, 0)
+    rig.run(rig.chunk.duration + 2 * PERIOD if seen == "just ended" else 1.0)
+    way = {"still": 0.0, "jumps": 0.5, "gone": 0.008, "just ended": 0.0}[seen]
+    for _ in range(2 if seen == "jumps" else 20 * (way != 0)):
+        rig.q, rig.chunk = rig.q + way, None
+        rig.run(PERIOD)
+    rig.run(0.2 if seen == "gone" else 0.0, joint_states=False)
+    assert rig.arm.history.is_still() == (seen == "still")
+    assert rig.arm.stop() is None
 
 
 @pytest.mark.parametrize("way", [0.01, 0.02, 0.03])

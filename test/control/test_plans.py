@@ -14,8 +14,8 @@ def judge(profile, kinematics):
     path = PathCheck(profile, kinematics, None)
     home = np.array(profile.home)
 
-    def judge(chunk, measured=home):
-        return plan_problem(chunk, profile.limits(), path, profile.arm_joints, measured)
+    def judge(chunk, measured=home, share=1.0):
+        return plan_problem(chunk, profile.limits(), path, profile.arm_joints, measured, share)
 
     return judge
 
@@ -49,3 +49,16 @@ def test_a_plan_must_begin_where_the_arm_is(profile, judge):
     chunk = plan(profile, [0.1, 0, 0, 0, 0, 0, 0], 2.0)
     away = np.array(profile.home) - [0, 0, 0.2, 0, 0, 0, 0]
     assert judge(chunk, away) == "it begins 0.20 rad off where panda_joint3 is"
+
+
+@pytest.mark.parametrize(
+    ("way", "seconds", "reason"),
+    [
+        ([0.2, 0, 0, 0, 0, 0, 0], 0.8, "panda_joint1 at 0.38 rad/s, at most 0.34"),
+        ([0, 0.6, 0, 0, 0, 0.6, 0], 3.5, "the tip is 1.1 times too fast"),
+        ([0.2, 0, 0, 0, 0, 0, 0.3], 5.0, ""),
+    ],
+)
+def test_a_plan_may_be_held_to_a_share_of_every_limit(profile, judge, way, seconds, reason):
+    chunk = plan(profile, way, seconds)
+    assert judge(chunk) == "" and judge(chunk, share=0.2) == reason

@@ -139,13 +139,35 @@ def test_the_tip_stays_above_the_table(check, profile, kinematics, start):
     assert verdict.changes == (("workspace", "workspace: z -0.040 m raised to 0.012 m"),)
 
 
-def test_from_outside_the_workspace_only_inwards(check, kinematics, start):
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),  # it may stay
+        ((0.0, 0.0, 0.05), (0.0, 0.0, 0.0)),
+        ((0.03, 0.0, -0.04), (0.03, 0.0, -0.04)),
+    ],
+)
+def test_from_outside_the_workspace_inwards_when_asked_and_never_further_out(
+    check, kinematics, profile, start, asked, given
+):
     up = kinematics.inverse(kinematics.forward(start).compose_delta([0, 0, 0.4], [0] * 3), start)
     before = kinematics.forward(up).position
-    verdict = check(q=up, translation=(0.0, 0.0, 0.05))
+    assert before[2] > profile.workspace_max[2] + 0.04
+    verdict = check(q=up, translation=asked)
     assert verdict.accepted
-    assert verdict.target.position[2] < before[2]
-    assert np.linalg.norm(verdict.target.position - before) <= 0.1 + 1e-9
+    assert_allclose(verdict.target.position - before, given, atol=1e-9)
+    assert ("workspace" in {change.code for change in verdict.changes}) == (asked[2] > 0)
+
+
+def test_an_arm_that_is_hardly_outside_the_workspace_is_brought_back(
+    check, kinematics, profile, start
+):
+    """By sag, or by how far a way may bulge: what is in is meant."""
+    down = profile.workspace_min[2] - 0.004 - kinematics.forward(start).position[2]
+    low = kinematics.inverse(kinematics.forward(start).compose_delta([0, 0, down], [0] * 3), start)
+    verdict = check(q=low, translation=(0.02, 0.0, -0.01))
+    assert verdict.accepted
+    assert_allclose(verdict.target.position[2], profile.workspace_min[2], atol=1e-9)
 
 
 def pull_outwards(check, q):

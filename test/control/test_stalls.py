@@ -19,6 +19,51 @@ def stand_still(rig, seconds):
     rig.q, rig.velocity = rig.chunk.sample(rig.time - rig.chunk_time)
 
 
+def slow(profile):
+    """Return a profile as of the first day with an arm: a step takes seconds."""
+    return replace(
+        profile, max_linear_speed=0.03,
+        joint_velocity=tuple(0.1 * v for v in profile.joint_velocity),
+        joint_acceleration=tuple(0.1 * a for a in profile.joint_acceleration),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("smoothing_time", [0.0, 0.05])
+@pytest.mark.parametrize("alive", [True, False])
+@pytest.mark.parametrize("age", [0.0, 0.3])  # s, of the image
+def test_a_controller_that_dies_leaves_no_long_motion(
+    profile, kinematics, collisions, start, smoothing_time, alive, age
+):
+    """However long the step takes, it ends as it would with the controller, and is as free."""
+    mine = replace(slow(profile), smoothing_time=smoothing_time)
+    rig = Rig(mine, kinematics, collisions, q=start)
+    rig.instruct()
+    rig.run(age)
+    begin = rig.time - age
+    rig.move(0.08, 0.0, -0.05, stamp_ns=rig.now_ns - round(age * 1e9))
+    whole = rig.arm.verdict.chunk
+    assert whole.duration > 3.0
+    rig.run(0.2)
+    rig.run(1.3, joint_states=alive, ticks=alive)
+    assert not rig.moving
+    for _, _, _, command in rig.commands:
+        assert rig.arm._safety.path.excess(command.chunk) <= 1
+    last = max(time + command.chunk.duration for time, _, _, command in rig.commands)
+    assert last < begin + mine.time_to_live + 0.15
+    if not smoothing_time:
+        assert_allclose(rig.q, whole.sample(mine.time_to_live - age)[0], atol=0.01)
+
+
+def test_a_bridge_that_ends_what_is_long_itself_is_told_all_of_it(
+    profile, kinematics, collisions, start
+):
+    """MoveIt goes to where a chunk ends."""
+    rig = Rig(slow(profile), kinematics, collisions, q=start, parts=False)
+    rig.instruct()
+    command = rig.move(0.08, 0.0, -0.05)
+    assert command.chunk is rig.arm.verdict.chunk and command.chunk.duration > 3.0
+
+
 @pytest.fixture
 def moving(rig):
     """Return an arm in full motion."""

@@ -111,6 +111,33 @@ def test_a_part_is_the_way_itself_and_then_a_brake_on_it():
         assert_allclose(rest.positions[-1], whole.positions[-1])
 
 
+def test_a_motion_until_some_time_is_that_motion_and_then_a_brake_on_it():
+    whole = plan_chunk([0, 0], [0, 0], [0.5, -1.0], 2.0, LIMITS)
+    ended = whole.until(0.8, LIMITS)
+    for time in np.linspace(0.0, 0.8, 9):
+        assert_allclose(ended.sample(time), whole.sample(time), atol=1e-12)
+    assert 0.8 < ended.duration < 1.1
+    assert_allclose(ended.positions[-1][1], -2 * ended.positions[-1][0])  # on the very path
+    assert whole.until(2.0, LIMITS) is whole and whole.until(9.0, LIMITS) is whole
+    assert whole.until(-1.0, LIMITS).duration < 0.05
+    assert whole.until(0.8, LIMITS, least=0.5).duration == pytest.approx(1.3)
+
+
+@settings(max_examples=300)
+@given(shares, shares, shares, st.floats(0.0, 1.0), st.floats(-0.1, 1.1))
+def test_a_motion_that_is_ended_early_keeps_all_limits(start, first, second, when, end):
+    """From rest, and from the middle of another one, with a brake before it goes the other way."""
+    one = plan_chunk(start * LIMITS.upper, [0, 0], first * LIMITS.upper, 0.1, LIMITS)
+    two = plan_chunk(*one.sample(when * one.duration), second * LIMITS.upper, 0.1, LIMITS)
+    for chunk in (one, two):
+        time = end * chunk.duration
+        ended = chunk.until(time, LIMITS)
+        assert_keeps(LIMITS, ended)
+        assert ended.duration <= chunk.duration + 1e-3
+        for t in np.linspace(0.0, min(max(time, 0.0), chunk.duration), 5):
+            assert_allclose(ended.sample(t), chunk.sample(t), atol=1e-9)
+
+
 @settings(max_examples=300)
 @given(shares, shares, shares, st.floats(0.0, 1.0))
 def test_chain_of_chunks_keeps_all_limits(start, first, second, when):

@@ -122,6 +122,12 @@ def stop(node):
     node._serve_stop(Trigger.Request(), Trigger.Response())
 
 
+def test_the_stop_service_stops_what_this_controller_did_not_begin(node):
+    heard, node._bridge.stop = [], lambda reason: heard.append(reason)
+    stop(node)
+    assert heard == ["stopped by service; call ~/arm to go on"]
+
+
 def disarm(node):
     node._serve_arm(SetBool.Request(data=False), SetBool.Response())
 

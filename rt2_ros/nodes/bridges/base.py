@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every bridge is: six methods between the ArmController's commands and a robot's software.
+"""What every bridge is: seven methods between the ArmController's commands and a robot's software.
 
 A bridge decides nothing about safety. It carries out what it is given, says when it cannot
 (`problem`, upon which nothing moves) and when it is still at it (`busy`). Whatever it sends ends at
@@ -30,7 +30,9 @@ class Bridge(ABC):
 
     NOTE = ""  # put before the controller's reason, where a status must not be taken at its word
     PLANS = False  # it finds its own way to where a chunk ends
-    PARTS = False  # what it has sent goes on without us: of a long way it is given part after part
+    # What it has sent goes on without us: so that ends when its decision does, and a long way is
+    # given part after part.
+    PARTS = False
     OVERRIDES: ClassVar[dict[str, Any]] = {}  # values of the profile that make no sense with it
 
     def __init__(
@@ -55,6 +57,10 @@ class Bridge(ABC):
     @abstractmethod
     def hold(self, reason: str) -> None:
         """Come to rest: the controller no longer moves the arm. The brake, if any, was sent."""
+
+    def stop(self, reason: str) -> None:
+        """Come to rest also where the motion is not ours, as far as that can be told to end."""
+        self.hold(reason)
 
     def problem(self) -> str:
         """Say why nothing may move through this bridge now; empty if all is well."""

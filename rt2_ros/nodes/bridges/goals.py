@@ -20,6 +20,7 @@ from rclpy.duration import Duration
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
+from rt2_ros.control.execution import HOME_SHARE
 from rt2_ros.control.pose import Pose
 from rt2_ros.control.trajectory import Chunk
 from rt2_ros.nodes.bridges.base import interfaces
@@ -28,13 +29,18 @@ from rt2_ros.nodes.trajectories import Point, read
 POSITION_TOLERANCE = 0.001  # m, radius of the ball in which the tip must end
 ROTATION_TOLERANCE = 0.01  # rad about each axis
 JOINT_TOLERANCE = 0.001  # rad
+# Share of the speeds and accelerations in MoveIt's joint_limits.yaml. What comes of it is held
+# against the robot profile anyway.
+SCALING = 0.3
 
 Points = list[tuple[float, Sequence[float], Sequence[float]]]  # time s, positions, velocities
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Where to go: the tip's pose in the base frame, or each joint's position (name, rad)."""
+    """Where to go: the tip's pose in the base frame, or each joint's position (name, rad), which is
+    home.
+    """
 
     pose: Pose | None = None
     joints: tuple[tuple[str, float], ...] = ()
@@ -42,6 +48,12 @@ class Goal:
     def __post_init__(self) -> None:
         if (self.pose is None) == (not self.joints):
             raise ValueError(f"Goal: pose {self.pose}, joints {self.joints}; expected one of them")
+
+    @property
+    def scaling(self) -> tuple[float, float]:
+        """Shares of MoveIt's speeds and accelerations; home is gone at a fifth of the pace."""
+        pace = 1.0 if self.pose is not None else HOME_SHARE
+        return SCALING * pace, SCALING * pace**2
 
 
 def goal_json(goal: Goal) -> dict[str, Any]:

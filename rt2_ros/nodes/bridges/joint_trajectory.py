@@ -27,7 +27,8 @@ class JointTrajectoryBridge(Bridge):
         self._topic = topics.joint_trajectory(profile.arm_controller)
         # Always, for a brake that was not heard: of an inactive controller nothing else comes.
         self._out = self.node.publish(self._topic, always=True)
-        self._listened = False
+        self._name = self.node.resolve_topic_name(self._topic.name)
+        self._listened, self._writers = False, 1
         self._gripper = make_gripper(self.node, profile, self.gripper_refused)
         self._controllers = Controllers(self.node, profile)
         self._sent = 0
@@ -43,10 +44,13 @@ class JointTrajectoryBridge(Bridge):
             self._gripper.send(command.gripper)
 
     def problem(self) -> str:
-        """Nobody listens, or controllers are missing, inactive or of other joints."""
+        """Nobody listens, somebody else commands the arm as well, or controllers are missing,
+        inactive or of other joints.
+        """
         if not self._listened:
-            name = self.node.resolve_topic_name(self._topic.name)
-            return f"nobody listens on {name}: start the arm's controllers"
+            return f"nobody listens on {self._name}: start the arm's controllers"
+        if self._writers > 1:
+            return f"{self._name} has {self._writers} publishers: end what else commands the arm"
         return self._controllers.problem() or self._gripper.problem()
 
     def hold(self, reason: str) -> None:
@@ -58,3 +62,4 @@ class JointTrajectoryBridge(Bridge):
 
     def _look(self) -> None:
         self._listened = self._out.get_subscription_count() > 0
+        self._writers = self.node.count_publishers(self._name)

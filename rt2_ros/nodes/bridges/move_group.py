@@ -36,9 +36,6 @@ from rt2_ros.nodes.bridges.goals import Goal, Points, constraints_msg, points_of
 
 PLAN, EXECUTE = "move_action", "execute_trajectory"
 ATTEMPTS, PLANNING_TIME = 3, 2.0  # s for all of them
-# Share of the speeds and accelerations in MoveIt's joint_limits.yaml. What comes of it is held
-# against the robot profile anyway.
-SCALING = 0.3
 ASK_AGAIN = 2.0  # s from one request for a goal's result to the next
 LATE = 5.0  # s; a goal that its server does not know for so long is lost, before that on its way
 GONE = 4  # looks on end without a server, after which nobody is there to execute
@@ -108,8 +105,9 @@ class MoveGroup:
         ]
         request.request.num_planning_attempts = ATTEMPTS
         request.request.allowed_planning_time = PLANNING_TIME
-        request.request.max_velocity_scaling_factor = SCALING
-        request.request.max_acceleration_scaling_factor = SCALING
+        speed, acceleration = goal.scaling
+        request.request.max_velocity_scaling_factor = speed
+        request.request.max_acceleration_scaling_factor = acceleration
         request.planning_options.plan_only = True
         self._plan = None
         self._begin(PLAN, request, self._take_plan, lambda error: self._planned([], [], error))

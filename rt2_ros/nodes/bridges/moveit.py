@@ -25,7 +25,7 @@ import numpy as np
 from std_msgs.msg import String
 
 from rt2_ros.control.arm import Command
-from rt2_ros.control.history import JUMP, NotInHistory
+from rt2_ros.control.history import NotInHistory
 from rt2_ros.control.pose import Array
 from rt2_ros.control.trajectory import stop_chunk
 from rt2_ros.nodes import topics
@@ -112,6 +112,13 @@ class MoveItBridge(Bridge):
         if self._doing == STOPPING:
             self._tell_to_stop()
             self._brake()
+
+    def stop(self, reason: str) -> None:
+        """Stop MoveIt at what somebody else told it as well: RViz, or a controller that is gone."""
+        self.hold(reason)
+        if not self._doing:
+            self._doing = STOPPING
+            self._tell_to_stop()
 
     def problem(self) -> str:
         """MoveIt is missing, a goal has just failed, or controllers or gripper are not ready."""
@@ -239,9 +246,9 @@ class MoveItBridge(Bridge):
             return
         if self.node.now_ns() - stamp > BRAKE_STATE_AGE * 1e9:
             return
-        limits, velocity = self.profile.limits(), self.arm.history.velocity()
-        if (np.abs(velocity) > JUMP * limits.velocity).any():
+        if self.arm.history.jumps():
             return
+        limits, velocity = self.profile.limits(), self.arm.history.velocity()
         velocity = np.clip(velocity, -limits.velocity, limits.velocity)
         chunk = stop_chunk(q, velocity, limits)
         self._rest_time = time.monotonic() + chunk.duration + BRAKE_PATIENCE

@@ -27,7 +27,7 @@ from typing import Any
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.base import BaseNode
 from rt2_ros.nodes.bridges.goals import Goal, Points, goal_json
-from rt2_ros.nodes.bridges.move_group import PATIENCE, SCALING
+from rt2_ros.nodes.bridges.move_group import PATIENCE
 
 READ_PERIOD = 0.02  # s between looks at what the process has said
 
@@ -57,7 +57,6 @@ class MoveItPy:
             "group": profile.move_group,
             "base": profile.base_frame,
             "tip": profile.tip_frame,
-            "scaling": SCALING,
             "socket": theirs.fileno(),
         }
         command += [f"--{name}={value}" for name, value in options.items()]

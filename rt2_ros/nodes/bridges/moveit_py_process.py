@@ -38,8 +38,6 @@ class Planner:
         )
         self._component = self._moveit.get_planning_component(options.group)
         self._parameters = PlanRequestParameters(self._moveit, "")
-        self._parameters.max_velocity_scaling_factor = options.scaling
-        self._parameters.max_acceleration_scaling_factor = options.scaling
         self._trajectory: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +52,9 @@ class Planner:
         component.set_start_state_to_current_state()
         constraints = constraints_msg(goal, self._options.base, self._options.tip)
         component.set_goal_state(motion_plan_constraints=[constraints])
+        speed, acceleration = goal.scaling
+        self._parameters.max_velocity_scaling_factor = speed
+        self._parameters.max_acceleration_scaling_factor = acceleration
         plan = component.plan(single_plan_parameters=self._parameters)
         if not plan:
             return {"error": f"no plan: error code {plan.error_code.val}"}
@@ -71,7 +72,6 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("--params", "--namespace", "--group", "--base", "--tip"):
         parser.add_argument(name, required=True)
-    parser.add_argument("--scaling", type=float, required=True)
     parser.add_argument("--socket", type=int, required=True, help="file descriptor")
     options = parser.parse_args(argv)
     planner = Planner(options)

@@ -47,6 +47,12 @@ def test_a_goal_is_a_pose_or_joints():
         Goal(pose, (("a", 0.0),))
 
 
+def test_home_is_planned_at_a_fifth_of_the_pace():
+    pose = Goal(pose=Pose(np.zeros(3), np.eye(3)))
+    assert pose.scaling == (0.3, 0.3)
+    assert Goal(joints=(("a", 0.0),)).scaling == pytest.approx((0.06, 0.012))
+
+
 def test_a_missing_package_is_one_line_that_says_what_to_install():
     with pytest.raises(ImportError) as caught:
         interfaces("no_such_msgs", "msg")

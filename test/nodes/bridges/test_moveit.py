@@ -188,6 +188,40 @@ def test_a_stop_while_planning_leaves_nothing_to_wait_for(rig):
     assert rig.bridge.busy() == "" and rig.events == rig.brakes == []
 
 
+@pytest.mark.parametrize("planning", [False, True])
+def test_a_stop_ends_also_what_somebody_else_told_moveit(rig, planning):
+    """By RViz, or a controller that has gone since."""
+    if planning:
+        rig.bridge.send(Command(chunk=stop_chunk(HOME, ASIDE, PROFILE.limits())))
+    rig.move(2 * ASIDE, 0.1)
+    rig.look()
+    rig.bridge.hold("disarmed")
+    assert rig.events == [] and rig.bridge.busy() == ""
+    rig.bridge.stop("stopped")
+    rig.move(2 * ASIDE, 0.1)
+    rig.look()
+    assert rig.events == ["stop"] and len(rig.brakes) == 1 and rig.bridge.busy()
+    time, positions, velocities = rig.brakes[0][-1]
+    assert np.allclose(positions, HOME + 0.2 * 2 * ASIDE + 2 * ASIDE * time / 2, atol=1e-6)
+    for _ in range(2):
+        rig.move(0 * ASIDE, 0.6)
+        rig.look()
+    assert rig.bridge.busy() == "" and len(rig.brakes) == 1
+
+
+@pytest.mark.parametrize(("seconds", "executes"), [(1.0, False), (5.0, True)])
+def test_a_plan_home_must_be_slow(rig, seconds, executes):
+    rig.measure(HOME - 3 * ASIDE, rig.stamp() + 1)
+    rig.move(0 * ASIDE, 0.3)
+    rig.bridge.send(rig.arm.home(direct=False))
+    chunk = stop_chunk(HOME - 3 * ASIDE, 6 / seconds * ASIDE, PROFILE.limits(), least=seconds)
+    points = [(0.0, (HOME - 3 * ASIDE).tolist(), (6 / seconds * ASIDE).tolist())]
+    points += points_of(trajectory_msg(PROFILE.arm_joints, chunk.points()))
+    rig.planner.planned(PROFILE.arm_joints, points, "")
+    assert rig.planner.executes == executes
+    assert rig.arm.plan_problem(chunk).startswith("" if executes else "panda_joint1 at 0.60 rad/s")
+
+
 def test_a_plan_that_takes_too_long_is_given_up_and_one_that_comes_late_not_executed(rig):
     chunk = stop_chunk(HOME, ASIDE, PROFILE.limits(), least=1.0)
     plan = trajectory_msg(PROFILE.arm_joints, chunk.points())

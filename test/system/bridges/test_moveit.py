@@ -174,6 +174,7 @@ def test_a_stop_while_planning_moves_nothing(bench, moveit):
 
 def test_home_is_a_goal_for_the_joints(bench, moveit):
     away = np.array(bench.arm.profile.home) + 0.2
+    moveit.takes = 8.0
     bench.arm.place(away)
     bench.rest()
     reply = bench.probe.call(Trigger, "controller_node/home", Trigger.Request())
