@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from rt2_ros.actions import MOST_TOKENS
 from rt2_ros.models.forward import Inputs, Stages
 from rt2_ros.models.stem import Stem, StemmedVisionConfig
+from rt2_ros.models.text import both_ways
 
 MAX_PARAMETERS = 64_000_000  # a larger one's time goes into its products, and copies cost memory
 MANY_ROWS = 64  # from here on a packed product is the faster one
@@ -78,7 +79,7 @@ def lean_weights(model: PreTrainedModel) -> LeanWeights | None:
         "input_ids": torch.tensor([[*image, *range(4, 12)]]),
         "pixel_values": torch.randn(1, 3, side, side, generator=noise),
     }
-    if getattr(config.get_text_config(), "use_bidirectional_attention", False):
+    if both_ways(model):
         given["token_type_ids"] = torch.zeros_like(given["input_ids"])
     expected = model.base_model(**given).last_hidden_state[:, -1]
     found = LeanForward(weights, [given], Stages(model.device))([[]])[:, -1]

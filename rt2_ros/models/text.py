@@ -76,6 +76,22 @@ def language_model(model: PreTrainedModel) -> Any:
     return base.language_model if hasattr(base, "language_model") else base.text_model
 
 
+def both_ways(model: PreTrainedModel) -> bool:
+    """Whether prompts attend both ways, as Transformers makes of a PaliGemma that says nothing."""
+    return bool(getattr(model.config.get_text_config(), "use_bidirectional_attention", False))
+
+
+def check_prefix(model: PreTrainedModel, prefix_attention: str, where: str = "") -> None:
+    """ValueError where prompts are to be read from left to right by a model that cannot: without
+    the types of its tokens it would let an answer see what comes behind it.
+    """
+    if prefix_attention == "causal" and both_ways(model):
+        raise ValueError(
+            f"{where}prefix_attention is 'causal'; expected 'full', for the text model has "
+            "use_bidirectional_attention true (a config.json that says nothing means that)"
+        )
+
+
 def misfit(module: Any, model: PreTrainedModel) -> str:
     """Why a language model is not one that is computed here, "" if it is."""
     config = module.config

@@ -35,6 +35,7 @@ from rt2_ros.data.images import square
 from rt2_ros.models.constrain import Held, Smoothing, Step, generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.models.prepare import Preparation, by_processor
+from rt2_ros.models.text import check_prefix
 from rt2_ros.policies.base import Decision, Observation
 from rt2_ros.policies.checkpoint import load_checkpoint
 from rt2_ros.policies.memory import AnswerMemory
@@ -81,6 +82,7 @@ class VlmPolicy:
             raise ValueError(
                 f"policy {name}: prefix_attention is {prefix_attention!r}; expected full or causal"
             )
+        check_prefix(model, prefix_attention, f"policy {name}: ")
         if plan_form is not None and max_plan_tokens is not None:
             raise ValueError(
                 f"policy {name}: max_plan_tokens is {max_plan_tokens}; expected none, for this "
