@@ -54,6 +54,8 @@ KEYS = {
 
 # What a checkpoint was trained with, and no policy can choose; where nothing is said, this.
 LEARNED = {"pictures": 1, "prefix_attention": "full"}
+# What need not be said, for the checkpoint's record has it; the last two can be chosen otherwise.
+RECORDED = ("vocabulary", "vocabulary_ids", "image_size", "plan", "max_plan_tokens")
 
 
 class VlmPolicy:
@@ -120,16 +122,21 @@ class VlmPolicy:
             torch.set_num_threads(threads)
         asked = {key: settings.pop(key) for key in LOADING if key in settings}
         found = load_checkpoint(name, **asked)
-        for key, default in LEARNED.items():
-            learned, told = (each.get(key, default) for each in (found.learned, settings))
-            if found.learned and learned != told:
+        learned = {**LEARNED, **found.learned} if found.learned else {}
+        recorded = {key: learned[key] for key in RECORDED if key in learned}
+        told = {**LEARNED, **recorded, **settings}
+        for key in (*LEARNED, *RECORDED[:3]):
+            if learned.get(key) not in (None, told.get(key)):
                 raise ValueError(
-                    f"policy {name}: {key} is {told!r}; expected {learned!r}, as the checkpoint's "
-                    "training.json says"
+                    f"policy {name}: {key} is {told[key]!r}; expected {learned[key]!r}, as the "
+                    "checkpoint's training.json says"
                 )
+        if found.form and "max_plan_tokens" not in settings:  # it says how long a plan may be
+            told.pop("max_plan_tokens", None)
         return cls(
-            name, found.model, found.processor, found.space, plan_form=found.form, **settings
-        )
+            name, found.model, found.processor, found.space, plan_form=found.form,
+            **check(name, told, KEYS),
+        )  # fmt: skip
 
     def infer(self, observation: Observation) -> Decision:
         """One action for what is seen now, or an invalid decision with its reason."""

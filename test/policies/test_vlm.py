@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rt2_ros.actions import PlanForm
 from rt2_ros.bench.policy import episode
 from rt2_ros.data.images import square
 from rt2_ros.data.robot import SPACE
@@ -92,6 +93,35 @@ def test_what_a_checkpoint_learned_with_no_policy_may_choose(tmp_path):
         load_policy(str(path), pictures=2, prefix_attention="full")
     with pytest.raises(ValueError, match="policy rt2-tiny: pictures is 2; expected 1"):
         load_policy("rt2-tiny", pictures=2)
+
+
+def test_what_a_policy_does_not_say_is_as_the_checkpoint_learned_it(tmp_path):
+    folder = save_tiny(tmp_path)
+    told = {"type": "vlm", "vocabulary": "digits", "image_size": 96, "plan": "required"}
+    record = {"policy": {**told, "max_plan_tokens": 5, "vocabulary_ids": None}}
+    (folder / "training.json").write_text(json.dumps(record))
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"type: vlm\ncheckpoint: {folder}\n")
+    policy = load_policy(str(path))
+    assert policy._words.scheme == "digits" and policy.image_size == 96
+    assert (policy._grammar.plan, policy._grammar.max_plan_tokens) == ("required", 5)
+    others = load_policy(str(path), plan="none", max_plan_tokens=7, vocabulary="digits")
+    assert (others._grammar.plan, others._grammar.max_plan_tokens) == ("none", 7)
+    for key, value in (("vocabulary", "integers"), ("image_size", 192), ("vocabulary_ids", [5])):
+        if key == "vocabulary_ids":
+            record["policy"] |= {"vocabulary": "least_used", key: list(range(500, 756))}
+            (folder / "training.json").write_text(json.dumps(record))
+            assert load_policy(str(path))._words.token_ids == tuple(range(500, 756))
+        with pytest.raises(ValueError, match=f"policy mine: {key} is .*; expected .* as the "):
+            load_policy(str(path), **{key: value})
+    record["policy"]["image_size"] = "96"
+    (folder / "training.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="policy mine: image_size is '96'; expected a whole num"):
+        load_policy(str(path))
+    PlanForm("take it", {}).save(folder)  # which says how long a plan may be
+    record["policy"]["image_size"] = 96
+    (folder / "training.json").write_text(json.dumps(record))
+    assert load_policy(str(path))._grammar.plan == "required"
 
 
 def test_pictures_of_any_size_are_cut_and_scaled_as_training_did(tiny):
