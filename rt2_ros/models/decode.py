@@ -44,7 +44,7 @@ from rt2_ros.models.head import Head
 from rt2_ros.models.lean import LeanForward, lean_weights
 from rt2_ros.models.row import Prompt, Row
 from rt2_ros.models.static import KINDS, StaticForward, StaticSteps
-from rt2_ros.models.text import both_ways
+from rt2_ros.models.text import MOVED, both_ways
 
 MOST = 64  # sequences in one batch
 
@@ -145,7 +145,7 @@ class Decoder:
                 if self._static is not None:
                     self._static.clear()
                     cleared = True
-            except RuntimeError as error:
+            except MOVED as error:
                 if self._static is None:
                     raise
                 warnings.warn(

@@ -89,12 +89,22 @@ def test_the_current_device_is_changed_for_a_gpu_alone(monkeypatch):
         assert len(entered) == 1
 
 
-def test_what_fails_at_all_goes_the_slower_way_with_one_warning(given, kind, monkeypatch):
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("CUDA error: no kernel image is available"),
+        ImportError("cannot import name 'vision_utils': no kernel image"),
+        AttributeError("module has no attribute 'visual': no kernel image"),
+        TypeError("unexpected keyword argument 'grid_thw': no kernel image"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_what_fails_at_all_goes_the_slower_way_with_one_warning(given, kind, monkeypatch, failure):
     decode, grammar = static(kind.model), Bins()
     expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given]
 
     def fail(*_):
-        raise RuntimeError("CUDA error: no kernel image is available")
+        raise failure
 
     monkeypatch.setattr(decode._static.text, "read", fail)
     prompts = [Prompt(each) for each in given]
