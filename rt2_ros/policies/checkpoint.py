@@ -26,6 +26,36 @@ RECORD = "training.json"
 WEIGHTS = ("full", "int8")  # as dtype says; or int8 with a scale for each row, in less memory
 
 
+class InPlace:
+    """A folder's weights that are read where they lie: numbers that a CPU computes with as they are
+    stored are mapped from their file, and whoever writes into that changes the model.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        maps = Path("/proc/self/maps")
+        lines = maps.read_text().splitlines() if maps.is_file() else []
+        mapped = {line.split(maxsplit=5)[-1] for line in lines}
+        files = [path.resolve() for path in Path(folder).glob("*.safetensors")]
+        self._files = {path: _stamp(path) for path in files if str(path) in mapped}
+
+    def check(self) -> None:
+        """RuntimeError that names a file that was written to. Another one in its place changes
+        nothing: the model is still that of the first.
+        """
+        for path, before in self._files.items():
+            now = _stamp(path) if path.is_file() else before
+            if now != before and now[0] == before[0]:
+                raise RuntimeError(
+                    f"{path} was written to while its weights are in use; load the policy again, "
+                    "and move a file over it instead of copying into it"
+                )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What was loaded. form: what the model's plans look like, where they have a form. learned: how
@@ -37,6 +67,7 @@ class Checkpoint:
     space: ActionSpace
     form: PlanForm | None
     learned: Mapping[str, Any]
+    in_place: InPlace
 
 
 def load_checkpoint(
@@ -88,6 +119,7 @@ def load_checkpoint(
     return Checkpoint(
         model.to(place).eval(), processor, space, PlanForm.load(form) if form else None,
         json.loads(record.read_text(encoding="utf-8")).get("policy", {}) if record else {},
+        InPlace(path),
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.models.prepare import Preparation, by_processor
 from rt2_ros.models.text import check_prefix
 from rt2_ros.policies.base import Decision, Observation
-from rt2_ros.policies.checkpoint import load_checkpoint
+from rt2_ros.policies.checkpoint import InPlace, load_checkpoint
 from rt2_ros.policies.memory import AnswerMemory
 from rt2_ros.policies.settings import COUNT, LIST, NUMBER, PATH, TEXT, check
 
@@ -68,7 +68,7 @@ class VlmPolicy:
         vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
         image_size: int | None = None, smoothing: float = 0.0, plan_every: int = 1,
-        look_every: int = 1, pictures: int = 1,
+        look_every: int = 1, pictures: int = 1, in_place: InPlace | None = None,
     ) -> None:  # fmt: skip
         """plan: whether the model writes "Plan: ..." first. prefix_attention: 'full' as the model's
         own processor says, 'causal' where it was trained so (see `rt2_ros.models.tiny`).
@@ -79,6 +79,7 @@ class VlmPolicy:
         pictures: how many of an observation's the model looks at, from the first on.
         plan_form: what the model's plans look like; without one they are free text of at most
         max_plan_tokens, 32 if that is not given.
+        in_place: files that its weights are read from, looked at before each decision.
         """
         if prefix_attention not in ("full", "causal"):
             raise ValueError(
@@ -111,7 +112,7 @@ class VlmPolicy:
         fixed = _image_size(processor)
         self.image_size = image_size or fixed or ANY_SIZE
         self._scaled = bool(image_size or fixed)
-        self.pictures = pictures
+        self.pictures, self._in_place = pictures, in_place
         self._prepare = Preparation(processor, self.image_size)
 
     @classmethod
@@ -135,7 +136,7 @@ class VlmPolicy:
             told.pop("max_plan_tokens", None)
         return cls(
             name, found.model, found.processor, found.space, plan_form=found.form,
-            **check(name, told, KEYS),
+            in_place=found.in_place, **check(name, told, KEYS),
         )  # fmt: skip
 
     def infer(self, observation: Observation) -> Decision:
@@ -163,6 +164,8 @@ class VlmPolicy:
         """What `decide` says of them. "Done" counts where a second look says so too, without the
         reminder of what was seen before: where that was wrong, the model takes it for done early.
         """
+        if self._in_place:
+            self._in_place.check()
         before = [self._memory.last(each) for each in observations]
         decisions = decide(observations, True)
         again = [
@@ -271,6 +274,8 @@ class VlmPolicy:
 
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
         """Free text about one RGB picture (H, W, 3), also where actions need several."""
+        if self._in_place:
+            self._in_place.check()
         inputs = self._inputs([self._square(image)], question_prompt(question))
         return self._words.text(self._decode([Prompt(inputs)], self._answers)[0].tokens)
 

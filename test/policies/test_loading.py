@@ -2,14 +2,17 @@
 """A checkpoint is in memory once: read in place where its numbers are kept as they are."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models.tiny import build_model, build_processor
+from rt2_ros.policies import Observation, load_policy
 
 MEASURE = """
 import json, sys
@@ -26,6 +29,43 @@ before = peak()
 decision = load_policy(sys.argv[1], dtype="bfloat16", plan="none").infer(seen)
 print(json.dumps({"grown": peak() - before, "reason": decision.reason, "before": before}))
 """
+
+
+def checkpoint(folder, seed):
+    processor = build_processor()
+    build_model(processor, hidden=96, text_layers=1, seed=seed).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    SPACE.save(folder / "action_space.json")
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_that_are_written_over_while_in_use_decide_nothing(tmp_path, dtype):
+    seen = Observation({"scene": np.zeros((192, 192, 3), np.uint8)}, "hold", np.zeros(4))
+    other = checkpoint(tmp_path / "other", 1) / "model.safetensors"
+    folder = checkpoint(tmp_path / "own", 0)
+    policy = load_policy(str(folder), dtype=dtype)
+    before = policy.infer(seen).text
+    shutil.copy(other, tmp_path / "new")
+    (tmp_path / "new").replace(folder / "model.safetensors")  # another file: nothing changes
+    assert policy.infer(seen).text == before
+    (folder / "model.safetensors").unlink()
+    assert policy.infer(seen).text == before
+
+    folder = checkpoint(tmp_path / "own", 0)
+    policy = load_policy(str(folder), dtype=dtype)
+    weight = policy.model.get_input_embeddings().weight
+    was = weight.clone()
+    shutil.copyfile(other, folder / "model.safetensors")
+    if dtype == "bfloat16":  # not those of the file
+        assert policy.infer(seen).text and torch.equal(weight, was)
+        return
+    assert not torch.equal(weight, was)
+    for ask in (policy.infer, policy.infer_by_generate, lambda _: policy.answer(seen.image, "?")):
+        with pytest.raises(RuntimeError, match="safetensors was written to while its weights"):
+            ask(seen)
+    assert load_policy(str(folder)).infer(seen).action is not None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
