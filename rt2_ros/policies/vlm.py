@@ -31,6 +31,7 @@ from rt2_ros.actions import (
     choose_vocabulary,
     question_prompt,
 )
+from rt2_ros.actions.bins import BINS
 from rt2_ros.data.images import square
 from rt2_ros.models.constrain import Held, Smoothing, Step, generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
@@ -103,7 +104,14 @@ class VlmPolicy:
         self._answers = AnswerGrammar(words, max_tokens=32)
         self._words = words
         spellings = enumerate(words.spellings)
-        self._integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
+        integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
+        # Of integers of several tokens those of one are but the beginnings of others.
+        self._integers = integers if len(integers) == BINS else {}
+        if smoothing and not self._integers:
+            raise ValueError(
+                f"policy {name}: smoothing is {smoothing!r}; expected 0, for this model's integers "
+                f"are not all of one token (vocabulary {words.scheme})"
+            )
         self._smoothing = Smoothing(self._integers, smoothing)
         self._decode, self._memory = (
             Decoder(model),

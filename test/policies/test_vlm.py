@@ -18,6 +18,7 @@ from rt2_ros.bench.policy import episode
 from rt2_ros.data.images import square
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models import bfloat16
+from rt2_ros.models.constrain import Step
 from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.policies import Observation, load_policy
 from rt2_ros.policies.settings import chosen_dtype
@@ -186,6 +187,17 @@ def test_scores_that_are_no_numbers_never_become_an_action(tiny, plan, value):
 def test_bad_settings_are_refused_by_name(tiny, settings, message):
     with pytest.raises(ValueError, match=message):
         load_policy(str(tiny), **settings)
+
+
+def test_first_digits_of_integers_are_not_near_each_other(tmp_path):
+    """In digits "1" begins 1, 12 and 127, and "2" is no neighbour of it."""
+    folder = save_llava(tmp_path)
+    with pytest.raises(ValueError, match=r"smoothing is 6; expected 0, .* \(vocabulary digits\)$"):
+        load_policy(str(folder), smoothing=6)
+    policy = load_policy(str(folder), smoothing=0)
+    digits = sorted(ids[0] for ids in policy._words.spellings[:10])
+    step = Step(digits[3], torch.tensor(digits), torch.full((10,), 0.1))
+    assert policy._sure(step).probabilities.item() == pytest.approx(0.1)
 
 
 def test_a_length_for_plans_that_have_a_form_is_refused():
