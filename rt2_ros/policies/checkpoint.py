@@ -165,13 +165,28 @@ def _space_file(name: str, checkpoint: str) -> Path:
 
 
 def _file(checkpoint: str, name: str) -> Path | None:
-    """A file of a checkpoint, from its folder or from the hub; None where it has none."""
+    """A file of a checkpoint, from its folder or from the hub; None where it has none, and where it
+    is not here and the hub is not to be asked. OSError where the hub cannot be asked.
+    """
     path = Path(checkpoint)
     if path.is_dir():
         return path / name if (path / name).is_file() else None
-    from transformers.utils import cached_file
+    import huggingface_hub as hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return Path(cached_file(checkpoint, name))
-    except OSError:
+        return Path(hub.hf_hub_download(checkpoint, name))
+    except ValueError:  # what is no hub id is a folder that is not there
         return None
+    except OSError as error:
+        if isinstance(error, LocalEntryNotFoundError):  # not here, and there it was not found out
+            known = hub.try_to_load_from_cache(checkpoint, name)
+            absent = hub.is_offline_mode() or known is hub._CACHED_NO_EXIST
+        else:
+            absent = isinstance(error, EntryNotFoundError)
+        if absent:
+            return None
+        raise OSError(
+            f"checkpoint {checkpoint!r} is no folder here, and whether the hub has its {name} was "
+            f"not found out: {str(error).strip().splitlines()[0]}"
+        ) from error

@@ -5,14 +5,23 @@ import json
 import shutil
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+import transformers
+from huggingface_hub.errors import (
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.policies import Observation, load_policy
+from rt2_ros.policies.checkpoint import _file
 
 MEASURE = """
 import json, sys
@@ -37,6 +46,36 @@ def checkpoint(folder, seed):
     processor.save_pretrained(folder)
     SPACE.save(folder / "action_space.json")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("failure", "offline", "found"),
+    [
+        (LocalEntryNotFoundError("connection lost\nmore"), True, None),
+        (LocalEntryNotFoundError("connection lost\nmore"), False, OSError),
+        (RemoteEntryNotFoundError("404", response=MagicMock()), False, None),
+        (RepositoryNotFoundError("connection lost", response=MagicMock()), False, OSError),
+        (ConnectionError("connection lost"), False, OSError),
+    ],
+)
+def test_a_connection_that_is_lost_is_no_file_that_is_not_there(
+    monkeypatch, failure, offline, found
+):
+    def download(*_, **__):
+        raise failure
+
+    for place in (huggingface_hub, transformers.utils.hub):
+        monkeypatch.setattr(place, "hf_hub_download", download)
+        monkeypatch.setattr(place, "is_offline_mode", lambda: offline)
+    if found is None:
+        assert _file("own/model", "plan_form.json") is None
+        return
+    with pytest.raises(OSError, match="'own/model' is .* its plan_form.json was .*: connection l"):
+        _file("own/model", "plan_form.json")
+    if isinstance(failure, LocalEntryNotFoundError):  # when it was asked before, there was none
+        absent = huggingface_hub._CACHED_NO_EXIST
+        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: absent)
+        assert _file("own/model", "plan_form.json") is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
