@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from rt2_ros.actions import ActionSpace, PlanForm
 from rt2_ros.actions.form import FILE_NAME as FORM_FILE
 from rt2_ros.models import stem  # noqa: F401  AutoModel knows the default model's tower by it
+from rt2_ros.models.picture import plain_patches
 from rt2_ros.paths import find_folder
 from rt2_ros.policies.settings import chosen_device, chosen_dtype
 
@@ -114,6 +115,7 @@ def load_checkpoint(
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
+    plain_patches(model)
     form = _file(path, FORM_FILE)
     record = _file(path, RECORD)
     return Checkpoint(

@@ -266,6 +266,12 @@ def test_weights_in_int8_without_torchao_name_what_is_missing(tiny, monkeypatch)
         load_policy(str(tiny), weights="int8")
 
 
+def test_a_policys_model_embeds_patches_by_a_product_where_it_can(tiny, monkeypatch):
+    told = []
+    monkeypatch.setattr("rt2_ros.policies.checkpoint.plain_patches", told.append)
+    assert load_policy(str(tiny)).model is told[0]
+
+
 def test_a_checkpoint_without_its_action_space_is_refused(tiny, tmp_path):
     for path in tiny.iterdir():
         if path.name != "action_space.json":
