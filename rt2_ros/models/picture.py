@@ -31,7 +31,7 @@ def plain_patches(model: PreTrainedModel) -> None:
     """Let Qwen's tower embed its patches, which do not overlap, by a product: `Conv3d` in bfloat16
     is slow in some versions of torch.
     """
-    embed = getattr(getattr(model.base_model, "visual", None), "patch_embed", None)
+    embed: Any = getattr(getattr(model.base_model, "visual", None), "patch_embed", None)
     proj = getattr(embed, "proj", None)
     if isinstance(proj, nn.Conv3d) and proj.kernel_size == proj.stride:
         embed.forward = lambda pixels: F.linear(

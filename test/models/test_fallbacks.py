@@ -9,6 +9,8 @@ import torch
 from rt2_ros.models.constrain import generate
 from rt2_ros.models.decode import Prompt
 from rt2_ros.models.graphs import current
+from rt2_ros.models.lean import lean_weights
+from rt2_ros.models.tiny import build_model, build_processor
 
 from .architectures import filled
 from .recordings import KINDS, TEXTS, Bins, Played, static
@@ -87,6 +89,18 @@ def test_the_current_device_is_changed_for_a_gpu_alone(monkeypatch):
     assert current(torch.device("cuda", 1)) == "its own" and entered == [torch.device("cuda", 1)]
     with current(torch.device("cpu")):
         assert len(entered) == 1
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, AttributeError, TypeError])
+def test_a_paligemma_of_other_inner_parts_is_not_read_by_the_lean_forward(monkeypatch, failure):
+    def fail(*_):
+        raise failure("no attribute 'encoder'\nmore")
+
+    model = build_model(build_processor(), hidden=96, text_layers=1).eval()
+    assert lean_weights(model) is not None
+    monkeypatch.setattr("rt2_ros.models.lean._see", fail)
+    with pytest.warns(UserWarning, match="the slower way: no attribute 'encoder'$"):
+        assert lean_weights(model) is None
 
 
 @pytest.mark.parametrize(
