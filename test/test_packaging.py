@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from rt2_ros import paths
 
@@ -81,6 +82,14 @@ def test_constraints_pin_every_direct_requirement():
             (version,) = holding[0].specifier
             assert version.operator == "=="
             assert wanted.specifier.contains(version.version), f"{wanted} against {holding[0]}"
+
+
+def test_no_transformers_is_taken_that_is_older_than_those_tested():
+    """Its inner parts move from release to release."""
+    (wanted,) = [text for text in PYPROJECT["project"]["dependencies"] if "transformers" in text]
+    tested = re.findall(r"^transformers==([\d.]+)", (ROOT / "constraints.txt").read_text(), re.M)
+    oldest = min(Version(version) for version in tested)
+    assert wanted == f"transformers>={oldest}"
 
 
 def test_build_group_is_what_an_isolated_build_takes():

@@ -90,6 +90,7 @@ def measure(
         "transformers": transformers.__version__,
         "dtype": str(dtype).removeprefix("torch."),
         "repeats": repeats,
+        "generated": min(repeats, GENERATED),
         "shapes": [],
     }
     for shape in some:

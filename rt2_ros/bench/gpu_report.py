@@ -63,9 +63,10 @@ def tables(result: dict[str, Any]) -> Iterable[tuple[str, tuple[str, ...], Rows]
 def notes(result: dict[str, Any]) -> Iterable[str]:
     """What tables cannot say."""
     versions = f"torch {result['torch']}, Transformers {result['transformers']}"
+    fewer = f", {result['generated']} by `generate`" if "generated" in result else ""
     yield (
         f"Measured on {result['date']} on one {result['device']} in {result['dtype']}, random "
-        f"weights, {versions}; {result['repeats']} decisions of each kind, in turn."
+        f"weights, {versions}; {result['repeats']} decisions of each kind{fewer}, in turn."
     )
     for f in result["shapes"]:
         if f["note"]:

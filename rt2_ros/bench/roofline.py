@@ -7,7 +7,9 @@
 
 A stage takes at least the time to read its weights once, and the time of its multiplications: their
 sum is the floor here, as in code that does not overlap the two. The first forward reads image and
-prompt; each one after it reads all weights of the language model again, for a few tokens.
+prompt; each one after it reads all weights of the language model again, for a few tokens. What any
+decoder may leave out does not count: of the last layer, all but the keys and values of a prompt's
+other tokens than the last.
 (Williams et al., Roofline, CACM 2009.)
 """
 
@@ -100,7 +102,8 @@ class Work:
 
     vision, text: parameters of matrices; head: rows of the output matrix that are needed, times its
     width; layers, width: of the language model, for its attention; item: bytes of a parameter;
-    stem: multiplications for a patch beside one by each of `vision`, for some convolve finer.
+    stem: multiplications for a patch beside one by each of `vision`, for some convolve finer; last:
+    parameters of the last layer's matrices but those of keys and values.
     """
 
     vision: int
@@ -113,6 +116,7 @@ class Work:
     item: int
     kept: int = 0
     stem: int = 0
+    last: int = 0
 
     @classmethod
     def of(cls, model: PreTrainedModel, *, patches: int, tokens: int, rows: int = 256) -> Work:
@@ -137,6 +141,7 @@ class Work:
             item=next(model.parameters()).element_size(),
             kept=text.num_hidden_layers * 2 * text.num_key_value_heads * head_dim,
             stem=sum(map(_finer, model.modules())),
+            last=_but_keys(language_model(model).layers[-1]),
         )
 
     def floor(
@@ -150,10 +155,12 @@ class Work:
         """
         step = self.text + self.head
         later = max(0.0, forwards - 1)
-        seen = self.layers * 4 * self.width  # FLOP of one token's attention to one other
+        each = 4 * self.width  # FLOP of one token's attention to one other, in a layer
+        seen = self.layers * each
+        left_out = 2 * self.last * (self.tokens - 1) + each * self.tokens * (self.tokens / 2 - 1)
         operations = {
             "vision": 2 * (self.vision + self.stem) * self.patches,
-            "prefill": 2 * self.text * self.tokens + seen * self.tokens**2 / 2,
+            "prefill": 2 * self.text * self.tokens + seen * self.tokens**2 / 2 - left_out,
             "decode": read * (2 * step + seen * self.tokens),
         }
         numbers = {
@@ -191,6 +198,12 @@ def _finer(module: nn.Module) -> int:
         places //= layer.stride**2
         more += (places - 1) * layer.weight.numel()
     return more
+
+
+def _but_keys(layer: nn.Module) -> int:
+    """Parameters of a layer's matrices that only a token's own output needs."""
+    parts = (name for name in ("k_proj", "v_proj") if hasattr(layer.self_attn, name))
+    return _matrices(layer) - sum(_matrices(getattr(layer.self_attn, name)) for name in parts)
 
 
 def _matrices(module: nn.Module) -> int:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -26,6 +25,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from rt2_ros.models.decode import Decoder, Prompt
+from rt2_ros.models.picture import plain_patches
 from rt2_ros.models.stem import PATCH_SIZE
 
 CHOICES = 8  # integers of an action
@@ -69,7 +69,7 @@ class Shape:
         model.tie_weights()  # which Transformers counts among the weights' beginnings
         if device != "meta":
             _fill(model)
-        _plain_patches(model)
+        plain_patches(model)  # as policies do
         return model
 
     def inputs(
@@ -167,17 +167,6 @@ def _paligemma(depth: int | None) -> PreTrainedModel:
             image_token_index=257_152,
         )  # fmt: skip
     )
-
-
-def _plain_patches(model: PreTrainedModel) -> None:
-    """Qwen's patches, which do not overlap, by a product, as `Conv3d` in bfloat16 is known to be
-    slow in some versions of torch: that would say nothing of `generate`.
-    """
-    if tower := getattr(model.base_model, "visual", None):
-        embed = tower.patch_embed
-        embed.forward = lambda pixels: F.linear(
-            pixels.to(embed.proj.weight.dtype), embed.proj.weight.flatten(1)
-        )
 
 
 def _qwen(depth: int | None) -> PreTrainedModel:

@@ -44,6 +44,7 @@ from rt2_ros.models.head import Head
 from rt2_ros.models.lean import LeanForward, lean_weights
 from rt2_ros.models.row import Prompt, Row
 from rt2_ros.models.static import KINDS, StaticForward, StaticSteps
+from rt2_ros.models.text import MOVED, both_ways
 
 MOST = 64  # sequences in one batch
 
@@ -90,7 +91,7 @@ class Decoder:
         self._model, self._head = model, Head(model)
         self._lean = lean_weights(model)
         text = model.config.get_text_config()
-        self._both_ways = bool(getattr(text, "use_bidirectional_attention", False))
+        self._both_ways = both_ways(model)
         self._most = MOST
         # A sliding window forgets for good what a wrong guess has pushed out.
         layers = DynamicCache(config=text).layers
@@ -144,7 +145,7 @@ class Decoder:
                 if self._static is not None:
                     self._static.clear()
                     cleared = True
-            except RuntimeError as error:
+            except MOVED as error:
                 if self._static is None:
                     raise
                 warnings.warn(

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from rt2_ros.actions import MOST_TOKENS
 from rt2_ros.models.forward import Inputs, Stages
 from rt2_ros.models.stem import Stem, StemmedVisionConfig
+from rt2_ros.models.text import MOVED, both_ways
 
 MAX_PARAMETERS = 64_000_000  # a larger one's time goes into its products, and copies cost memory
 MANY_ROWS = 64  # from here on a packed product is the faster one
@@ -70,7 +71,7 @@ def lean_weights(model: PreTrainedModel) -> LeanWeights | None:
                 stacklevel=2,
             )
         return None
-    weights, config = LeanWeights(model), model.config
+    config = model.config
     side = config.vision_config.image_size
     noise = torch.Generator().manual_seed(0)
     image = [config.image_token_id] * (side // config.vision_config.patch_size) ** 2
@@ -78,15 +79,21 @@ def lean_weights(model: PreTrainedModel) -> LeanWeights | None:
         "input_ids": torch.tensor([[*image, *range(4, 12)]]),
         "pixel_values": torch.randn(1, 3, side, side, generator=noise),
     }
-    if getattr(config.get_text_config(), "use_bidirectional_attention", False):
+    if both_ways(model):
         given["token_type_ids"] = torch.zeros_like(given["input_ids"])
     expected = model.base_model(**given).last_hidden_state[:, -1]
-    found = LeanForward(weights, [given], Stages(model.device))([[]])[:, -1]
-    if torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-        return weights
+    try:
+        weights = LeanWeights(model)
+        found = LeanForward(weights, [given], Stages(model.device))([[]])[:, -1]
+    except MOVED as error:
+        reason = str(error) or repr(error)
+    else:
+        if torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+            return weights
+        reason = f"by {float((found - expected).abs().max()):g}"
     warnings.warn(
-        "the lean forward differs from this version of PaliGemma by "
-        f"{float((found - expected).abs().max()):g}: decisions take the slower way",
+        "the lean forward differs from this version of PaliGemma, decisions take the slower way: "
+        f"{reason.splitlines()[0]}",
         stacklevel=2,
     )
     return None

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from rt2_ros.models.forward import Inputs
@@ -23,6 +25,18 @@ from rt2_ros.models.room import Buffers
 
 KEYS = ("pixel_values", "pixel_attention_mask", "image_grid_thw", "image_sizes")
 WHOLE = ("paligemma", "llava")  # model types that need nothing but pixels, and ask nothing
+
+
+def plain_patches(model: PreTrainedModel) -> None:
+    """Let Qwen's tower embed its patches, which do not overlap, by a product: `Conv3d` in bfloat16
+    is slow in some versions of torch.
+    """
+    embed: Any = getattr(getattr(model.base_model, "visual", None), "patch_embed", None)
+    proj = getattr(embed, "proj", None)
+    if isinstance(proj, nn.Conv3d) and proj.kernel_size == proj.stride:
+        embed.forward = lambda pixels: F.linear(
+            pixels.to(proj.weight.dtype), proj.weight.flatten(1), proj.bias
+        )
 
 
 class Pictures:

@@ -27,6 +27,8 @@ from transformers import PreTrainedModel, StaticCache
 KINDS = ("gemma", "llama", "qwen2_5_vl_text")  # of language models that FusedText is known to fit
 AXES = {"qwen2_5_vl_text": 3}  # of positions; one elsewhere
 TURNS = ("default", "linear", "llama3")  # kinds of rotary embedding that depend on positions alone
+# What another version of Transformers raises where its inner parts are not as they are known here.
+MOVED = (RuntimeError, ImportError, AttributeError, TypeError)
 
 
 class Text(Protocol):
@@ -52,21 +54,21 @@ class Text(Protocol):
 def text_model(model: PreTrainedModel) -> Text:
     """The language model of a model, in as few operations as can be."""
     module = language_model(model)
-    reason = misfit(module, model)
+    try:
+        if misfit(module, model):
+            return HubText(module)
+        fused = FusedText(module)
+        reason = _difference(fused, module, model)
+    except torch.OutOfMemoryError:
+        raise
+    except MOVED as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
     if not reason:
-        try:
-            fused = FusedText(module)
-            reason = _difference(fused, module, model)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-        if not reason:
-            return fused
-        warnings.warn(
-            f"the language model is computed by its own module, which takes longer: {reason}",
-            stacklevel=2,
-        )
+        return fused
+    warnings.warn(
+        f"the language model is computed by its own module, which takes longer: {reason}",
+        stacklevel=2,
+    )
     return HubText(module)
 
 
@@ -74,6 +76,22 @@ def language_model(model: PreTrainedModel) -> Any:
     """The module, by either of the names that models give it."""
     base = model.base_model
     return base.language_model if hasattr(base, "language_model") else base.text_model
+
+
+def both_ways(model: PreTrainedModel) -> bool:
+    """Whether prompts attend both ways, as Transformers makes of a PaliGemma that says nothing."""
+    return bool(getattr(model.config.get_text_config(), "use_bidirectional_attention", False))
+
+
+def check_prefix(model: PreTrainedModel, prefix_attention: str, where: str = "") -> None:
+    """ValueError where prompts are to be read from left to right by a model that cannot: without
+    the types of its tokens it would let an answer see what comes behind it.
+    """
+    if prefix_attention == "causal" and both_ways(model):
+        raise ValueError(
+            f"{where}prefix_attention is 'causal'; expected 'full', for the text model has "
+            "use_bidirectional_attention true (a config.json that says nothing means that)"
+        )
 
 
 def misfit(module: Any, model: PreTrainedModel) -> str:

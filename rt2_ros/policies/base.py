@@ -20,6 +20,7 @@ import numpy as np
 from rt2_ros.actions import Action, ActionSpace
 
 MOST_ATTEMPTS = 1024  # that a policy with a memory tells apart at a time; it forgets the oldest
+FORGET_S = 2.0  # s without an image after which what was seen before no longer counts
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,12 +18,43 @@ from transformers import PreTrainedModel, ProcessorMixin
 from rt2_ros.actions import ActionSpace, PlanForm
 from rt2_ros.actions.form import FILE_NAME as FORM_FILE
 from rt2_ros.models import stem  # noqa: F401  AutoModel knows the default model's tower by it
+from rt2_ros.models.picture import plain_patches
 from rt2_ros.paths import find_folder
 from rt2_ros.policies.settings import chosen_device, chosen_dtype
 
 SPACE_FILE = "action_space.json"
 RECORD = "training.json"
 WEIGHTS = ("full", "int8")  # as dtype says; or int8 with a scale for each row, in less memory
+
+
+class InPlace:
+    """A folder's weights that are read where they lie: numbers that a CPU computes with as they are
+    stored are mapped from their file, and whoever writes into that changes the model.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        maps = Path("/proc/self/maps")
+        lines = maps.read_text().splitlines() if maps.is_file() else []
+        mapped = {line.split(maxsplit=5)[-1] for line in lines}
+        files = [path.resolve() for path in Path(folder).glob("*.safetensors")]
+        self._files = {path: _stamp(path) for path in files if str(path) in mapped}
+
+    def check(self) -> None:
+        """RuntimeError that names a file that was written to. Another one in its place changes
+        nothing: the model is still that of the first.
+        """
+        for path, before in self._files.items():
+            now = _stamp(path) if path.is_file() else before
+            if now != before and now[0] == before[0]:
+                raise RuntimeError(
+                    f"{path} was written to while its weights are in use; load the policy again, "
+                    "and move a file over it instead of copying into it"
+                )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -37,6 +68,7 @@ class Checkpoint:
     space: ActionSpace
     form: PlanForm | None
     learned: Mapping[str, Any]
+    in_place: InPlace
 
 
 def load_checkpoint(
@@ -83,11 +115,13 @@ def load_checkpoint(
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
+    plain_patches(model)
     form = _file(path, FORM_FILE)
     record = _file(path, RECORD)
     return Checkpoint(
         model.to(place).eval(), processor, space, PlanForm.load(form) if form else None,
         json.loads(record.read_text(encoding="utf-8")).get("policy", {}) if record else {},
+        InPlace(path),
     )  # fmt: skip
 
 
@@ -133,13 +167,28 @@ def _space_file(name: str, checkpoint: str) -> Path:
 
 
 def _file(checkpoint: str, name: str) -> Path | None:
-    """A file of a checkpoint, from its folder or from the hub; None where it has none."""
+    """A file of a checkpoint, from its folder or from the hub; None where it has none, and where it
+    is not here and the hub is not to be asked. OSError where the hub cannot be asked.
+    """
     path = Path(checkpoint)
     if path.is_dir():
         return path / name if (path / name).is_file() else None
-    from transformers.utils import cached_file
+    import huggingface_hub as hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return Path(cached_file(checkpoint, name))
-    except OSError:
+        return Path(hub.hf_hub_download(checkpoint, name))
+    except ValueError:  # what is no hub id is a folder that is not there
         return None
+    except OSError as error:
+        if isinstance(error, LocalEntryNotFoundError):  # not here, and there it was not found out
+            known = hub.try_to_load_from_cache(checkpoint, name)
+            absent = hub.is_offline_mode() or known is hub._CACHED_NO_EXIST
+        else:
+            absent = isinstance(error, EntryNotFoundError)
+        if absent:
+            return None
+        raise OSError(
+            f"checkpoint {checkpoint!r} is no folder here, and whether the hub has its {name} was "
+            f"not found out: {str(error).strip().splitlines()[0]}"
+        ) from error

@@ -11,7 +11,8 @@ nothing. A plan that is kept begins the next answers as if the model had written
 it is `plan_every` decisions old; then the model writes a new one. What lasts in a plan, such as
 which thing is meant and where it is to be put (`rt2_ros.actions.PlanForm`), stays as the first plan
 of an attempt says, which was made before an arm hid anything, until that is `look_every` decisions
-old; then the model looks for it anew, and keeps no plan.
+old; then the model looks for it anew, and keeps no plan. Of what was seen `FORGET_S` ago, or later
+than now, by its stamps, nothing but guesses is left.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from rt2_ros.actions.tokens import TokenIds
 from rt2_ros.models.constrain import Step
 from rt2_ros.models.decode import Prompt
 from rt2_ros.models.forward import Inputs
-from rt2_ros.policies.base import MOST_ATTEMPTS, Observation
+from rt2_ros.policies.base import FORGET_S, MOST_ATTEMPTS, Observation
 
 GUESSES = 4
 
@@ -40,6 +41,7 @@ class Last(NamedTuple):
     held: Mapping[Any, Step]  # what lasts, by the grammar's state
     only: Mapping[Any, TokenIds]  # what may come where that ends
     looked: int  # decisions that were made with it
+    stamp_ns: int  # of what was seen
 
 
 class AnswerMemory:
@@ -70,7 +72,12 @@ class AnswerMemory:
 
     def last(self, observation: Observation) -> Last | None:
         """What is remembered of an attempt, None before its first decision."""
-        return self._attempts.get(_attempt(observation))
+        last = self._attempts.get(_attempt(observation))
+        if last and last.stamp_ns and observation.stamp_ns:
+            gap = observation.stamp_ns - last.stamp_ns
+            if not 0 <= gap < FORGET_S * 1e9:  # meanwhile anything may have moved
+                return last._replace(plan=(), recalled="", held={}, only={}, looked=0)
+        return last
 
     def put_back(self, observation: Observation, last: Last | None) -> None:
         """Forget what came after `last`."""
@@ -107,7 +114,7 @@ class AnswerMemory:
         answers = ([step.token for step in steps], *older)[:GUESSES]
         self._attempts[attempt] = Last(
             answers, self._plan(steps), self._form.recalled(plan) if self._form else "", decisions,
-            held, only, looked,
+            held, only, looked, observation.stamp_ns,
         )  # fmt: skip
         if len(self._attempts) > MOST_ATTEMPTS:
             self._attempts.popitem(last=False)

@@ -28,11 +28,10 @@ from rt2_ros.models.constrain import Smoothing
 from rt2_ros.models.rt1 import RT1
 from rt2_ros.models.rt1.model import unit_state
 from rt2_ros.paths import find_folder
-from rt2_ros.policies.base import MOST_ATTEMPTS, Decision, Observation
+from rt2_ros.policies.base import FORGET_S, MOST_ATTEMPTS, Decision, Observation
 from rt2_ros.policies.settings import COUNT, NUMBER, PATH, TEXT, check, chosen_device
 
 NEAR = 8  # bins to either side that count as the same answer for the confidence
-FORGET_S = 2.0  # s without an image after which what was before no longer counts
 EARLY = 0.8  # share of the period from which an image is kept as one of its own
 
 KEYS = {"checkpoint": PATH, "device": TEXT, "smoothing": NUMBER, "threads": COUNT}

@@ -31,12 +31,14 @@ from rt2_ros.actions import (
     choose_vocabulary,
     question_prompt,
 )
+from rt2_ros.actions.bins import BINS
 from rt2_ros.data.images import square
 from rt2_ros.models.constrain import Held, Smoothing, Step, generate
 from rt2_ros.models.decode import Answer, Decoder, Prompt
 from rt2_ros.models.prepare import Preparation, by_processor
+from rt2_ros.models.text import check_prefix
 from rt2_ros.policies.base import Decision, Observation
-from rt2_ros.policies.checkpoint import load_checkpoint
+from rt2_ros.policies.checkpoint import InPlace, load_checkpoint
 from rt2_ros.policies.memory import AnswerMemory
 from rt2_ros.policies.settings import COUNT, LIST, NUMBER, PATH, TEXT, check
 
@@ -53,6 +55,8 @@ KEYS = {
 
 # What a checkpoint was trained with, and no policy can choose; where nothing is said, this.
 LEARNED = {"pictures": 1, "prefix_attention": "full"}
+# What need not be said, for the checkpoint's record has it; the last two can be chosen otherwise.
+RECORDED = ("vocabulary", "vocabulary_ids", "image_size", "plan", "max_plan_tokens")
 
 
 class VlmPolicy:
@@ -65,7 +69,7 @@ class VlmPolicy:
         vocabulary: str | None = None,
         vocabulary_ids: list[int] | None = None, prefix_attention: str = "full",
         image_size: int | None = None, smoothing: float = 0.0, plan_every: int = 1,
-        look_every: int = 1, pictures: int = 1,
+        look_every: int = 1, pictures: int = 1, in_place: InPlace | None = None,
     ) -> None:  # fmt: skip
         """plan: whether the model writes "Plan: ..." first. prefix_attention: 'full' as the model's
         own processor says, 'causal' where it was trained so (see `rt2_ros.models.tiny`).
@@ -76,11 +80,13 @@ class VlmPolicy:
         pictures: how many of an observation's the model looks at, from the first on.
         plan_form: what the model's plans look like; without one they are free text of at most
         max_plan_tokens, 32 if that is not given.
+        in_place: files that its weights are read from, looked at before each decision.
         """
         if prefix_attention not in ("full", "causal"):
             raise ValueError(
                 f"policy {name}: prefix_attention is {prefix_attention!r}; expected full or causal"
             )
+        check_prefix(model, prefix_attention, f"policy {name}: ")
         if plan_form is not None and max_plan_tokens is not None:
             raise ValueError(
                 f"policy {name}: max_plan_tokens is {max_plan_tokens}; expected none, for this "
@@ -98,7 +104,14 @@ class VlmPolicy:
         self._answers = AnswerGrammar(words, max_tokens=32)
         self._words = words
         spellings = enumerate(words.spellings)
-        self._integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
+        integers = {ids[0]: value for value, ids in spellings if len(ids) == 1}
+        # Of integers of several tokens those of one are but the beginnings of others.
+        self._integers = integers if len(integers) == BINS else {}
+        if smoothing and not self._integers:
+            raise ValueError(
+                f"policy {name}: smoothing is {smoothing!r}; expected 0, for this model's integers "
+                f"are not all of one token (vocabulary {words.scheme})"
+            )
         self._smoothing = Smoothing(self._integers, smoothing)
         self._decode, self._memory = (
             Decoder(model),
@@ -107,7 +120,7 @@ class VlmPolicy:
         fixed = _image_size(processor)
         self.image_size = image_size or fixed or ANY_SIZE
         self._scaled = bool(image_size or fixed)
-        self.pictures = pictures
+        self.pictures, self._in_place = pictures, in_place
         self._prepare = Preparation(processor, self.image_size)
 
     @classmethod
@@ -118,16 +131,21 @@ class VlmPolicy:
             torch.set_num_threads(threads)
         asked = {key: settings.pop(key) for key in LOADING if key in settings}
         found = load_checkpoint(name, **asked)
-        for key, default in LEARNED.items():
-            learned, told = (each.get(key, default) for each in (found.learned, settings))
-            if found.learned and learned != told:
+        learned = {**LEARNED, **found.learned} if found.learned else {}
+        recorded = {key: learned[key] for key in RECORDED if key in learned}
+        told = {**LEARNED, **recorded, **settings}
+        for key in (*LEARNED, *RECORDED[:3]):
+            if learned.get(key) not in (None, told.get(key)):
                 raise ValueError(
-                    f"policy {name}: {key} is {told!r}; expected {learned!r}, as the checkpoint's "
-                    "training.json says"
+                    f"policy {name}: {key} is {told[key]!r}; expected {learned[key]!r}, as the "
+                    "checkpoint's training.json says"
                 )
+        if found.form and "max_plan_tokens" not in settings:  # it says how long a plan may be
+            told.pop("max_plan_tokens", None)
         return cls(
-            name, found.model, found.processor, found.space, plan_form=found.form, **settings
-        )
+            name, found.model, found.processor, found.space, plan_form=found.form,
+            in_place=found.in_place, **check(name, told, KEYS),
+        )  # fmt: skip
 
     def infer(self, observation: Observation) -> Decision:
         """One action for what is seen now, or an invalid decision with its reason."""
@@ -154,6 +172,8 @@ class VlmPolicy:
         """What `decide` says of them. "Done" counts where a second look says so too, without the
         reminder of what was seen before: where that was wrong, the model takes it for done early.
         """
+        if self._in_place:
+            self._in_place.check()
         before = [self._memory.last(each) for each in observations]
         decisions = decide(observations, True)
         again = [
@@ -262,6 +282,8 @@ class VlmPolicy:
 
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
         """Free text about one RGB picture (H, W, 3), also where actions need several."""
+        if self._in_place:
+            self._in_place.check()
         inputs = self._inputs([self._square(image)], question_prompt(question))
         return self._words.text(self._decode([Prompt(inputs)], self._answers)[0].tokens)
 

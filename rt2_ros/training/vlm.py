@@ -20,6 +20,7 @@ from transformers import (
 
 from rt2_ros.actions import LeastUsedTokens, PlanForm
 from rt2_ros.models import stem  # noqa: F401  AutoModel knows the default model's tower by it
+from rt2_ros.models.text import check_prefix
 from rt2_ros.training.config import Lora, Stage, VlmConfig
 from rt2_ros.training.data import Pack, Source
 from rt2_ros.training.objective import Losses
@@ -87,6 +88,7 @@ class VlmRecipe:
         self._model = AutoModelForImageTextToText.from_pretrained(
             settings.checkpoint, dtype=torch.float32
         )
+        check_prefix(self._model, settings.prefix_attention)
         self.rower = Rower(
             self.processor, main_space(sources, config.space),
             vocabulary=settings.vocabulary, causal=settings.prefix_attention == "causal",

@@ -30,6 +30,9 @@ def test_it_measures_a_shape_and_writes_what_docs_take_in(measured, tmp_path, ca
     assert figures["lost"] == {"everything": "no static caches"}
     gpu_report.show(measured)
     assert "the same tokens as `generate` in float32" in " ".join(capsys.readouterr().out.split())
+    note = next(iter(gpu_report.notes({**measured, "repeats": 20, "generated": 6})))
+    assert "; 20 decisions of each kind, 6 by `generate`, in turn." in note
+    assert measured["generated"] == 1
     titles = [title for title, _, rows in gpu_report.tables(measured) if rows]
     assert titles[:2] == ["One decision", "Where the time goes"]
 

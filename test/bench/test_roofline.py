@@ -8,7 +8,8 @@ from rt2_ros.bench.roofline import MACHINES, Machine, Work, measured, patches
 from rt2_ros.bench.shapes import SHAPES, tiny
 from rt2_ros.models.tiny import build_model, build_processor
 
-WORK = Work(vision=100, text=1000, head=10, patches=4, tokens=8, layers=2, width=5, item=2)
+WORK = Work(vision=100, text=1000, head=10, patches=4, tokens=8, layers=2, width=5, item=2,
+            last=300)  # fmt: skip
 # Reads 100 parameters a second, multiplies a thousand times a second.
 SLOW = Machine("slow", 200.0, 1000.0)
 
@@ -18,7 +19,8 @@ def test_the_floor_is_reading_the_weights_and_multiplying():
     assert floor == pytest.approx(
         {
             "vision": 1.0 + 0.8,  # 100 / 100/s; 2 * 100 * 4 FLOP
-            "prefill": 10.1 + 16.0 + 1.28,  # 1010; 2 * 1000 * 8; 2 * 4 * 5 * 8^2 / 2
+            # 1010; 2 * (1000 * 8 - 300 * 7); 4 * 5 * (8^2 / 2 + 8): the last layer, for one token
+            "prefill": 10.1 + 11.8 + 0.8,
             "decode": 2 * (10.1 + 2 * (2.02 + 0.32)),  # two more; 2 * 1010 and 2 * 4 * 5 * 8
         }
     )
@@ -74,6 +76,7 @@ def test_a_model_that_names_its_language_model_otherwise_is_counted():
     assert patches(model, {"pixel_values": pixels}) == 2 * 16
     work = Work.of(model, patches=32, tokens=40)
     assert work.text == 2 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 96)
+    assert work.last == 64 * (64 + 64) + 3 * 64 * 96  # queries, output and MLP of one layer
     assert work.vision > 2 * (4 * 32 * 32 + 2 * 32 * 48)
 
 

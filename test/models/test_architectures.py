@@ -9,6 +9,7 @@ from rt2_ros.actions import MOST_TOKENS
 from rt2_ros.models.constrain import generate
 from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.forward import CachedForward
+from rt2_ros.models.picture import plain_patches
 from rt2_ros.models.static import ANSWER_ROOM, BLOCKS, ROOM, StaticForward, StaticSteps
 
 from .architectures import (
@@ -18,6 +19,7 @@ from .architectures import (
     llava,
     paligemma,
     paligemma2,
+    qwen2_5_vl,
     with_two_pictures,
 )
 from .recordings import Bins, Played
@@ -61,6 +63,21 @@ def test_the_tokens_are_those_of_generate(decode, case):
     given, grammar, expected = case
     assert [decode([Prompt(each)], grammar)[0].tokens for each in given] == expected
     assert [a.tokens for a in decode([Prompt(each) for each in given], grammar)] == expected
+
+
+def test_patches_by_a_product_are_those_of_the_convolution(numbers, monkeypatch):
+    torch.manual_seed(0)
+    kind, grammar = filled(qwen2_5_vl()), numbers(range(10, 260), 2, 20)
+    given = [kind.inputs(seed, text) for seed, text in enumerate(([20, 21, 22], [30]))]
+    expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given]
+    embed = kind.model.base_model.visual.patch_embed
+    patches = embed(given[0]["pixel_values"])
+    plain_patches(kind.model)
+    monkeypatch.setattr(embed.proj, "forward", None)  # it is not called
+    torch.testing.assert_close(embed(given[0]["pixel_values"]), patches)
+    assert [[s.token for s in generate(kind.model, each, grammar)] for each in given] == expected
+    assert [a.tokens for a in Decoder(kind.model)([Prompt(g) for g in given], grammar)] == expected
+    plain_patches(filled(llava()).model)  # has no such tower
 
 
 def test_of_two_pictures_too(decode, kind, numbers):

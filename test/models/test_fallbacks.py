@@ -9,6 +9,8 @@ import torch
 from rt2_ros.models.constrain import generate
 from rt2_ros.models.decode import Prompt
 from rt2_ros.models.graphs import current
+from rt2_ros.models.lean import lean_weights
+from rt2_ros.models.tiny import build_model, build_processor
 
 from .architectures import filled
 from .recordings import KINDS, TEXTS, Bins, Played, static
@@ -89,12 +91,34 @@ def test_the_current_device_is_changed_for_a_gpu_alone(monkeypatch):
         assert len(entered) == 1
 
 
-def test_what_fails_at_all_goes_the_slower_way_with_one_warning(given, kind, monkeypatch):
+@pytest.mark.parametrize("failure", [RuntimeError, AttributeError, TypeError])
+def test_a_paligemma_of_other_inner_parts_is_not_read_by_the_lean_forward(monkeypatch, failure):
+    def fail(*_):
+        raise failure("no attribute 'encoder'\nmore")
+
+    model = build_model(build_processor(), hidden=96, text_layers=1).eval()
+    assert lean_weights(model) is not None
+    monkeypatch.setattr("rt2_ros.models.lean._see", fail)
+    with pytest.warns(UserWarning, match="the slower way: no attribute 'encoder'$"):
+        assert lean_weights(model) is None
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("CUDA error: no kernel image is available"),
+        ImportError("cannot import name 'vision_utils': no kernel image"),
+        AttributeError("module has no attribute 'visual': no kernel image"),
+        TypeError("unexpected keyword argument 'grid_thw': no kernel image"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_what_fails_at_all_goes_the_slower_way_with_one_warning(given, kind, monkeypatch, failure):
     decode, grammar = static(kind.model), Bins()
     expected = [[s.token for s in generate(kind.model, each, grammar)] for each in given]
 
     def fail(*_):
-        raise RuntimeError("CUDA error: no kernel image is available")
+        raise failure
 
     monkeypatch.setattr(decode._static.text, "read", fail)
     prompts = [Prompt(each) for each in given]

@@ -171,6 +171,16 @@ def test_a_language_model_that_computes_something_else_is_not_fused(monkeypatch)
         assert isinstance(text_model(llava().model.eval()), HubText)
 
 
+@pytest.mark.parametrize("failure", [RuntimeError, ImportError, AttributeError, TypeError])
+def test_a_language_model_of_other_inner_parts_is_not_fused(monkeypatch, failure):
+    def fail(*_):
+        raise failure("no attribute 'up_proj'\nmore")
+
+    monkeypatch.setattr("rt2_ros.models.text._joined", fail)
+    with pytest.warns(UserWarning, match="which takes longer: no attribute 'up_proj'$"):
+        assert isinstance(text_model(llava().model.eval()), HubText)
+
+
 class Apart(TorchDispatchMode):
     """Refuses what a CUDA graph cannot record, on the meta device in a GPU's place, from which
     nothing can be read: tensors that are made of, or copied from, the host's.

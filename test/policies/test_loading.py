@@ -2,14 +2,26 @@
 """A checkpoint is in memory once: read in place where its numbers are kept as they are."""
 
 import json
+import shutil
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
+import huggingface_hub
+import numpy as np
 import pytest
 import torch
+import transformers
+from huggingface_hub.errors import (
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models.tiny import build_model, build_processor
+from rt2_ros.policies import Observation, load_policy
+from rt2_ros.policies.checkpoint import _file
 
 MEASURE = """
 import json, sys
@@ -26,6 +38,73 @@ before = peak()
 decision = load_policy(sys.argv[1], dtype="bfloat16", plan="none").infer(seen)
 print(json.dumps({"grown": peak() - before, "reason": decision.reason, "before": before}))
 """
+
+
+def checkpoint(folder, seed):
+    processor = build_processor()
+    build_model(processor, hidden=96, text_layers=1, seed=seed).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    SPACE.save(folder / "action_space.json")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("failure", "offline", "found"),
+    [
+        (LocalEntryNotFoundError("connection lost\nmore"), True, None),
+        (LocalEntryNotFoundError("connection lost\nmore"), False, OSError),
+        (RemoteEntryNotFoundError("404", response=MagicMock()), False, None),
+        (RepositoryNotFoundError("connection lost", response=MagicMock()), False, OSError),
+        (ConnectionError("connection lost"), False, OSError),
+    ],
+)
+def test_a_connection_that_is_lost_is_no_file_that_is_not_there(
+    monkeypatch, failure, offline, found
+):
+    def download(*_, **__):
+        raise failure
+
+    for place in (huggingface_hub, transformers.utils.hub):
+        monkeypatch.setattr(place, "hf_hub_download", download)
+        monkeypatch.setattr(place, "is_offline_mode", lambda: offline)
+    if found is None:
+        assert _file("own/model", "plan_form.json") is None
+        return
+    with pytest.raises(OSError, match="'own/model' is .* its plan_form.json was .*: connection l"):
+        _file("own/model", "plan_form.json")
+    if isinstance(failure, LocalEntryNotFoundError):  # when it was asked before, there was none
+        absent = huggingface_hub._CACHED_NO_EXIST
+        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: absent)
+        assert _file("own/model", "plan_form.json") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_that_are_written_over_while_in_use_decide_nothing(tmp_path, dtype):
+    seen = Observation({"scene": np.zeros((192, 192, 3), np.uint8)}, "hold", np.zeros(4))
+    other = checkpoint(tmp_path / "other", 1) / "model.safetensors"
+    folder = checkpoint(tmp_path / "own", 0)
+    policy = load_policy(str(folder), dtype=dtype)
+    before = policy.infer(seen).text
+    shutil.copy(other, tmp_path / "new")
+    (tmp_path / "new").replace(folder / "model.safetensors")  # another file: nothing changes
+    assert policy.infer(seen).text == before
+    (folder / "model.safetensors").unlink()
+    assert policy.infer(seen).text == before
+
+    folder = checkpoint(tmp_path / "own", 0)
+    policy = load_policy(str(folder), dtype=dtype)
+    weight = policy.model.get_input_embeddings().weight
+    was = weight.clone()
+    shutil.copyfile(other, folder / "model.safetensors")
+    if dtype == "bfloat16":  # not those of the file
+        assert policy.infer(seen).text and torch.equal(weight, was)
+        return
+    assert not torch.equal(weight, was)
+    for ask in (policy.infer, policy.infer_by_generate, lambda _: policy.answer(seen.image, "?")):
+        with pytest.raises(RuntimeError, match="safetensors was written to while its weights"):
+            ask(seen)
+    assert load_policy(str(folder)).infer(seen).action is not None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

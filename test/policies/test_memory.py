@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is remembered of an attempt: guesses that change nothing, and a plan that is kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -186,6 +188,35 @@ def test_what_lasts_is_looked_for_anew_although_a_plan_is_still_good():
     lasts, plans = lasting(policy, decisions), [decision.plan for decision in decisions]
     assert lasts[0] == lasts[1] == lasts[2] != lasts[3] == lasts[4] == lasts[5] != lasts[6]
     assert plans[0] == plans[1] != plans[2] != plans[3] == plans[4] != plans[5]
+
+
+@pytest.mark.parametrize("settings", [{"look_every": 9}, {"plan_every": 9}, {}])
+def test_what_was_seen_too_long_ago_is_forgotten(settings):
+    """Against a policy that begins anew there; guesses stay, and change nothing."""
+    policy, reference = (load_policy("rt2-tiny", threads=1, **settings) for _ in range(2))
+
+    def seen(seed, seconds, episode="a"):
+        instruction = "move the banana near the pear"
+        return replace(look(seed, episode, instruction), stamp_ns=round(seconds * 1e9))
+
+    def same(found, expected):
+        assert found.text == expected.text
+        assert found.confidence == pytest.approx(expected.confidence, abs=1e-4)
+
+    before = policy.infer(seen(0, 10.0))
+    same(before, reference.infer_by_generate(seen(0, 10.0)))
+    for episode, seconds in (("b", 12.0), ("c", 11.9)):  # 2 s later; 0.1 s before that
+        forwards = policy.forwards
+        found = policy.infer(seen(4, seconds))
+        same(found, reference.infer_by_generate(seen(4, seconds, episode)))
+        assert found.plan != before.plan
+        if seconds == 12.0:
+            same(reference.infer_by_generate(seen(4, seconds)), found)
+        assert policy.forwards > forwards
+    kept = policy.infer(seen(5, 13.8))  # 1.9 s after the last one
+    same(kept, reference.infer_by_generate(seen(5, 13.8, "c")))
+    if settings:
+        assert lasting(policy, [kept]) == lasting(policy, [found])
 
 
 def test_a_thing_that_lasts_does_not_become_one_with_a_longer_name():

@@ -13,10 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rt2_ros.actions import PlanForm
 from rt2_ros.bench.policy import episode
 from rt2_ros.data.images import square
 from rt2_ros.data.robot import SPACE
 from rt2_ros.models import bfloat16
+from rt2_ros.models.constrain import Step
 from rt2_ros.models.tiny import build_model, build_processor
 from rt2_ros.policies import Observation, load_policy
 from rt2_ros.policies.settings import chosen_dtype
@@ -94,6 +96,35 @@ def test_what_a_checkpoint_learned_with_no_policy_may_choose(tmp_path):
         load_policy("rt2-tiny", pictures=2)
 
 
+def test_what_a_policy_does_not_say_is_as_the_checkpoint_learned_it(tmp_path):
+    folder = save_tiny(tmp_path)
+    told = {"type": "vlm", "vocabulary": "digits", "image_size": 96, "plan": "required"}
+    record = {"policy": {**told, "max_plan_tokens": 5, "vocabulary_ids": None}}
+    (folder / "training.json").write_text(json.dumps(record))
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"type: vlm\ncheckpoint: {folder}\n")
+    policy = load_policy(str(path))
+    assert policy._words.scheme == "digits" and policy.image_size == 96
+    assert (policy._grammar.plan, policy._grammar.max_plan_tokens) == ("required", 5)
+    others = load_policy(str(path), plan="none", max_plan_tokens=7, vocabulary="digits")
+    assert (others._grammar.plan, others._grammar.max_plan_tokens) == ("none", 7)
+    for key, value in (("vocabulary", "integers"), ("image_size", 192), ("vocabulary_ids", [5])):
+        if key == "vocabulary_ids":
+            record["policy"] |= {"vocabulary": "least_used", key: list(range(500, 756))}
+            (folder / "training.json").write_text(json.dumps(record))
+            assert load_policy(str(path))._words.token_ids == tuple(range(500, 756))
+        with pytest.raises(ValueError, match=f"policy mine: {key} is .*; expected .* as the "):
+            load_policy(str(path), **{key: value})
+    record["policy"]["image_size"] = "96"
+    (folder / "training.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="policy mine: image_size is '96'; expected a whole num"):
+        load_policy(str(path))
+    PlanForm("take it", {}).save(folder)  # which says how long a plan may be
+    record["policy"]["image_size"] = 96
+    (folder / "training.json").write_text(json.dumps(record))
+    assert load_policy(str(path))._grammar.plan == "required"
+
+
 def test_pictures_of_any_size_are_cut_and_scaled_as_training_did(tiny):
     policy = load_policy(str(tiny), image_size=192)
     wide = np.random.default_rng(5).integers(0, 256, (240, 320, 3), dtype=np.uint8)
@@ -156,6 +187,17 @@ def test_scores_that_are_no_numbers_never_become_an_action(tiny, plan, value):
 def test_bad_settings_are_refused_by_name(tiny, settings, message):
     with pytest.raises(ValueError, match=message):
         load_policy(str(tiny), **settings)
+
+
+def test_first_digits_of_integers_are_not_near_each_other(tmp_path):
+    """In digits "1" begins 1, 12 and 127, and "2" is no neighbour of it."""
+    folder = save_llava(tmp_path)
+    with pytest.raises(ValueError, match=r"smoothing is 6; expected 0, .* \(vocabulary digits\)$"):
+        load_policy(str(folder), smoothing=6)
+    policy = load_policy(str(folder), smoothing=0)
+    digits = sorted(ids[0] for ids in policy._words.spellings[:10])
+    step = Step(digits[3], torch.tensor(digits), torch.full((10,), 0.1))
+    assert policy._sure(step).probabilities.item() == pytest.approx(0.1)
 
 
 def test_a_length_for_plans_that_have_a_form_is_refused():
@@ -222,6 +264,12 @@ def test_weights_in_int8_without_torchao_name_what_is_missing(tiny, monkeypatch)
     monkeypatch.setattr("rt2_ros.policies.checkpoint.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"torchao is not installed; expected pip install"):
         load_policy(str(tiny), weights="int8")
+
+
+def test_a_policys_model_embeds_patches_by_a_product_where_it_can(tiny, monkeypatch):
+    told = []
+    monkeypatch.setattr("rt2_ros.policies.checkpoint.plain_patches", told.append)
+    assert load_policy(str(tiny)).model is told[0]
 
 
 def test_a_checkpoint_without_its_action_space_is_refused(tiny, tmp_path):

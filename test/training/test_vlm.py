@@ -5,6 +5,7 @@ adapters, frozen towers, three vocabularies.
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -227,6 +228,27 @@ def test_plan_and_action_are_both_learned(tmp_path, checkpoint):
         assert decision.plan == word
         assert decision.bins.tolist() == Colour.bins(which)
         assert acting.infer(observation).bins.tolist() == Colour.bins(which)
+
+
+def test_a_prompt_that_attends_both_ways_is_not_trained_on_as_if_it_did_not(tmp_path, checkpoint):
+    folder = tmp_path / "published"
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["text_config"]["use_bidirectional_attention"]  # as PaliGemma's own
+    (folder / "config.json").write_text(json.dumps(config))
+    causal = {"prefix_attention": "causal"}
+    with pytest.raises(ValueError, match="^prefix_attention is 'causal'; expected 'full', for the"):
+        vlm_run(vlm_config(tmp_path / "run", folder, model=causal))
+    vlm_run(vlm_config(tmp_path / "run", folder))
+    vlm_run(vlm_config(tmp_path / "causal", checkpoint, model=causal))
+    SPACE.save(folder / "action_space.json")
+    with pytest.raises(ValueError, match="policy published: prefix_attention is 'causal'; expect"):
+        load_policy(str(folder), prefix_attention="causal")
+    assert (
+        load_policy(str(folder))
+        .infer(Observation({"scene": IMAGE}, "hold", np.array([0.5, 0.0, 0.2, 0.0])))
+        .action
+    )
 
 
 def test_plans_are_kept_on_the_share_that_is_asked_for():
