@@ -44,7 +44,7 @@ def moveit(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     with_move_group = given["move_group"] == "true"
     sim_time = {"use_sim_time": given["use_sim_time"] == "true"}
 
-    def node(package: str, executable: str, name: str, parameters: dict[str, Any]) -> Node:
+    def node(package: str, executable: str, name: str | None, parameters: dict[str, Any]) -> Node:
         return Node(
             package=package,
             executable=executable,
@@ -53,13 +53,14 @@ def moveit(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             parameters=[parameters, sim_time],
             additional_env=environment(network=given["network"] == "true"),
             output="screen",
-            on_exit=Shutdown(reason=f"{name} ended"),
+            on_exit=Shutdown(reason=f"{executable} ended"),
         )
 
     nodes: list[LaunchDescriptionEntity] = []
     if with_move_group:
         parameters = move_group_parameters(profile, urdf)
-        nodes.append(node("moveit_ros_move_group", "move_group", "move_group", parameters))
+        # Without a name: that would be each node's of its process, and the parameters one node's.
+        nodes.append(node("moveit_ros_move_group", "move_group", None, parameters))
     if given["servo"] == "true":
         parameters = servo_parameters(profile, urdf, primary_scene=not with_move_group)
         nodes.append(node("moveit_servo", "servo_node", profile.servo_node, parameters))

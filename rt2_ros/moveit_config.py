@@ -6,8 +6,8 @@
     limits = description(profile, urdf)["robot_description_planning"]["joint_limits"]
     limits["panda_joint1"]["max_velocity"]      # 1.7 rad/s: the profile's, below the URDF's 2.175
 
-`launch/moveit.launch.py` gives these to move_group and servo_node; `moveit_py` takes the first as
-its `config_dict`. What MoveIt may do is thereby bounded by the same numbers as our own controller.
+`launch/moveit.launch.py` gives these to move_group and servo_node. What MoveIt may do is thereby
+bounded by the same numbers as our own controller.
 """
 
 from __future__ import annotations
@@ -79,6 +79,10 @@ def servo_parameters(
         "move_group_name": profile.move_group,
         "command_out_topic": f"{profile.arm_controller}/joint_trajectory",
         "is_primary_planning_scene_monitor": primary_scene,
+        # Where move_group tells what it knows; of what comes later Servo hears nowhere else.
+        "monitored_planning_scene_topic": "planning_scene"
+        if primary_scene
+        else "monitored_planning_scene",
         "scale": {"linear": profile.max_linear_speed, "rotational": profile.max_angular_speed},
         "lower_singularity_threshold": profile.singularity_slow,
         "hard_stop_singularity_threshold": profile.singularity_stop,

@@ -39,6 +39,7 @@ def test_moveit_may_do_no_more_than_our_controller():
     assert servo["command_out_topic"] == topics.joint_trajectory(PROFILE.arm_controller).name
     assert servo["check_collisions"] is True
     assert servo["is_primary_planning_scene_monitor"] is False
+    assert servo["monitored_planning_scene_topic"] == "monitored_planning_scene"  # move_group's
     alone = servo_parameters(PROFILE, PLAIN, primary_scene=True)["moveit_servo"]
     assert alone["is_primary_planning_scene_monitor"] is True
 

@@ -4,11 +4,11 @@
     controllers = Controllers(node, profile)
     controllers.problem()   # "controller panda_arm_controller is inactive", "" if all is well
 
-The first answer after the node is configured activates what is inactive (strictly: all or nothing),
-while nothing may move yet; after that, controllers are a person's to switch, and one that has gone
-is named. An answer can be lost, above all while two nodes are discovering each other: where none
-comes, nothing may move, and it is asked for again. A robot without controller_manager (a driver of
-its own) is taken as it is.
+What is inactive for some seconds after the node is configured, so that no spawner is at it, is
+activated (strictly: all or nothing), while nothing may move yet; after that, controllers are a
+person's to switch, and one that has gone is named. An answer can be lost, above all while two nodes
+are discovering each other: where none comes, nothing may move, and it is asked for again. A robot
+without controller_manager (a driver of its own) is taken as it is.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rt2_ros.nodes.base import BaseNode, one_line
 from rt2_ros.nodes.bridges.base import interfaces
 
 LOOK_PERIOD = 1.0  # s
+SPAWNING = 3.0  # s in which a spawner that has configured a controller activates it
 PATIENCE = 2.0  # s for an answer, beyond the time that what is asked for takes
 SWITCH_TIMEOUT = 5.0  # s that controller_manager is given to activate
 LIST, SWITCH = "controller_manager/list_controllers", "controller_manager/switch_controller"
@@ -44,6 +45,8 @@ class Controllers:
         self._asked: tuple[Any, Future] | None = None  # the client, and the answer that is awaited
         self._due = 0.0  # when it is awaited no longer, on the steady clock
         self._may_switch, self._refusal = True, ""
+        self._inactive: list[str] = []  # and since when
+        self._since = 0.0
         self._srv: Any = None
         self._list: Any = None
         self._switch: Any = None
@@ -137,6 +140,11 @@ class Controllers:
         self._problem = "; ".join(problems)
         if not problems:
             self._refusal = ""
+        now = time.monotonic()
+        if inactive != self._inactive:
+            self._inactive, self._since = inactive, now
+        if inactive and now - self._since < SPAWNING:
+            return
         if self._may_switch and len(inactive) == len(problems):
             self._may_switch = False
             if inactive:

@@ -3,10 +3,11 @@
 
     planner = MoveItPy(node, profile, "moveit_py.yaml", planned, ended)
 
-The parameter file is that of a MoveItCpp node: robot model, SRDF, kinematics, joint limits,
-planning pipelines and controllers (moveit_configs_utils writes one). Why a process: see
-moveit_py_process. To stop an execution, the bridge publishes trajectory_execution_event, which
-MoveItCpp hears as move_group does.
+The parameter file is that of a MoveItCpp node called rt2_moveit_py, or `/**`: robot model, SRDF,
+kinematics, joint limits, controllers and `planning_pipelines: {pipeline_names: [ompl]}`
+(moveit.utils.create_params_file_from_dict writes one from moveit_configs_utils' `to_dict()`).
+Why a process: see moveit_py_process. To stop an execution, the bridge publishes
+trajectory_execution_event, which MoveItCpp hears as move_group does.
 """
 
 from __future__ import annotations

@@ -21,6 +21,9 @@ import sys
 from typing import Any
 
 from rt2_ros.nodes.bridges.goals import Goal, constraints_msg, goal_of, points_of
+from rt2_ros.nodes.bridges.move_group import ATTEMPTS, PLANNING_TIME
+
+PIPELINE = "ompl"  # of the parameter file's planning_pipelines.pipeline_names
 
 
 class Planner:
@@ -38,6 +41,9 @@ class Planner:
         )
         self._component = self._moveit.get_planning_component(options.group)
         self._parameters = PlanRequestParameters(self._moveit, "")
+        self._parameters.planning_pipeline = PIPELINE  # there is none by default
+        self._parameters.planning_attempts = ATTEMPTS
+        self._parameters.planning_time = PLANNING_TIME
         self._trajectory: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:

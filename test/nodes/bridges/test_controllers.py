@@ -8,7 +8,7 @@ from rclpy.task import Future
 
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.bridges import controllers
-from rt2_ros.nodes.bridges.controllers import PATIENCE, SWITCH_TIMEOUT, Controllers
+from rt2_ros.nodes.bridges.controllers import PATIENCE, SPAWNING, SWITCH_TIMEOUT, Controllers
 from rt2_ros.paths import config_path
 
 PROFILE = RobotProfile.load(config_path("robots", "panda.yaml"))
@@ -69,6 +69,13 @@ class Rig:
             self.now += 1.0
             self._look()
 
+    def answer_for(self, seconds, states):
+        """Answer once a second, so many s from now on."""
+        self.answer(states)
+        for _ in range(round(seconds)):
+            self.wait(1)
+            self.answer(states)
+
     def answer(self, states, number=-1):
         """Answer a request for the list, the newest if none is named."""
         answer = [
@@ -127,7 +134,7 @@ def test_a_late_answer_says_nothing(rig):
 
 @pytest.mark.parametrize("heard", [True, False], ids=["answer lost", "request lost"])
 def test_a_switch_that_is_not_answered_is_asked_for_again_if_it_was_not_made(rig, heard):
-    rig.answer(INACTIVE)
+    rig.answer_for(SPAWNING, INACTIVE)
     assert len(rig.switch.asked) == 1
     rig.wait(SWITCH_TIMEOUT + PATIENCE)
     assert rig.problem == f"controller {PROFILE.arm_controller} is inactive"
@@ -145,6 +152,18 @@ def test_a_switch_that_is_not_answered_is_asked_for_again_if_it_was_not_made(rig
     rig.answer(INACTIVE)  # a person takes it away
     assert rig.problem == f"controller {PROFILE.arm_controller} is inactive"
     assert len(rig.switch.asked) == (1 if heard else 2)
+
+
+def test_what_a_spawner_is_about_to_activate_is_left_to_it(rig):
+    rig.answer({})
+    rig.wait(1)
+    rig.answer_for(SPAWNING - 1, INACTIVE | {PROFILE.gripper_controller: "inactive"})
+    rig.wait(1)
+    rig.answer_for(SPAWNING - 1, INACTIVE)  # one at a time
+    assert rig.problem == f"controller {PROFILE.arm_controller} is inactive"
+    rig.wait(1)
+    rig.answer(ACTIVE)
+    assert rig.problem == "" and not rig.switch.asked
 
 
 def test_who_is_gone_is_asked_anew_when_it_is_back(rig):

@@ -34,6 +34,7 @@ PROFILE = RobotProfile.load(config_path("robots", "panda.yaml"))
 class PlanRequestParameters:
     def __init__(self, moveit, namespace):
         self.max_velocity_scaling_factor = self.max_acceleration_scaling_factor = 1.0
+        self.planning_pipeline, self.planning_attempts, self.planning_time = "", 1, 1.0
 
 
 class Trajectory:
@@ -126,6 +127,8 @@ class PlanningComponent:
 
     def plan(self, single_plan_parameters):
         assert 0 < single_plan_parameters.max_velocity_scaling_factor < 1
+        if single_plan_parameters.planning_pipeline != "ompl":
+            return Plan(trajectory=None, error_code=SimpleNamespace(val=99999))
         moveit, goal = self.moveit, self.constraints
         end = time.monotonic() + 0.2
         while time.monotonic() < end:  # as moveit_py does, with the interpreter's lock held
