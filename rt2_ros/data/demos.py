@@ -112,12 +112,14 @@ def scenario(seed: int, tasks: Sequence[str]) -> Scenario:
     from rt2_ros.data.poses import draw_kind, draw_layout
     from rt2_ros.sim.env import Scenario
     from rt2_ros.sim.scene import Appearance, random_start
+    from rt2_ros.sim.world import MAX_OPENING
 
     random = np.random.default_rng([seed, 1])
     task, layout = draw_layout(random, draw_kind(random, tasks), split.ROBOT_NAMES)
     text, _ = request(random, task)
     appearance = Appearance.random(random, float(random.choice(STRENGTHS)))
-    return Scenario(seed, task, text, layout, random_start(random), appearance)
+    opening = 0.0 if task.kind == "open" else MAX_OPENING
+    return Scenario(seed, task, text, layout, random_start(random), appearance, opening)
 
 
 @cache

@@ -168,8 +168,11 @@ class EpisodeSource:
         first = self.states.draw(random)
         assert first.task is not None
         frames, done = [first], False
+        truth = first.truth
         if length > 1:
-            truth = env.reset(0).truth
+            env.reset(
+                0
+            )  # a grip slackens meanwhile, and what the first picture asks for mends that
         while len(frames) < length and not done:
             observation, done = env.step(expert(truth, first.task))
             truth = observation.truth

@@ -127,6 +127,12 @@ def test_a_seed_is_one_episode_whenever_it_is_played(folder):
     np.testing.assert_allclose(again.columns["observation.state"], stored, atol=1e-4)
 
 
+def test_a_hand_that_is_asked_to_open_is_closed_before():
+    seeds = range(SEED, SEED + 8)
+    assert {scenario(seed, ("open",)).opening for seed in seeds} == {0.0}
+    assert {scenario(seed, ("close", "pick")).opening for seed in seeds} == {0.08}
+
+
 def test_scenes_are_of_robot_objects_in_their_own_words():
     kinds, understood = set(), 0
     for seed in range(SEED, SEED + 200):

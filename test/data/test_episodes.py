@@ -108,6 +108,17 @@ def test_the_expert_acts_in_real_physics_between_the_pictures(source):
     assert seen > 0 and len(kinds) > 1
 
 
+def test_what_is_in_the_hand_stays_there_unless_it_is_to_be_let_go_of(source):
+    kept = []
+    for seed in range(120):
+        window = source.draw(np.random.default_rng(seed), 2)
+        first, *later = window.frames
+        closed = expert(first.truth, window.acted).gripper > 0.5
+        if first.truth.held and closed and later:
+            kept.append(later[0].truth.held == first.truth.held)
+    assert len(kept) > 10 and sum(kept) > 0.9 * len(kept)
+
+
 def test_the_same_seed_draws_the_same_window(source):
     one, other = (source.draw(np.random.default_rng(5), length=2) for _ in range(2))
     assert one.acted == other.acted

@@ -14,7 +14,9 @@ from torch import nn
 
 
 class TokenLearner(nn.Module):
-    """Soft selections of cells, each map summing to 1 (version 1.1, as in RT-1)."""
+    """Soft selections of cells, each map summing to 1 (version 1.1, as in RT-1, but that what is
+    pooled is normalised as well, not only what is scored).
+    """
 
     def __init__(self, size: int, tokens: int, bottleneck: int = 64) -> None:
         super().__init__()
