@@ -127,7 +127,8 @@ def environment(network: bool = False) -> dict[str, str]:
     leave this one. Both find each other on one machine. Only Fast DDS reads our profiles: where
     another middleware is chosen, ROS 2's own words for the same are left.
     """
-    if os.environ.get(RMW) not in (None, "", "rmw_fastrtps_cpp"):
+    chosen = os.environ.get(RMW, "")
+    if chosen and not chosen.startswith("rmw_fastrtps"):
         return {} if network or RANGE in os.environ else {RANGE: "LOCALHOST"}
     name = "fastdds-network.xml" if network else "fastdds.xml"
     return {} if PROFILES in os.environ else {PROFILES: str(config_path(name))}

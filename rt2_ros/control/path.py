@@ -21,6 +21,7 @@ from rt2_ros.control.pose import Array
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.trajectory import Chunk, NoTrajectory
 
+_ROUNDING = 0.001  # m by which a way that begins outside may go further out
 PATH_TOLERANCE = 0.005  # m by which a way may bulge out of the workspace, and keeps off keep_out
 _SAMPLE_PERIOD = 0.04  # s between samples,
 _SAMPLE_WAY = 0.03  # or rad of the joint that moves most,
@@ -88,7 +89,7 @@ class PathCheck:
 
     def _refuse_place(self, position: Array) -> None:
         outside = np.maximum(self._low - position, position - self._high).max(axis=1)
-        if outside.max() > max(outside[0], PATH_TOLERANCE):
+        if outside.max() > max(outside[0] + _ROUNDING, PATH_TOLERANCE):
             raise NoTrajectory(
                 f"the way there leaves the workspace by {outside.max():.3f} m", "workspace"
             )

@@ -27,6 +27,7 @@ from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.trajectory import Chunk, NoTrajectory, plan_chunk
 
 _SHARES = (1.0, 0.5, 0.25)  # of the way to the target, tried until one can be done
+_NO_STEP = 1e-3, 0.01  # m, rad; within a bin or so of none: the arm is to stay
 _WORTH_SAYING = 1e-4  # m or rad; smaller corrections are rounding
 # What the controller refuses or changes in any good episode: steps while the fingers move, steps
 # that are long along two axes; and a policy that gets nowhere is no matter of limits.
@@ -144,7 +145,8 @@ class SafetyFilter:
             reference = self._kinematics.forward(history.at(delta.stamp_ns))
         except NotInHistory as error:
             return Verdict.refused("history", f"the pose at the image's time is not known: {error}")
-        target = self._bounded(reference, delta, changes)
+        now = self._kinematics.forward(situation.q).position
+        target = self._bounded(reference, delta, now, changes)
         return self.reach(target, situation.q, situation.velocity, changes)
 
     def _refuse_message(self, delta: Delta, situation: Situation) -> Verdict | None:
@@ -180,18 +182,20 @@ class SafetyFilter:
             )
         return None
 
-    def _bounded(self, reference: Pose, delta: Delta, changes: list[Change]) -> Pose:
+    def _bounded(self, reference: Pose, delta: Delta, now: Array, changes: list[Change]) -> Pose:
         """Return the target within step caps and workspace.
 
-        From a pose outside the workspace, by more than a way may bulge out of it, the target may
-        come in, or stay, but goes no further out.
+        An arm outside the workspace, by more than a way may bulge out of it, comes in with any
+        step, and stays where it is, `now` (3,), when it is asked to.
         """
         profile = self._profile
         step = _capped(delta.translation, profile.max_step_translation, "translation", "m", changes)
         turn = _capped(delta.rotation, profile.max_step_rotation, "rotation", "rad", changes)
         start, wanted = reference.position, reference.position + step
-        low = np.where(start < self._low - PATH_TOLERANCE, start, self._low)
-        high = np.where(start > self._high + PATH_TOLERANCE, start, self._high)
+        low, high = self._low, self._high
+        if np.linalg.norm(step) < _NO_STEP[0] and np.linalg.norm(turn) < _NO_STEP[1]:
+            low = np.where(now < low - PATH_TOLERANCE, now, low)
+            high = np.where(now > high + PATH_TOLERANCE, now, high)
         inside = np.clip(wanted, low, high)
         for axis, before, after in zip("xyz", wanted, inside, strict=True):
             if abs(before - after) > _WORTH_SAYING:

@@ -45,7 +45,7 @@ HEAD = (
 PLOT = "ablation.png"
 Table = Mapping[tuple[str, Cell], CellResult]
 # What `rt2 eval` puts after the name of a policy that it plays in another way.
-VARIANT = re.compile(rf"(-({'|'.join(SENSES)})-blind|-without-plan)?( \(ros\))?$")
+VARIANT = re.compile(rf"(-without-plan)?(-({'|'.join(SENSES)})-blind)?( \(ros\))?$")
 
 
 def update_results(

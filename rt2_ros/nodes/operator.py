@@ -149,6 +149,8 @@ class Operator:
             unseen = {node.full_name for node in graph.nodes} - set(self.alone.running())
             if unseen:
                 return f"{', '.join(sorted(unseen))} to start"
+            if "policy" not in self._heard:
+                return "the policy to start"
             if self.policy.state == PolicyStatus.UNCONFIGURED:
                 return LOADING
             if "controller" not in self._heard:

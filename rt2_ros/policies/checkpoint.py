@@ -190,5 +190,6 @@ def _file(checkpoint: str, name: str) -> Path | None:
             return None
         raise OSError(
             f"checkpoint {checkpoint!r} is no folder here, and whether the hub has its {name} was "
-            f"not found out: {str(error).strip().splitlines()[0]}"
+            "not found out (where all that there is was fetched before, set HF_HUB_OFFLINE=1): "
+            f"{str(error).strip().splitlines()[0]}"
         ) from error

@@ -30,6 +30,11 @@ TYPES = {
 }
 
 
+# What a policy's file need not say, for the checkpoint's record has it; the last two can be chosen
+# otherwise.
+RECORDED = ("vocabulary", "vocabulary_ids", "image_size", "plan", "max_plan_tokens")
+
+
 def policy_names() -> tuple[str, ...]:
     """The names that config/policies holds, sorted."""
     return tuple(sorted(path.stem for path in config_path("policies").glob("*.yaml")))
@@ -53,12 +58,16 @@ def policy_config(name_or_path: str) -> tuple[str, dict[str, Any]]:
 
 
 def policy_identity(name_or_path: str) -> tuple[str, dict[str, Any]]:
-    """`policy_config`, and the `digest` of its checkpoint where that is a folder: other weights at
-    the same place are another policy.
+    """`policy_config`, with what its checkpoint's record says of it, and the `digest` of that where
+    it is a folder: other weights at the same place are another policy.
     """
     name, config = policy_config(name_or_path)
     folder = find_folder(str(config.get("checkpoint", "")))
-    return name, config if folder is None else {**config, "digest": _digest(folder)}
+    if folder is None:
+        return name, config
+    recorded = _object(folder / "training.json").get("policy") or {}
+    learned = {key: recorded[key] for key in RECORDED if key in recorded}
+    return name, {**learned, **config, "digest": _digest(folder)}
 
 
 def _typed(path: Path, config: Any) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from rt2_ros.models.text import check_prefix
 from rt2_ros.policies.base import Decision, Observation
 from rt2_ros.policies.checkpoint import InPlace, load_checkpoint
 from rt2_ros.policies.memory import AnswerMemory
+from rt2_ros.policies.registry import RECORDED
 from rt2_ros.policies.settings import COUNT, LIST, NUMBER, PATH, TEXT, check
 
 ANY_SIZE = 224  # px, that are asked for where a model takes any
@@ -55,8 +56,6 @@ KEYS = {
 
 # What a checkpoint was trained with, and no policy can choose; where nothing is said, this.
 LEARNED = {"pictures": 1, "prefix_attention": "full"}
-# What need not be said, for the checkpoint's record has it; the last two can be chosen otherwise.
-RECORDED = ("vocabulary", "vocabulary_ids", "image_size", "plan", "max_plan_tokens")
 
 
 class VlmPolicy:

@@ -61,7 +61,9 @@ def test_what_a_policy_did_with_other_weights_is_left_out(tmp_path):
     assert lines(page, "| p | 2 | 0%")
 
 
-@pytest.mark.parametrize("other", ["p (ros)", "p-language-blind", "p-without-plan", "pq"])
+@pytest.mark.parametrize(
+    "other", ["p (ros)", "p-language-blind", "p-without-plan-image-blind", "pq"]
+)
 def test_so_is_what_these_did_in_another_way(tmp_path, other):
     page, name = tmp_path / "results.md", other.removesuffix(" (ros)")
     mode = "in-process" if name == other else "ros"

@@ -83,3 +83,11 @@ def test_a_decision_is_an_action_with_bins_or_a_reason():
     with pytest.raises(ValueError, match=r"8 integers in 0\.\.255"):
         Decision.invalid("out of range", bins=[0, 256, 0, 0, 0, 0, 0, 0])
     assert Decision.invalid("7 integers").action is None
+
+
+def test_what_a_checkpoint_records_of_itself_is_part_of_the_policy(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("type: vlm\ncheckpoint: models/rt2-tiny\nprefix_attention: causal\n")
+    assert policy_identity(str(file))[1]["plan"] == "required"
+    file.write_text(file.read_text() + "plan: none\n")
+    assert policy_identity(str(file))[1]["plan"] == "none"
