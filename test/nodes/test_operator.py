@@ -81,9 +81,11 @@ def test_a_name_that_ros_does_not_take_is_a_clear_line(name):
 def test_a_policy_that_says_nothing_is_not_taken_for_one_that_loads(stub, monkeypatch):
     graph = Graph((), (NodeSpec("policy_node", "simulator_node", NAMESPACE, ()),))
     monkeypatch.setattr(operator, "READY_S", 3.0)
-    with Operator(NAMESPACE) as person:
-        with pytest.raises(TimeoutError, match="waited 3 s for the policy to start"):
-            person.until_ready(graph, lambda: None)
+    with (
+        Operator(NAMESPACE) as person,
+        pytest.raises(TimeoutError, match="waited 3 s for the policy to start"),
+    ):
+        person.until_ready(graph, lambda: None)
 
 
 def test_a_policy_may_take_long_to_load(stub, monkeypatch):
