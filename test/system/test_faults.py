@@ -112,12 +112,12 @@ def trajectory(running, way):
 def test_the_bench_sees_an_arm_that_does_not_stay(running):
     """Somebody else moves the arm at rest, gently: within every limit, and yet unsafe."""
     arm = topics.joint_trajectory(running.rig.profile.arm_controller)
-    other = running.rig.intrude(arm, readers=2)  # the simulator, and the rig's own record
 
     def stop(b):
         b.rig.instruct("")
 
     def move(b):
+        other = b.rig.intrude(arm, readers=2)  # the simulator, and the rig's own record
         other.publish(trajectory(b, -0.2 if b.rig.states[-1].position[0] > 0 else 0.2))
 
     outcome = running.run(Fault("moved by hand", stop, move, stays=True))
