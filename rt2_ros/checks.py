@@ -87,8 +87,16 @@ def _nodes(facts: Facts, profile: RobotProfile, own: RobotProfile | None) -> Ite
         what = "cannot be read here" if own is None else "is another"
         todo = "start the graph with the profile that you check, by `robot:=`"
         yield Check("robot profile", f"the nodes run with {robot}, which {what}", todo)
+    elif _figures(facts, "controller_node").get("profile") not in (None, own.digest()):
+        todo = "start bring-up again: what the file says now is not in force"
+        yield Check("robot profile", "the controller runs with what the file said before", todo)
     else:
         yield Check("robot profile", profile.name)
+
+
+def _figures(facts: Facts, node: str) -> dict[str, str]:
+    """What a node's diagnostics tell, by name."""
+    return facts.diagnostics.get(node, (0, "", {}))[2]
 
 
 def _time(facts: Facts) -> Iterator[Check]:
@@ -243,7 +251,7 @@ def _policy(facts: Facts, profile: RobotProfile) -> Check:
         return Check("policy", "fault", msg.reason)
     if msg.state == UNCONFIGURED:
         return Check("policy", "not loaded", msg.reason or "wait until it is loaded; see its log")
-    _, _, figures = facts.diagnostics.get("policy_node", (0, "", {}))
+    figures = _figures(facts, "policy_node")
     frame = figures.get("frame") or profile.base_frame
     if frame != profile.base_frame:
         return Check(
@@ -294,10 +302,11 @@ def _deltas(facts: Facts) -> Check:
 
 def _commands(facts: Facts, profile: RobotProfile) -> Iterator[Check]:
     """What is at the other end of the bridge."""
-    bridge = facts.parameters.get("controller_node", {}).get("bridge") or profile.bridge
-    _, _, figures = facts.diagnostics.get("controller_node", (0, "", {}))
-    controllers = figures.get("controllers", "")
+    parameters = facts.parameters.get("controller_node", {})
+    bridge = parameters.get("bridge") or profile.bridge
+    controllers = _figures(facts, "controller_node").get("controllers", "")
     yield Check("bridge", f"{bridge}; controllers: {controllers}" if controllers else bridge)
+    goals = ("move_action", "execute_trajectory")  # moveit_py needs no servers of them
     servo = "pose_target_cmds" if profile.servo_command == "pose" else "delta_twist_cmds"
     ways: dict[str, Callable[[], Iterator[Check]]] = {
         "joint_trajectory": lambda: _reader(
@@ -306,7 +315,7 @@ def _commands(facts: Facts, profile: RobotProfile) -> Iterator[Check]:
             "trajectory_msgs/msg/JointTrajectory",
         ),
         "moveit_servo": lambda: _reader(facts, f"{profile.servo_node}/{servo}", ""),
-        "moveit": lambda: _actions(facts, "move_action", "execute_trajectory"),
+        "moveit": lambda: _actions(facts, *([] if parameters.get("moveit_params") else goals)),
     }
     if bridge not in ways:
         return

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Publish an instruction; exit status 0 if the policy has accepted it."""
+    """Publish an instruction; exit status 0 if the policy has accepted it and the arm is armed."""
     parser = argparse.ArgumentParser("rt2 say", description="Tell the running graph what to do.")
     parser.add_argument("instruction", help='plain words, such as "pick up the banana"; "" stops')
     parser.add_argument("--namespace", default="", help="of the graph (default: none)")
@@ -26,10 +26,15 @@ def main(argv: list[str]) -> int:
         if not arguments.instruction.strip():
             return _stop(person)
         number = person.instruct(arguments.instruction)
-        status = person.policy
-    accepted = status.instruction == arguments.instruction.strip()
-    print(f"instruction {number}: {'accepted' if accepted else status.reason}")
-    return 0 if accepted else 1
+        status, unheeded = person.policy, person.unheeded()
+    if status.instruction != arguments.instruction.strip():
+        print(f"instruction {number}: {status.reason}")
+    elif unheeded:
+        print(f"instruction {number}: not obeyed: {unheeded}; arm the arm, then say it again")
+    else:
+        print(f"instruction {number}: accepted")
+        return 0
+    return 1
 
 
 def _stop(person: Operator) -> int:

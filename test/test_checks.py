@@ -117,6 +117,15 @@ def test_a_profile_that_is_not_the_controllers_is_told():
     assert check.name == "robot profile" and "cannot be read here" in check.found
 
 
+def test_a_profile_that_was_changed_under_the_controller_is_told():
+    facts = live()
+    facts.diagnostics["controller_node"][2]["profile"] = PROFILE.digest()
+    assert missing(facts) == []
+    slow = replace(PROFILE, max_linear_speed=0.05)
+    (check,) = missing(facts, slow)
+    assert check.name == "robot profile" and "start bring-up again" in check.todo
+
+
 def test_a_stopped_controller_is_not_called_armed():
     facts = live()
     facts.controller.newest = controller(state=4)
@@ -288,6 +297,8 @@ def test_the_other_end_of_each_bridge_is_looked_for():
     assert missing(facts, replace(PROFILE, **acting)) == []
     facts.parameters["controller_node"]["bridge"] = "moveit"
     assert [c.name for c in missing(facts)] == ["/move_action", "/execute_trajectory"]
+    facts.parameters["controller_node"]["moveit_params"] = "moveit.yaml"
+    assert missing(facts) == []
 
 
 def test_the_table_shows_every_check_and_its_remedy(capsys, monkeypatch):

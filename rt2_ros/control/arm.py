@@ -394,7 +394,9 @@ class ArmController:
         refusal = None if delta.terminate else self._refuse_motion(now, now_ns)
         if refusal is not None:
             return refusal
-        gripper = self.gripper_closedness if self._gripper is None else self._gripper
+        gripper, measured = self._gripper, self.gripper_closedness
+        if gripper is None or self._keeps(delta.gripper):
+            gripper = measured
         situation = Situation(
             *(now_ns, mandate.number, mandate.step, mandate.stamp_ns),
             *self._execution.motion(now, self.history),
@@ -402,6 +404,15 @@ class ArmController:
             trusted=mandate.is_trusted(now),
         )
         return self._safety.check(delta, situation, self.history)
+
+    def _keeps(self, closedness: float) -> bool:
+        """Whether a decision leaves the fingers where they are: on what they hold, not open."""
+        deadband, measured = self.profile.gripper_deadband, self.gripper_closedness
+        return (
+            measured is not None
+            and closedness > deadband
+            and abs(closedness - measured) <= deadband
+        )
 
     def _refuse_motion(self, now: float, now_ns: int) -> Verdict | None:
         """Say what keeps the arm from moving at this moment."""

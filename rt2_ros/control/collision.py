@@ -60,6 +60,7 @@ class Collisions:
             )
         self._model, self._data = model, model.createData()
         self._shapes = shapes
+        self.left_out: list[tuple[str, str]] = []  # links that overlap at home, and are not checked
         _add_surroundings(model, shapes, profile)
         _add_pairs(model, shapes)
         self._margins = self._choose_margins(profile)
@@ -122,6 +123,8 @@ class Collisions:
             if distance <= 0:
                 if other.parentFrame == 0 and link.parentJoint > 1:
                     raise ValueError(f"home: {self._name(link)} touches {other.name}")
+                if other.parentFrame != 0:
+                    self.left_out.append((self._name(link), self._name(other)))
                 continue
             self._shapes.addCollisionPair(pair)
             margin = min(profile.collision_margin, distance / 2)

@@ -8,6 +8,7 @@ config/robots.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -204,6 +205,10 @@ class RobotProfile:
         if missing:
             raise ValueError(f"missing {', '.join(missing)}")
         return cls(**data)
+
+    def digest(self) -> str:
+        """Of all values: equal for equal profiles."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
     def kinematics(self, urdf: str) -> Kinematics:
         """Return the arm's kinematics from a URDF (XML text), within this profile's limits.

@@ -89,6 +89,7 @@ class ControllerNode(BaseNode):
 
     def _setup(self) -> None:
         self._profile = load_robot(self.value("robot"))
+        self._digest = self._profile.digest()
         self._frame = self._profile.base_frame
         self._description = ""
         self._may_start_armed = self.value("start_armed")
@@ -147,6 +148,9 @@ class ControllerNode(BaseNode):
             self.get_logger().error(self._problem)
         else:
             self._problem = ""
+            if collisions is not None and (pairs := collisions.left_out):
+                names = "; ".join(" and ".join(pair) for pair in pairs)
+                self.get_logger().warning(f"not checked, as they overlap at home: {names}")
             # Once: not what a person has stopped since, nor an arm that has become another one.
             armed, self._may_start_armed = self._may_start_armed, False
             parts = self._bridge.PARTS
@@ -204,11 +208,12 @@ class ControllerNode(BaseNode):
 
     def _serve_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._may_start_armed = False
+        reason = "stopped by service; call ~/arm to go on"
         if self._arm is not None:
-            self._send(self._arm.stop("stopped by service; call ~/arm to go on"))
-            self._bridge.stop(self._arm.reason)  # whatever it is at, also if the arm holds already
-        response.success = True
-        response.message = self._arm.reason if self._arm is not None else self._problem
+            self._send(self._arm.stop(reason))
+        self._bridge.stop(reason)  # whatever it is at, also if the arm holds already
+        response.success = self._arm is not None
+        response.message = reason if response.success else f"nothing braked: {self._problem}"
         return response
 
     def _serve_home(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -289,6 +294,7 @@ class ControllerNode(BaseNode):
         if arm is None:
             return Health.error(self._problem)
         figures: dict[str, object] = {
+            "profile": self._digest,
             "state": arm.state.name,
             "rate": f"{arm.rate():.1f} Hz",
             "accepted": arm.accepted,

@@ -38,7 +38,7 @@ READY_S = 90.0  # for all nodes to be ready
 LOAD_S = 1800.0  # for the policy to load its checkpoint, perhaps from a hub
 REPLY_S = 10.0  # for a service of a node that is there
 SPIN_S = 0.02  # that one message is waited for
-ACKNOWLEDGE_S = 1.0  # for those who were told to stop to have got it
+ACKNOWLEDGE_S = 1.0  # for those who were told something to have got it, or to say how they are
 LOADING = "the policy to be loaded"
 UNNAMED = "_NODE_NAME_UNKNOWN_"  # rmw's word for the node of a reader that was met just now
 
@@ -191,6 +191,15 @@ class Operator:
             check,
         )
         return self.policy.instruction_id
+
+    def unheeded(self) -> str:
+        """Why the arm never obeys what is said to it now, "" if it may: it is not armed."""
+        end = time.monotonic() + ACKNOWLEDGE_S
+        while "controller" not in self._heard and time.monotonic() < end:
+            self._executor.spin_once(SPIN_S)
+        status = self.controller
+        deaf = status.state in (ControllerStatus.DISARMED, ControllerStatus.STOPPED)
+        return status.reason if deaf and "controller" in self._heard else ""
 
     def stop(
         self,

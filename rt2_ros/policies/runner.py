@@ -10,12 +10,14 @@
 
 Plain Python, so that every rule below is tested without a graph:
 
-- a decision starts with the first observation that arrives while the worker is free, never with one
-  that waited for it: an action belongs to what is seen now;
+- a decision starts with the first observation that arrives while the worker is free, or with one
+  that waited a quarter of their interval for it, and no longer: an action belongs to what is seen
+  now, and a policy that takes little longer than a camera's period keeps nearly its rate;
 - a decision for an instruction that has since been replaced is dropped;
 - an invalid decision, or an observation older than the limit, publishes nothing: HOLDING;
 - terminate is published once, then nothing more until the next instruction: DONE;
-- a policy that raises is FAULT until the next instruction;
+- a policy that raises is FAULT until the next instruction; so is one that sees nothing for some
+  seconds before its first decision: nothing moves because somebody plugs a camera in;
 - a question is answered between two decisions: one at a time while they are due, so that however
   many are asked, the arm goes on.
 """
@@ -35,8 +37,10 @@ from rt2_ros.policies.base import Decision, Observation, Policy
 MAX_INSTRUCTION = 1000  # characters
 MOST_QUESTIONS = 8  # that wait for their answer
 RATE_WINDOW_S = 2.0
+FIRST_PICTURE_S = 5.0  # for an observation to come, after which an instruction is over
 # Share of a period by which a decision may come early, made up for by the next: a camera that runs
-# at just the allowed rate would else lose every second picture to its jitter.
+# at just the allowed rate would else lose every second picture to its jitter. So much of a camera's
+# period a picture may wait for the worker.
 EARLY = 0.25
 
 
@@ -116,7 +120,10 @@ class PolicyRunner:
         self._status = Status(State.IDLE)
         self._newest: Observation | None = None
         self._arrived = 0.0  # monotonic time of `_newest`
-        self._fresh = False  # whether `_newest` arrived while the worker was free and due
+        self._told = 0.0  # and of the instruction
+        self._interval = 0.0  # s between the two newest
+        self._fresh = False  # whether `_newest` is to be decided upon
+        self._waits = False  # whether it arrived while the worker was busy
         self._busy = False
         self._due = 0.0  # monotonic time at which max_rate allows the next decision
         self._questions: deque[str] = deque()
@@ -160,8 +167,8 @@ class PolicyRunner:
             else:
                 state, reason = State.HOLDING, "waiting for an observation"
             self._times.clear()
-            self._due = 0.0
-            self._fresh = False  # the first decision too is on what is seen from now on
+            self._told, self._due = time.monotonic(), 0.0
+            self._fresh = self._waits = False  # the first too is on what is seen from now on
             self._status = Status(state, text, self._status.instruction_id + 1, reason)
             self._on_status(self.status)
             self._wake.notify_all()
@@ -169,8 +176,9 @@ class PolicyRunner:
     def observe(self, observation: Observation) -> None:
         """Store the newest observation; the worker is woken if it is free for it."""
         with self._lock:
-            self._newest, self._arrived = observation, time.monotonic()
-            self._fresh = not self._busy and self._is_due()
+            now = time.monotonic()
+            self._newest, self._arrived, self._interval = observation, now, now - self._arrived
+            self._fresh, self._waits = not self._busy and self._is_due(), self._busy
             self._wake.notify_all()
 
     def ask(self, question: str) -> None:
@@ -190,7 +198,11 @@ class PolicyRunner:
         """Look whether observations still come; call it a few times per second."""
         with self._lock:
             if self._active() and (stale := self._stale()):
-                self._become(State.HOLDING, stale)
+                late = time.monotonic() - max(self._told, self._arrived) > FIRST_PICTURE_S
+                if late and not self._busy and not self._status.decisions:
+                    self._become(State.FAULT, f"{stale}; then give the instruction again")
+                else:
+                    self._become(State.HOLDING, stale)
                 self._wake.notify_all()  # a question need not wait for a decision any longer
 
     def _stale(self) -> str:
@@ -228,7 +240,7 @@ class PolicyRunner:
                 self._answered = turn == "answer"
                 question = self._questions.popleft() if self._answered else None
                 observation, asked = self._newest, self._status
-                self._busy, self._fresh = True, False
+                self._busy, self._fresh, self._waits = True, False, False
                 if question is None:
                     self._due = max(self._due, time.monotonic()) + self._period
             if question is not None:
@@ -266,6 +278,8 @@ class PolicyRunner:
             self._busy = False
             if self._stopped or asked.instruction_id != self._status.instruction_id:
                 return
+            waited = time.monotonic() - self._arrived
+            self._fresh = self._waits and waited < EARLY * self._interval and self._is_due()
             now = self._status
             if decision is None:
                 self._become(State.FAULT, _line(failure))

@@ -61,9 +61,8 @@ class SweepPolicy:
         )
         bins = self.action_space.to_bins(action)
         text = " ".join(str(int(b)) for b in bins)
-        return Decision(
-            self.action_space.from_bins(bins), bins=bins, text=text, plan="sweep", confidence=1.0
-        )
+        # The action itself, as bins have no zero: it would sink and turn by half a bin each time.
+        return Decision(action, bins=bins, text=text, plan="sweep", confidence=1.0)
 
     def answer(self, image: np.ndarray, question: str) -> str:
         """Say that there is no model here."""

@@ -399,6 +399,18 @@ def test_the_gripper_command_is_kept_and_not_read_back(rig):
     assert rig.move(0, 0, 0.05, gripper=1.0).gripper is None
 
 
+def test_who_says_what_the_fingers_have_does_not_loosen_them(rig):
+    """A policy that only stays says what it measures: around an object that is less than was told,
+    and a hand that goes there lets go.
+    """
+    rig.move(0, 0, 0, gripper=1.0)
+    rig.finger = 0.025
+    rig.run(0.5)
+    assert rig.move(0, 0, 0.05, gripper=rig.arm.gripper_closedness).gripper is None
+    rig.run(0.5)
+    assert rig.move(0, 0, 0, gripper=0.0).gripper is not None
+
+
 def test_an_arm_off_its_trajectory_goes_on_from_where_it_is(rig):
     rig.move(0.02, 0, 0)
     rig.run(0.5)

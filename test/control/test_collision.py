@@ -120,7 +120,9 @@ def test_a_home_that_touches_the_table_or_a_keep_out_box_is_refused(bars):
 def test_links_that_are_drawn_into_each_other_are_left_out(bars):
     """A bar "two" that is so long that it lies in the foot's post from the start."""
     long = '<box size="4.0 0.1 0.1"/>'
-    assert bars(long).pairs == [("one", "table"), ("two", "table")]
+    found = bars(long)
+    assert found.pairs == [("one", "table"), ("two", "table")]
+    assert found.left_out == [("foot", "two")]
 
 
 def test_pairs_that_are_near_at_home_get_half_that_as_margin(bars):

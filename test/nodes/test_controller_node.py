@@ -152,3 +152,13 @@ def test_a_controller_is_armed_at_the_start_and_never_again_by_itself(node, end,
     node._take_description(CHANGED)
     armed = node._arm.state not in (State.DISARMED, State.STOPPED)
     assert armed is (first and end is nothing)
+
+
+def test_a_stop_reaches_the_bridge_also_where_the_arm_is_not_known(node):
+    """MoveIt may still carry out what a controller before this one has told it."""
+    node._take_description(String(data="<robot name='other'/>"))
+    told = []
+    node._bridge.stop = told.append
+    answer = node._serve_stop(Trigger.Request(), Trigger.Response())
+    assert len(told) == 1
+    assert not answer.success and "does not fit robot" in answer.message

@@ -204,6 +204,31 @@ def test_nothing_is_said_while_it_is_not_known_who_listens(stub, monkeypatch):
     say_to_two(stub, 1, hide)
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "code", "words"),
+    [
+        (ControllerStatus.ARMED, "armed", 0, "accepted"),
+        (ControllerStatus.STOPPED, "stopped by service; call ~/arm to go on", 1,
+         "not obeyed: stopped by service; call ~/arm to go on; arm the arm, then say it again"),
+    ],
+)  # fmt: skip
+def test_what_is_said_to_an_arm_that_is_not_armed_is_not_called_accepted(
+    stub, capsys, state, reason, code, words
+):
+    """It is not obeyed later either, when the arm is armed."""
+    status = stub.create_publisher(*topics.POLICY_STATUS)
+    status.publish(PolicyStatus())
+    controller = stub.create_publisher(*topics.CONTROLLER_STATUS)
+    controller.publish(ControllerStatus(state=state, reason=reason))
+    stub.create_subscription(
+        *topics.INSTRUCTION.to(
+            lambda msg: status.publish(PolicyStatus(instruction=msg.data, instruction_id=5))
+        )
+    )
+    assert say.main(["pick up the apple", "--namespace", NAMESPACE]) == code
+    assert capsys.readouterr().out.splitlines()[-1] == f"instruction 5: {words}"
+
+
 STOP = ["", "--namespace", NAMESPACE]
 
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from rt2_ros.actions import Action
-from rt2_ros.policies import Decision, Observation, load_policy
-from rt2_ros.policies.runner import PolicyRunner, State
+from rt2_ros.policies import Decision, Observation, load_policy, runner
+from rt2_ros.policies.runner import FIRST_PICTURE_S, PolicyRunner, State
 
 WAIT = 30.0  # s
 
@@ -83,6 +84,15 @@ def graph():
     assert graph.runner.stop()
 
 
+@pytest.fixture
+def steady(monkeypatch):
+    """The runner's steady clock, to be turned by hand."""
+    steady = SimpleNamespace(now=100.0)
+    clock = SimpleNamespace(monotonic=lambda: steady.now, perf_counter=time.perf_counter)
+    monkeypatch.setattr(runner, "time", clock)
+    return steady
+
+
 def test_nothing_is_inferred_without_an_instruction(graph):
     graph.look()
     graph.runner.ask("how tall?")
@@ -123,18 +133,26 @@ def test_a_new_instruction_drops_what_is_in_flight(graph):
     assert graph.steps[0].step == 0
 
 
-def test_an_observation_that_waited_for_the_worker_is_not_decided_upon(graph):
+@pytest.mark.parametrize(("waited", "seen"), [(0.02, [-3, -2]), (0.03, [-3, -1])])
+def test_an_observation_waits_for_the_worker_a_quarter_of_a_period_at_most(steady, waited, seen):
+    """With a camera at 10 Hz a decision of 0.12 s leaves 8 in a second, not 5."""
+    graph = Graph()
     graph.policy.gate = threading.Semaphore(0)
     graph.runner.instruct("pick up the apple")
     graph.look(graph.clock_ns - 3)
     assert graph.policy.entered.acquire(timeout=WAIT)
+    steady.now += 0.1
     graph.look(graph.clock_ns - 2)
+    steady.now += waited
     graph.policy.gate.release(1)
     graph.until(lambda: graph.steps)
-    assert not graph.policy.entered.acquire(timeout=0.1)
-    graph.look(graph.clock_ns - 1)
+    if seen[-1] == -1:
+        assert not graph.policy.entered.acquire(timeout=0.1)
+        graph.look(graph.clock_ns - 1)
     assert graph.policy.entered.acquire(timeout=WAIT)
-    assert [o.stamp_ns - graph.clock_ns for o in graph.policy.seen] == [-3, -1]
+    assert [o.stamp_ns - graph.clock_ns for o in graph.policy.seen] == seen
+    graph.policy.gate.release(1000)
+    assert graph.runner.stop()
 
 
 def test_an_empty_instruction_stops_and_publishes_nothing_more(graph):
@@ -191,6 +209,26 @@ def test_a_camera_that_never_came_is_said_once(graph):
         "waiting for an observation",
         "no observation yet: is the camera running?",
     ]
+
+
+def test_an_instruction_that_sees_nothing_is_over_and_a_camera_that_is_plugged_in_moves_nothing(
+    steady,
+):
+    graph = Graph()
+    graph.runner.instruct("pick up the apple")
+    steady.now += FIRST_PICTURE_S - 0.1
+    graph.runner.tick()
+    assert graph.state() == State.HOLDING
+    steady.now += 0.2
+    graph.runner.tick()
+    assert graph.state() == State.FAULT
+    assert graph.runner.status.reason.endswith("give the instruction again")
+    graph.look()
+    assert not graph.policy.entered.acquire(timeout=0.1)
+    graph.runner.instruct("pick up the apple")
+    graph.look()
+    graph.until(lambda: graph.steps)
+    assert graph.runner.stop()
 
 
 def test_a_camera_that_stops_while_running_holds_and_goes_on_when_it_is_back(graph):

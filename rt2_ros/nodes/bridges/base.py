@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from rclpy.duration import Duration
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from rt2_ros.control.arm import ArmController, Command
+from rt2_ros.control.arm import ArmController, Command, State
 from rt2_ros.control.pose import Array
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.base import BaseNode
@@ -45,6 +45,10 @@ class Bridge(ABC):
     def attach(self, arm: ArmController | None) -> None:
         """Learn the arm that commands are for: its kinematics, and where it is measured to be."""
         self.arm = arm
+
+    def armed(self) -> bool:
+        """Whether a person lets the arm move."""
+        return self.arm is not None and self.arm.state not in (State.DISARMED, State.STOPPED)
 
     @abstractmethod
     def start(self) -> None:

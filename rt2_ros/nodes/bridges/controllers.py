@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Are the controllers there that we send commands to? Asked of controller_manager, where it runs.
 
-    controllers = Controllers(node, profile)
+    controllers = Controllers(node, profile, armed=lambda: True)
     controllers.problem()   # "controller panda_arm_controller is inactive", "" if all is well
 
-What is inactive for some seconds after the node is configured, so that no spawner is at it, is
-activated (strictly: all or nothing), while nothing may move yet; after that, controllers are a
-person's to switch, and one that has gone is named. An answer can be lost, above all while two nodes
+What is inactive for some seconds, so that no spawner is at it, is activated (strictly: all or
+nothing), once, and not before a person has armed the arm: drives that hold it, or a hand that leads
+it, are none of ours until then. After that, controllers are a person's to switch, and one that has
+gone is named. An answer can be lost, above all while two nodes
 are discovering each other: where none comes, nothing may move, and it is asked for again. A robot
 without controller_manager (a driver of its own) is taken as it is.
 """
@@ -34,8 +35,8 @@ LIST, SWITCH = "controller_manager/list_controllers", "controller_manager/switch
 class Controllers:
     """Looks once a second; every call is asynchronous, so that nothing waits for it."""
 
-    def __init__(self, node: BaseNode, profile: RobotProfile) -> None:
-        self._node = node
+    def __init__(self, node: BaseNode, profile: RobotProfile, armed: Callable[[], bool]) -> None:
+        self._node, self._armed = node, armed
         # Controllers and the joints they must command. A gripper with an action may be a driver of
         # its own, unknown to controller_manager: then the action's server is what counts.
         self._wanted = {profile.arm_controller: profile.arm_joints}
@@ -134,7 +135,9 @@ class Controllers:
                     f"expected {', '.join(joints)}"
                 )
             elif state.state != "active":
-                problems.append(f"controller {name} is {state.state}{self._refusal}")
+                waits = state.state == "inactive" and self._may_switch and not self._armed()
+                until = " until ~/arm is called" if waits else self._refusal
+                problems.append(f"controller {name} is {state.state}{until}")
                 if state.state == "inactive":
                     inactive.append(name)
         self._problem = "; ".join(problems)
@@ -145,7 +148,7 @@ class Controllers:
             self._inactive, self._since = inactive, now
         if inactive and now - self._since < SPAWNING:
             return
-        if self._may_switch and len(inactive) == len(problems):
+        if self._may_switch and self._armed() and len(inactive) == len(problems):
             self._may_switch = False
             if inactive:
                 self._activate(inactive)

@@ -30,7 +30,7 @@ class JointTrajectoryBridge(Bridge):
         self._name = self.node.resolve_topic_name(self._topic.name)
         self._listened, self._writers = False, 1
         self._gripper = make_gripper(self.node, profile, self.gripper_refused)
-        self._controllers = Controllers(self.node, profile)
+        self._controllers = Controllers(self.node, profile, self.armed)
         self._sent = 0
         self.node.every(POLL_PERIOD, self._look)
         self._look()

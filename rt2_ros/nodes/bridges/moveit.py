@@ -62,7 +62,7 @@ class MoveItBridge(Bridge):
         self._brake_out = self.node.publish(out, always=True)
         self._event_out = self.node.publish(topics.TRAJECTORY_EXECUTION_EVENT, always=True)
         self._gripper = make_gripper(self.node, profile, self.gripper_refused)
-        self._controllers = Controllers(self.node, profile)
+        self._controllers = Controllers(self.node, profile, self.armed)
         self._doing = ""
         self._trouble = Trouble()
         self._goals = self._reached = self._failed = 0

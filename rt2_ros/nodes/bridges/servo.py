@@ -89,7 +89,7 @@ class MoveItServoBridge(Bridge):
         self._asked = -np.inf  # when it was asked to, while there is no answer
         self._sent = self._halts = self._slowed = 0
         self._gripper = make_gripper(node, self.profile, self.gripper_refused)
-        self._controllers = Controllers(node, self.profile)
+        self._controllers = Controllers(node, self.profile, self.armed)
         node.every(PERIOD, self._stream)
         node.every(SWITCH_PATIENCE / 2, self._choose_type)
 

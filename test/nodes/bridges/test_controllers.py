@@ -49,7 +49,8 @@ class Rig:
             get_logger=lambda: SimpleNamespace(info=lambda text: None, error=lambda text: None),
             every=lambda period, callback: setattr(self, "_look", callback),
         )
-        self.controllers = Controllers(node, PROFILE)
+        self.armed = True
+        self.controllers = Controllers(node, PROFILE, lambda: self.armed)
 
     def begin(self):
         self._look()
@@ -164,6 +165,19 @@ def test_what_a_spawner_is_about_to_activate_is_left_to_it(rig):
     rig.wait(1)
     rig.answer(ACTIVE)
     assert rig.problem == "" and not rig.switch.asked
+
+
+def test_nothing_is_activated_before_the_arm_is_armed(rig):
+    """Somebody may lead the arm by hand meanwhile."""
+    rig.armed = False
+    rig.answer_for(SPAWNING + 2, INACTIVE)
+    name = PROFILE.arm_controller
+    assert rig.problem == f"controller {name} is inactive until ~/arm is called"
+    assert not rig.switch.asked
+    rig.armed = True
+    rig.wait(1)
+    rig.answer(INACTIVE)
+    assert rig.switch.asked[0][0].activate_controllers == [name]
 
 
 def test_who_is_gone_is_asked_anew_when_it_is_back(rig):

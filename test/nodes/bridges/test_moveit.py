@@ -117,7 +117,7 @@ class Rig:
 @pytest.fixture
 def rig(monkeypatch):
     monkeypatch.setattr(moveit, "MoveGroup", Planner)
-    monkeypatch.setattr(moveit, "Controllers", lambda node, profile: None)
+    monkeypatch.setattr(moveit, "Controllers", lambda *args: None)
     rig = Rig()
     monkeypatch.setattr(moveit, "time", SimpleNamespace(monotonic=lambda: rig.now, sleep=rig.sleep))
     return rig
