@@ -17,14 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.actions.space import STATE_NAMES
-from rt2_ros.data.lerobot.actions import ActionMeaning
+from rt2_ros.data.lerobot.actions import STILL, ActionMeaning
 from rt2_ros.data.lerobot.source import LeRobotSource
 from rt2_ros.data.robot import SIZE
 from rt2_ros.data.rows import CAPTION, MOST_QUERIES, HuggingFaceRows, JsonLines, Rows, RowSource
 from rt2_ros.data.tars import TarRows
 
 HOLDOUT = 0.05
-STILL = 1e-3  # of the way from open to closed; a gripper that moves less does not move
 LITTLE = 0.15  # of it; one that holds something thick has gone further
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,7 +104,7 @@ class RowSource:
             # In any order: behind a picture there may be no room for the last ones.
             chosen = [pairs[i] for i in random.permutation(len(pairs))[: self._queries]]
             queries = tuple(Query(prompt, _one(random, told), "web") for prompt, told in chosen)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise BadSample(self._rows.name, str(error), number) from error
         image, *others = (square(each, self._size) for each in row.images)
         origin = f"{self._rows.name}, row {number}"
@@ -121,6 +122,8 @@ def _pairs(values: Mapping[str, Any], caption: str) -> list[tuple[str, Any]]:
         several = [
             dict(zip(several, row, strict=True)) for row in zip(*several.values(), strict=True)
         ]
+    if not isinstance(several, Sequence):
+        raise ValueError(f"qa is {several!r:.80}; expected a list of questions and answers")
     for entry in [*asked, *several]:
         if not isinstance(entry, Mapping) or not {"question", "answer"} <= set(entry):
             raise ValueError(f"{entry!r:.80}: expected a question and an answer")
@@ -148,7 +151,8 @@ def decode(data: bytes, file: str | Path, row: int) -> NDArray[np.uint8]:
     """A picture file's bytes as uint8 RGB (H, W, 3), turned as its EXIF says."""
     image = None
     if data:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        with suppress(cv2.error):  # of a header that tells of an absurd size
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise BadSample(file, "is no picture that can be decoded", row)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
@@ -251,9 +255,9 @@ class HuggingFaceRows:
 
     def read(self, index: int) -> Row:
         """One row. Raises BadSample naming dataset and row."""
-        values = dict(self._rows[index])
-        for name, there in self._columns.items():
-            values[name] = values.pop(there)
+        row = self._rows[index]
+        values = {name: value for name, value in row.items() if name not in self._columns.values()}
+        values |= {name: row[there] for name, there in self._columns.items()}
         return Row(tuple(self._picture(image, index) for image in _listed(values)), values)
 
     def _picture(self, image: Any, index: int) -> NDArray[np.uint8]:

@@ -74,13 +74,14 @@ class Augmentation:
 
 
 class Augmented:
-    """A source whose pictures are varied; all else of it shows through."""
+    """A source whose pictures are varied; all else of it shows through. plain: as it was."""
 
     def __init__(
         self, source: Callable[[np.random.Generator], Frame], augmentation: Augmentation,
         name: str = "",
     ) -> None:  # fmt: skip
-        self._source, self._augmentation, self._name = source, augmentation, name
+        self._source = self.plain = source
+        self._augmentation, self._name = augmentation, name
 
     def __call__(self, random: np.random.Generator) -> Frame:
         """One frame; BadSample where its picture cannot be varied, BadSetting where it must not."""

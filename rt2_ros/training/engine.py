@@ -219,7 +219,8 @@ class Run:
         settings = self.recipe.settings(stage, progress)
         weights = [self.recipe.weight(d.batch, stage) for d in drawn]
         (total,) = self._summed(sum(weights))
-        self.recipe.objective.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:  # its parameters: the shards, also where a look at what
+            optimizer.zero_grad(set_to_none=True)  # is kept out has left the model whole
         done: list[Losses] = []
         for number, (batch, weight) in enumerate(zip(drawn, weights, strict=True)):
             with parallel.held_back(self._module, last=number == len(drawn) - 1):
@@ -286,7 +287,7 @@ class Run:
                 sums = [sums[0] + weight * float(losses.total), sums[1] + weight]
         objective.train()
         total, weight = self._summed(*sums)
-        loss = total / weight
+        loss = total / max(weight, 1e-9)
         self.journal.validated(self.place.step, loss)
         if loss < self.place.best:
             self.place.best, self.place.waiting = loss, 0

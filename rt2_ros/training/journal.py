@@ -54,7 +54,7 @@ class Journal:
         self._board: Any = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._known: dict[str, float] = {}  # that stay the same over a stage
+        self._shares: dict[str, float] = {}  # of each source, which a stage expects
         if show:
             folder.mkdir(parents=True, exist_ok=True)
         self._clear()
@@ -84,7 +84,7 @@ class Journal:
     @contextlib.contextmanager
     def stage(self, name: str, shares: Mapping[str, float]) -> Iterator[None]:
         """Show progress through a stage; shares: what its mixture expects of each source."""
-        self._known = {f"expected/{source}": share for source, share in shares.items()}
+        self._shares = dict(shares)
         if not self._writes:
             yield
             return
@@ -133,8 +133,9 @@ class Journal:
             "step": self._step, "stage": stage, "pictures": pictures,
             "time": round(time.time(), 3), "lr": self._rate,
             **{name: round(value, 6) for name, value in means.items()},
+            **{f"share/{name}": 0.0 for name in self._shares},
             **{f"share/{name}": round(n / seen.total(), 4) for name, n in seen.items()},
-            **self._known,
+            **{f"expected/{source}": share for source, share in self._shares.items()},
             "seconds_per_step": round(self._seconds / self._steps, 4),
             "waited_share": round(self._waited / self._seconds, 4),
             "questions_per_second": round(questions / self._seconds, 2),

@@ -157,7 +157,7 @@ class Objective(nn.Module):
         pictured = torch.zeros_like(batch.robot)
         pictured[: len(features)] = True
         told = pictured[asked][soft]
-        answer = (loss * weight).sum() / weight.sum()
+        answer = (loss * weight).sum() / weight.sum().clamp(min=1e-9)
         figures = {"answer": float(answer.detach()), "robot_share": float(robot.float().mean())}
         for name, of in (
             ("integer_error", ~robot[soft]), ("robot_error", robot[soft] & told),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -27,11 +28,15 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from rt2_ros.models import bfloat16
 
+# The others wait for the one that saves: tens of gigabytes, perhaps over a slow network.
+SAVING = timedelta(hours=2)
+
 
 def join() -> PartialState:
     """The place of this process among the others, and its device."""
     # No Accelerator: there is one for a process, and a Trainer's may compute in something else.
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+    return PartialState(cpu=cpu, timeout=SAVING)
 
 
 def precision(wanted: str, device: torch.device) -> str:

@@ -75,8 +75,10 @@ def build(
         if kind not in MADE and kind not in FILES:
             known = ", ".join([*MADE, *FILES])
             raise ValueError(f"source {name}: type is {kind!r}; expected {known}")
-        if queries is not None and kind in ASKING:
+        if queries is not None and kind in (*ASKING, "robot"):
             values.setdefault("queries", queries)
+            if kind == "robot":  # whose web questions would count as others' rows
+                values.setdefault("web_queries", 0)
         try:
             source: Source = (
                 MADE[kind](**values) if kind in MADE else FILES[kind](**values, held_out=held_out)

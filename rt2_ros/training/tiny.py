@@ -134,7 +134,8 @@ def _fit_patches(
     """Whiten the patch embedding on pictures of the first web source; where the built-in robot
     comes without one, on such pictures all the same, of which nothing else is learned.
     """
-    own = [source for source in sources.values() if isinstance(source, (WebSource, RobotSource))]
+    plain = (getattr(source, "plain", source) for source in sources.values())
+    own = [source for source in plain if isinstance(source, (WebSource, RobotSource))]
     if own:
         web = next((source for source in own if isinstance(source, WebSource)), WebSource())
         sample = [frame.image for frame in (web(random) for _ in range(SAMPLE))]

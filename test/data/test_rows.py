@@ -114,10 +114,15 @@ def test_rows_that_are_held_out_are_no_others(tmp_path):
         ({"image": "a.png", "question": "x?", "answer": []}, r"answer is \[\]; expected text"),
         ({"images": [], "caption": "x"}, "rows.jsonl, frame 1: row has no images; expected one"),
         ({"images": ["a.png", "c.png"], "caption": "x"}, "image .*c.png: No such file"),
+        ({"image": "a.png", "qa": 3}, "rows.jsonl, frame 1: qa is 3; expected a list"),
+        ({"image": "huge.jpg", "caption": "x"}, "huge.jpg, frame 1: is no picture"),
     ],
 )
 def test_a_row_that_is_wrong_is_told_and_others_are_read(tmp_path, row, message):
     path = jsonl(tmp_path, [{"images": ["a.png"], "caption": "fine"}, row])
+    huge = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    size = huge.index(b"\xff\xc0") + 5  # height and width, of which one bit may be all that broke
+    (tmp_path / "huge.jpg").write_bytes(huge[:size] + b"\xff\xdc\xff\xdc" + huge[size + 4 :])
     source = RowSource(JsonLines(path))
     with pytest.raises(BadSample, match=message):
         source.frame(1, random())
@@ -205,6 +210,9 @@ def test_hugging_face_datasets_from_disk_and_from_parquet(tmp_path):
         frame = source.frame(1, random())
         assert tuple(frame.image[0, 0]) == BLUE
         assert [(q.prompt, q.answer) for q in frame.queries] == [("Q: blue? A:", "sure")]
+    columns = {"image": "picture", "caption": "question", "question": "question"}
+    twice = HuggingFaceRows(str(tmp_path / "disk"), columns=columns)
+    assert len(RowSource(twice, size=16).frame(0, random()).queries) == 2
     with pytest.raises(ValueError, match="no column 'photo'; there are picture, question, answer"):
         HuggingFaceRows(str(tmp_path / "disk"), columns={"image": "photo"})
     with pytest.raises(BadSample, match="image is None; expected a picture"):

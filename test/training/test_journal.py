@@ -31,6 +31,10 @@ def test_a_line_tells_of_all_processes(tmp_path, monkeypatch):
     assert (line["questions_per_second"], line["tokens_per_second"]) == (3.5, 20.0)
     main.write("act", 10)  # without a step there is nothing to tell
     assert len(log(tmp_path)) == 4
+    with main.stage("act", {"mine": 0.9, "rare": 0.1}):
+        main.step(8, 0.5, 1e-3, {"answer": 1.0}, drawn[1:], 0.0, 1.0, [(1, 1)])
+        main.write("act", 11)
+    assert (log(tmp_path)[-1]["share/rare"], log(tmp_path)[-1]["expected/rare"]) == (0.0, 0.1)
 
 
 def test_the_last_steps_of_a_stage_are_told_and_counted_to_it(tmp_path):

@@ -94,6 +94,13 @@ def test_figures_are_of_what_was_asked_alone(parts):
     assert set(objective(bare, **every).figures) == {"answer", "robot_share"}
 
 
+def test_web_answers_may_weigh_nothing(parts):
+    objective, batch = parts
+    web = dataclasses.replace(batch, robot=torch.zeros_like(batch.robot))
+    losses = objective(web, sigma=3.0, dense_weight=0.0, web_weight=0.0)
+    assert float(losses.total.detach()) == losses.figures["answer"] == 0.0
+
+
 def test_products_are_of_few_sizes_and_the_losses_are_those_of_the_exact_ones(parts, monkeypatch):
     objective, batch = parts
     sizes = []

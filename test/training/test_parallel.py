@@ -71,6 +71,13 @@ def test_processes_go_on_as_if_they_had_not_been_stopped(runs, parallel):
     assert broken == whole
 
 
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_look_at_what_is_kept_out_changes_nothing(runs, parallel):
+    whole, watched = (losses(runs / parallel / name) for name in ("whole", "watched"))
+    assert sum("validation" in line for line in log(runs / parallel / "watched")) == 3
+    assert watched == whole
+
+
 @pytest.mark.parametrize("name", ["ddp/joined", "fsdp/joined", "ddp/left", "fsdp/left"])
 def test_a_run_goes_on_with_another_number_of_processes(runs, name):
     """One process made three of six steps and two the others, or two made them and then one."""

@@ -31,11 +31,13 @@ from rt2_ros.data import digests, split
 from rt2_ros.data.robot import SPACE
 from rt2_ros.policies import load_policy
 from rt2_ros.training import tiny
+from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.config import TinySizes, Validation
 from rt2_ros.training.data import Drawn
 from rt2_ros.training.engine import Run
 from rt2_ros.training.objective import Losses, mean_figures
 from rt2_ros.training.schedule import schedule, soften
+from rt2_ros.training.sources import WebSource
 
 pytestmark = pytest.mark.usefixtures("plain")
 
@@ -169,6 +171,12 @@ def test_patches_are_fitted_to_pictures_of_training(tmp_path, monkeypatch):
     tiny.TinyRecipe(tiny_config(tmp_path, seed=3), SOURCES)
     expected = np.random.default_rng(split.TRAIN_SEEDS.start + 3)
     assert drawn[0].bit_generator.state == expected.bit_generator.state
+    monkeypatch.undo()
+    monkeypatch.setattr(tiny, "SAMPLE", 2)
+    monkeypatch.setattr(tiny, "whiten_patches", lambda model, pixels: drawn.append(len(pixels)))
+    varied = Augmented(WebSource(), Augmentation(blur=1.0))
+    tiny._fit_patches(None, {"web": varied}, np.random.default_rng(0))
+    assert drawn[1:] == [2]
 
 
 def test_a_start_of_another_vocabulary_or_size_is_refused(tmp_path):

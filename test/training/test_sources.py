@@ -99,8 +99,9 @@ def test_a_model_of_one_question_in_a_row_is_asked_one_about_a_picture(tmp_path)
     row = {"image": "a.png", "qa": [{"question": f"{i}?", "answer": "x"} for i in range(6)]}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     vqa = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl"), "holdout": 0}
-    settings = {"vqa": vqa, "two": {**vqa, "queries": 2}, "web": {"type": "web"}}
-    for queries, expected in ((1, [1, 2, 1]), (None, [6, 2, 8])):
+    settings = {"vqa": vqa, "two": {**vqa, "queries": 2}, "web": {"type": "web"},
+                "arm": {"type": "robot"}}  # fmt: skip
+    for queries, expected in ((1, [1, 2, 1, 1]), (None, [6, 2, 8, 6])):
         sources = build_sources(settings, {}, queries=queries)
         asked = [len(source(np.random.default_rng(0)).queries) for source in sources.values()]
         assert asked == expected

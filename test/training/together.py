@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_runs import break_off, vlm_config, vlm_run, vlm_stage
+from tiny_runs import SOURCES, break_off, vlm_config, vlm_run, vlm_stage
 
 from rt2_ros.training import cli
+from rt2_ros.training.config import Validation
 
 torch.set_num_threads(1)
 
@@ -27,6 +28,14 @@ def main(folder):
                 )  # fmt: skip
                 run = vlm_run(config, spare=name == "spare")
                 (break_off(run) if stop == 3 else run).run()
+        config = vlm_config(
+            folder / parallel / "watched", folder / "model", parallel=parallel,
+            stages=(vlm_stage(steps=6, batch_size=2),), save_steps=100,
+            validation=Validation(every=2, batches=1),
+        )  # fmt: skip
+        run = vlm_run(config, held_out=SOURCES)
+        run.place.best = 0.0  # no look finds a better one, which would be saved
+        run.run()
     config = vlm_config(folder / "exported", folder / "model", stages=(vlm_stage(steps=1),))
     cli._rt2 = lambda args: vlm_run(config)
     cli.main(["--export", str(folder / "shipped")])

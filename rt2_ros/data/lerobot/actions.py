@@ -25,6 +25,7 @@ from rt2_ros.data.lerobot.layout import INFO
 from rt2_ros.data.lerobot.reader import Episodes
 
 KINDS = ("delta_ee", "absolute_ee")
+STILL = 1e-3  # of the way from open to closed; a gripper that moves less does not move
 LEAST_WIDTH = 1e-3  # m or rad, of the range of a dimension that never moves
 
 Array = NDArray[np.float64]
@@ -183,7 +184,7 @@ def check_range(step: Array, space: ActionSpace, file: str, frame: int, toleranc
     """
     low, high = np.asarray(space.low), np.asarray(space.high)
     slack = tolerance * (high - low)
-    slack[[0, 7]] = 1e-6  # flag and gripper
+    slack[0], slack[7] = 1e-6, STILL  # flag; gripper, as a sensor rounds its ends
     inside = (step >= low - slack) & (step <= high + slack)  # False where it is not a number
     if not inside.all():
         i = int(np.argmin(inside))

@@ -155,6 +155,14 @@ def test_an_action_outside_the_space_is_told_with_file_and_frame(tmp_path):
     assert clipping.frame(3).queries[0].answer == "0 127 127 255 127 127 127 0"
 
 
+def test_a_gripper_is_open_also_where_its_sensor_says_a_little_more(tmp_path):
+    rows = np.zeros((2, 7))
+    rows[:, 6] = [-5e-4, 1.0005]
+    source = LeRobotSource(save(tmp_path, [rows]), holdout=0, space=SPACE)
+    answers = [source.frame(i).queries[0].answer for i in range(2)]
+    assert [answer.split()[-1] for answer in answers] == ["0", "255"]
+
+
 @pytest.mark.parametrize("gripper", [1.2, -0.1])
 def test_a_gripper_beyond_open_and_closed_is_never_clipped(tmp_path, gripper):
     rows = np.zeros((2, 7))
