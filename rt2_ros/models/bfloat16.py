@@ -16,6 +16,12 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def has_float16(device: torch.device) -> bool:
+    """The same for float16, which every GPU has."""
+    mkldnn = torch.backends.mkldnn.is_available()
+    return device.type != "cpu" or (mkldnn and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported()))
+
+
 def cpu_has_bfloat16() -> bool:
     """Whether this CPU has; without, float32 is several times faster."""
     if platform.machine() in ("x86_64", "AMD64"):

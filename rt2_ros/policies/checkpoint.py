@@ -118,8 +118,15 @@ def load_checkpoint(
     plain_patches(model)
     form = _file(path, FORM_FILE)
     record = _file(path, RECORD)
+    try:
+        model = model.to(place).eval()
+    except torch.OutOfMemoryError as error:
+        raise OSError(
+            f"policy {name}: checkpoint {path} does not fit on device {place!r} as {kind}: "
+            f"{str(error).strip().splitlines()[0]}"
+        ) from error
     return Checkpoint(
-        model.to(place).eval(), processor, space, PlanForm.load(form) if form else None,
+        model, processor, space, PlanForm.load(form) if form else None,
         json.loads(record.read_text(encoding="utf-8")).get("policy", {}) if record else {},
         InPlace(path),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rt2_ros.models.bfloat16 import has_bfloat16
+from rt2_ros.models.bfloat16 import has_bfloat16, has_float16
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -73,16 +73,17 @@ def _missing(given: str) -> str:
 
 
 def chosen_dtype(name: str, given: str | None, device: str) -> str:
-    """What to compute in on that device; a warning says what one without bfloat16 loses."""
+    """What to compute in on that device; a warning says what one that has no such loses."""
     cpu = torch.device(device).type == "cpu"
     kind = given or ("float32" if cpu else "bfloat16")
     if kind not in DTYPES:
         raise ValueError(f"policy {name}: dtype is {kind!r}; expected {', '.join(DTYPES)}")
-    if kind != "bfloat16" or has_bfloat16(torch.device(device)):
+    has = {"bfloat16": has_bfloat16, "float16": has_float16}.get(kind)
+    if has is None or has(torch.device(device)):
         return kind
     if cpu:
         warnings.warn(
-            f"policy {name}: this CPU has no bfloat16; decisions take several times longer than in "
+            f"policy {name}: this CPU has no {kind}; decisions take several times longer than in "
             "float32",
             stacklevel=2,
         )

@@ -10,6 +10,7 @@ plan: required                  # none | optional | required
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -280,11 +281,17 @@ class VlmPolicy:
         )  # fmt: skip
 
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
-        """Free text about one RGB picture (H, W, 3), also where actions need several."""
+        """Free text about one RGB picture (H, W, 3), also where actions need several.
+
+        ValueError where the scores that it was chosen by are no numbers.
+        """
         if self._in_place:
             self._in_place.check()
         inputs = self._inputs([self._square(image)], question_prompt(question))
-        return self._words.text(self._decode([Prompt(inputs)], self._answers)[0].tokens)
+        answer = self._decode([Prompt(inputs)], self._answers)[0]
+        if not math.isfinite(_confidence([self._sure(step) for step in answer.steps])):
+            raise ValueError("the model's scores are no numbers")
+        return self._words.text(answer.tokens)
 
     def _square(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A picture at the size that the model learned from; as it is where any will do."""

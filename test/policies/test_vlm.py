@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from rt2_ros.actions import PlanForm
 from rt2_ros.bench.policy import episode
@@ -20,7 +21,7 @@ from rt2_ros.data.robot import SPACE
 from rt2_ros.models import bfloat16
 from rt2_ros.models.constrain import Step
 from rt2_ros.models.tiny import build_model, build_processor
-from rt2_ros.policies import Observation, load_policy
+from rt2_ros.policies import Observation, load_policy, settings
 from rt2_ros.policies.settings import chosen_dtype
 
 from ..models.saved import save_llava
@@ -155,6 +156,8 @@ def test_scores_that_are_no_numbers_never_become_an_action(tiny, plan, value):
         policy.infer(SEEN)
     with pytest.raises(ValueError, match="Decision.confidence is nan"):
         policy.infer_batch([SEEN, SEEN])
+    with pytest.raises(ValueError, match="scores are no numbers"):
+        policy.answer(IMAGE, "what is this?")
 
 
 @pytest.mark.parametrize(
@@ -226,6 +229,22 @@ def test_a_cpu_without_bfloat16_is_told_once_and_so_is_what_a_small_model_loses(
     lost = "no lean forward for this PaliGemma, .*: dtype is torch.bfloat16, expected torch.float32"
     assert re.fullmatch(lost, said[-1]) and len(said) == len(slow) + 1
     assert policy.model.dtype == torch.bfloat16
+
+
+def test_a_cpu_without_float16_is_told(monkeypatch):
+    monkeypatch.setattr(settings, "has_float16", lambda device: False)
+    with pytest.warns(UserWarning, match="policy mine: this CPU has no float16; decisions take"):
+        assert chosen_dtype("mine", "float16", "cpu") == "float16"
+
+
+def test_a_model_that_finds_no_room_is_named(tiny, monkeypatch):
+    def to(model, place):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 5 GiB.\nmore")
+
+    monkeypatch.setattr(PreTrainedModel, "to", to)
+    message = rf"checkpoint {tiny} does not fit on device 'cpu' as float32: .*Tried to allocate"
+    with pytest.raises(OSError, match=f"{message} 5 GiB.$"):
+        load_policy(str(tiny))
 
 
 @pytest.mark.parametrize("has", [True, False])
