@@ -115,10 +115,14 @@ def write(result: dict[str, Any], folder: Path) -> None:
         "Written by `rt2 bench policy --docs docs`; never by hand. What is said of a GPU is from "
         "`rt2 bench gpu --json docs/gpu.json`, run on a machine that has one.",
         f"{result['policy']} in {result['dtype']} on {result['device']}, {result['threads']} "
-        f"threads, {result['repeats']} decisions of one episode, the ways of deciding in turn: "
+        f"threads, {result['repeats']} decisions on simulated tables, the ways in turn: "
         f"{same}. Measured on this machine: {machine['gb_per_s']:.1f} GB/s reading as many bytes "
         f"as the language model has, {machine['gflop_per_s']:.0f} GFLOP/s multiplying. Peak memory "
-        f"of the whole measurement: {result['peak_memory_mb']:.0f} MB.",
+        f"of the whole measurement, with the simulator and all the models below: "
+        f"{result['peak_memory_mb']:.0f} MB; `rt2 bench loop` measures the policy node's own. "
+        "Picture size and prompt length are of models of the default one's kind with random "
+        "weights, which write eight integers without a plan and without guesses. The floor takes "
+        f"{result['tokens_per_forward']:g} tokens for a forward after the first.",
         "![Roofline](performance.png)",
     ]
     for title, head, rows in _tables(result):

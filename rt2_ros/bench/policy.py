@@ -5,7 +5,7 @@
     rt2 bench policy --docs docs                        # docs/performance.md and its plot
     rt2 bench policy --bandwidth 1792 --tflops 209      # the floor on an accelerator of your own
 
-The policy acts on a simulated table once; then each picture of that episode is decided upon in turn
+The policy acts on simulated tables once; then each picture of these is decided upon in turn
 by (a) the model's own `generate` with the grammar as a logits processor, (b) the policy, (c) the
 policy without its past answers as guesses. They take turns, so that whatever else the machine does
 strikes all three; medians are given, and the median of the ratios. The floor is what this machine's
@@ -81,6 +81,7 @@ def main(argv: list[str]) -> int:
         }
         result["numbers"] = numbers({own: policy, **others}, args.repeats, args.seed)
     result["peak_memory_mb"] = rounded(peak_memory(policy.model.device))  # of all that
+    result["tokens_per_forward"] = LATER_READ
     result["accelerators"] = floors(machines)
     if gpu := gpu_figures(args.gpu, args.docs):
         result["gpu"] = gpu
