@@ -153,6 +153,7 @@ class CameraNode(BaseNode):
         self._gripper_problem = ""
         self._pose_problem = ""  # why the newest observation has no pose of the hand
         self._observations = 0
+        self._stages: dict[str, float] = {}  # s, of the newest observation
         self._reported: dict[str, int] = {}  # refusals per camera at the last diagnostics
         self._given = 0  # sets of pictures at the last diagnostics
         self._since = dict.fromkeys(cameras, time.monotonic())  # last sign of life
@@ -230,13 +231,14 @@ class CameraNode(BaseNode):
     # The worker
 
     def _observe(self, frames: FrameSet) -> None:
-        images = []
+        images, begun = [], time.perf_counter()
         for camera, (_, msg) in frames.items():
             try:
                 images.append(image_msg(square(rgb(msg), self._size)))
             except BadImage as error:
                 self._frames.accounts[camera].refuse("broken", one_line(error))
                 return
+        seen = time.perf_counter()
         stamp_ns = min(stamp for stamp, _ in frames.values())
         stamp = Time(nanoseconds=stamp_ns).to_msg()
         msg = Observation(camera_names=list(frames), images=images)
@@ -251,7 +253,10 @@ class CameraNode(BaseNode):
             self._pose_problem = one_line(error)
         else:
             self._pose_problem = ""
+        posed = time.perf_counter()
         self._out.publish(msg)
+        sent = time.perf_counter()
+        self._stages = {"pictures": seen - begun, "pose": posed - seen, "publish": sent - posed}
         self._observations += 1
 
     def _add_pose(self, msg: Observation, stamp_ns: int) -> None:
@@ -318,8 +323,13 @@ class CameraNode(BaseNode):
         return f"camera {camera!r}: no picture on {name} for {self._timeout:g} s; {hint}"
 
     def diagnose(self) -> Health:
-        """Missing cameras are errors; refusals since the last look and a missing model warnings."""
+        """Missing cameras are errors; refusals since the last look and a missing model warnings.
+
+        Tells where the newest observation's time went: in decoding and scaling its pictures, in
+        waiting for the joint state behind them and the hand's pose, and in sending it.
+        """
         figures: dict[str, object] = {"observations": self._observations}
+        figures |= {stage: f"{1e3 * took:.1f} ms" for stage, took in self._stages.items()}
         refused = []
         for camera, account in self._frames.accounts.items():
             figures[f"{camera}: received"] = account.received
