@@ -122,13 +122,17 @@ class Decoder:
         if not self._guesses:
             prompts = [replace(prompt, guesses=()) for prompt in prompts]
         answers: list[Answer] = []
+        spent: dict[str, float] = {}  # s by stage, by parts of a batch that is too large for one
         cleared = False  # whether this batch has all the memory that there is
         while len(answers) < len(prompts):
             most = self._at_once(prompts, max_tokens)
             batch = prompts[len(answers) : len(answers) + most]
             try:
                 with current(self._model.device):
-                    answers += self._batch(batch, grammar, max_tokens, smoothing)
+                    part = self._batch(batch, grammar, max_tokens, smoothing)
+                answers += part
+                for stage, seconds in part[0].latency.items():
+                    spent[stage] = spent.get(stage, 0.0) + seconds
                 cleared = False
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1 and (cleared or self._static is None):
@@ -153,7 +157,7 @@ class Decoder:
                     stacklevel=2,
                 )
                 self._static = None
-        return answers
+        return [replace(answer, latency=spent) for answer in answers]
 
     def _static_steps(self, keep_prefix: bool) -> StaticSteps | None:
         """For a GPU; why it has none is told."""

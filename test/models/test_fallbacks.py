@@ -172,8 +172,10 @@ def test_too_little_memory_halves_the_batch(given, kind, monkeypatch):
 
     monkeypatch.setattr(decode._static.text, "read", small)
     with pytest.warns(UserWarning, match="too little memory for . sequences") as said:
-        assert [a.tokens for a in decode([Prompt(g) for g in given], grammar)] == expected
+        answers = decode([Prompt(g) for g in given], grammar)
+    assert [answer.tokens for answer in answers] == expected
     assert len(said) == 2 and decode._most == 2
+    assert answers[0].latency == answers[-1].latency  # of all parts together
 
 
 def test_one_sequence_may_have_the_memory_of_rooms_that_lie_idle(given, kind, monkeypatch):
