@@ -20,6 +20,18 @@ PICKS = RobotSource(tasks=("pick",))
 BANANA, KEY = Task("pick", "banana"), Task("pick", "key")
 
 
+def test_windows_are_drawn_from_training_seeds(monkeypatch):
+    drawn = []
+
+    def draw(source, random, length):
+        drawn.append(random.bit_generator.seed_seq.entropy[0])
+        return Window((frame(["banana", "key"]),), BANANA)
+
+    monkeypatch.setattr(EpisodeSource, "draw", draw)
+    next(iter(Windows(EpisodeSource(), 2, length=1, batch_size=2, readings=1, seed=7)))
+    assert drawn and all(seed in split.TRAIN_SEEDS for seed in drawn)
+
+
 def test_it_is_asked_as_the_default_model_is_with_words_around_and_things_not_meant():
     window, random = Window((frame(["banana", "key"]),), BANANA), np.random.default_rng(0)
     told = [window.read(random, PICKS, grid=2, task=KEY).text for _ in range(300)]

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from tiny_runs import SOURCES, Colour, tiny_config, tiny_stage, vlm_stage
 
+from rt2_ros.data import split
 from rt2_ros.data.faults import BadSample, BadSetting
 from rt2_ros.data.robot import SPACE
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.config import Stage
-from rt2_ros.training.data import HELD_OUT, MOST_BAD, Mixture
+from rt2_ros.training.data import HELD_OUT, MOST_BAD, TRAINING, Mixture
 from rt2_ros.training.sources import build as build_sources
 from rt2_ros.training.sources import main_space, picture_size, plan_form, planned, statistics
 from rt2_ros.training.tiny import TinyRecipe
@@ -32,6 +33,20 @@ def mixture(**changes):
     values = {"batch_size": 3, "seed": 0, **changes}
     sources = values.pop("sources", SOURCES)
     return Mixture(sources, {name: 1 for name in sources}, levels, **values)
+
+
+def test_batches_are_drawn_from_training_seeds_and_those_kept_out_from_others():
+    seen = []
+
+    def source(random):
+        seen.append(tuple(random.bit_generator.seed_seq.entropy))
+        return Frame(IMAGE, (WHERE,), ())
+
+    for use in (TRAINING, HELD_OUT):
+        for number in range(3):
+            mixture(sources={"a": source}, seed=7, use=use).draw(number)
+    assert all(first in split.TRAIN_SEEDS for first, *_ in seen)
+    assert len({*seen}) == 6
 
 
 def test_a_mixture_draws_its_shares():
