@@ -266,6 +266,7 @@ class ArmController:
         if what == "old":
             return self._brake(State.HOLDING, "the instruction was given before: repeat it")
         self._decision_time = self._clock()
+        self._gripper = None  # somebody may have opened the hand since it was told to close
         return self._brake(State.HOLDING, "new instruction: waiting for its first decision")
 
     def on_delta(self, delta: Delta, now_ns: int) -> Command | None:

@@ -306,8 +306,8 @@ def _publish(
         whole = each[0] if len(each) == 1 else {"runs": each}
         args.json.write_text(json.dumps(whole, indent=1) + "\n")
     if args.results:
-        update_results(RESULTS, runs)
-        console.print(f"results: {RESULTS} (of cells that were played to their end)")
+        update_results(RESULTS, runs, present=digests(chosen_suites([ALL])))
+        console.print(f"results: {RESULTS} (of cells played to their end, on tables of today)")
 
 
 def _counted(episodes: int, missing: int) -> str:

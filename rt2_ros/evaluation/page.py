@@ -17,6 +17,7 @@ from rt2_ros.evaluation import paper, results
 from rt2_ros.evaluation.metrics import Difference, Rate, mcnemar
 from rt2_ros.evaluation.paper import Cell
 from rt2_ros.evaluation.questions import KINDS, NEAR, Answers, kept
+from rt2_ros.evaluation.records import cell_title
 from rt2_ros.evaluation.results import DIGITS, GROUPS, Ablation, CellResult, Results, cell_results
 from rt2_ros.evaluation.runs import RunFolder, write_whole
 from rt2_ros.policies.baselines import SENSES, TOLD
@@ -36,9 +37,9 @@ HEAD = (
     "Bounds: expert is told the world's state. guess is the expert that does not know which thing",
     "is meant: it takes a random block, or brings the right one to a random thing of the target's",
     f'sort, which is what chance is worth. What is language-blind is told "{TOLD}" whatever is',
-    "asked. without-plan are the same weights, told to act at once: where nearly all that they",
-    "learned begins with a plan, they never learned that. What plans are worth, a model that",
-    "learned without them says (no-plans in the ablation).", "",
+    "asked. without-plan are the same weights, told to act at once: nearly all that they learned",
+    "begins with a plan, so they never learned that, and it does not tell what plans are worth.",
+    "",
 )  # fmt: skip
 
 
@@ -50,14 +51,16 @@ VARIANT = re.compile(rf"(-without-plan)?(-({'|'.join(SENSES)})-blind)?( \(ros\))
 
 def update_results(
     path: str | Path, runs: Sequence[RunFolder] = (), answers: Sequence[Answers] = (),
-    ablation: Ablation | None = None,
+    ablation: Ablation | None = None, present: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Put runs into results.md and results.json in place of older results of the same cells,
     answers in place of older ones of the same policy, and an ablation in place of the older one.
 
     Of a policy whose weights are others now, what the older ones did is left out, however they
-    played: a table of two models under one name would tell of neither. So are results of a cell
-    whose tables are others now.
+    played: a table of two models under one name would tell of neither. So are those of a policy
+    whose settings are others now, and results of a cell whose tables are.
+
+    present: digests of tables by the titles of their cells; what was played on others is not taken.
 
     Raises:
         ValueError: results.json is not what this module wrote.
@@ -65,10 +68,16 @@ def update_results(
     path = Path(path)
     data = path.with_suffix(".json")
     known = results.read(data)
-    played = [result for run in runs for result in cell_results(run)]
+    played = [
+        result
+        for run in runs
+        for result in cell_results(run)
+        if result.tables in ("", (present or {}).get(cell_title(*result.key[1]), result.tables))
+    ]
     made: list[CellResult | Answers] = [*played, *answers]
     weights = {_model(each): each.weights for each in made if each.weights}
     tables = {result.key[1]: result.tables for result in played if result.tables}
+    settings = {result.policy: result.settings for result in played}
     # Newer ones take the places of older ones: policies keep their order.
     cells = {result.key: result for result in (*known.cells, *played)}
     told = {each.policy: each for each in (*known.answers, *answers)}
@@ -77,6 +86,7 @@ def update_results(
             result for result in cells.values()
             if weights.get(_model(result), result.weights) == result.weights
             and tables.get(result.key[1], result.tables) == result.tables
+            and result.settings in ("", settings.get(result.policy, result.settings))
         ),
         tuple(a for a in told.values() if weights.get(_model(a), a.weights) == a.weights),
         ablation or known.ablation,
@@ -174,7 +184,10 @@ def _ablation(ablation: Ablation | None) -> Iterable[str]:
         )  # fmt: skip
     reached = [(a.name, [a.reach(group) for group in GROUPS]) for a in ablation.arms]
     if any(rate.episodes for _, rates in reached for rate in rates):
-        yield from ("", "Of the same episodes, those in which the right thing was reached.", "")
+        yield from (
+            "", "Of the same episodes, those in which the right thing was reached: what is to be",
+            "taken, pushed or brought, not where to. In symbols and people its name says it.", "",
+        )  # fmt: skip
         yield from _head("model", *GROUPS)
         for name, rates in reached:
             yield _row(name, *(_counted(rate) if rate.episodes else "" for rate in rates))

@@ -26,7 +26,10 @@ from rt2_ros.sim.tasks import Judge, Task
 
 FAILURES = (*Judge.FAILURES, "crashed")
 # Fields that files of before them lack.
-LATER = frozenset({"reached", "base", "tables", "weights", "start_minutes"})
+LATER = frozenset({"reached", "base", "tables", "weights", "settings", "start_minutes"})
+LOST = (
+    "its process ended with"  # how the error of an episode begins that says nothing of the policy
+)
 Key = tuple[str, str, int]  # suite, cell, seed
 PLAIN = re.compile(r"[\w. -]*")  # what suites and cells may be called: files are named by them
 # What a field may be, by its annotation, and as what it is kept; NumPy's numbers are welcome.
@@ -130,6 +133,11 @@ class EpisodeRecord:
             held=0, invalid=invalid, latency_ms=tuple(latency_ms), confidence=tuple(confidence),
             error=" ".join(error.split())[:300],
         )  # fmt: skip
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended with its process, which says nothing of it."""
+        return self.error.startswith(LOST)
 
     def _expect(self, name: str, condition: bool, expected: str) -> None:
         if not condition:

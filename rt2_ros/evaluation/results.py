@@ -42,6 +42,7 @@ class CellResult:
         ones; "----" where it crashed before anyone said what was asked.
     tables: digest of them (suites.Cell); "" in results from before it was kept.
     weights: digest of the checkpoint; "" where there is none, or it was not kept yet.
+    settings: digest of what else makes the policy what it is; "" where it was not kept yet.
     """
 
     policy: str
@@ -56,6 +57,7 @@ class CellResult:
     reached: str = ""
     tables: str = ""
     weights: str = ""
+    settings: str = ""
 
     @classmethod
     def of(cls, info: RunInfo, records: Sequence[EpisodeRecord]) -> CellResult:
@@ -75,6 +77,7 @@ class CellResult:
             reached=reached if reached.strip("-") else "",
             tables=info.cells[records[0].title].tables,
             weights=str(info.config.get("digest", "")),
+            settings=info.settings,
         )
 
     @property

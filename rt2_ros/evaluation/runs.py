@@ -20,6 +20,7 @@ of settings; others are refused by name. More cells and more episodes of each ma
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -48,6 +49,9 @@ class Keyed(Protocol):
 
 
 E = TypeVar("E", bound=Keyed)
+
+# Of a policy's configuration what changes nothing of what it does; weights have a digest of theirs.
+ELSEWHERE = ("checkpoint", "digest", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,12 @@ class RunInfo:
         revisions = (provenance.git_revision(),)
         cells = {title: CellInfo(each, episodes, revisions, now) for title, each in tables.items()}
         return cls(policy, config, cells, seed, mode, provenance.machine())
+
+    @property
+    def settings(self) -> str:
+        """Digest of the policy's settings: not of its weights, nor of where they lie or compute."""
+        what = {key: value for key, value in self.config.items() if key not in ELSEWHERE}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
     def difference(self, other: RunInfo) -> str:
         """The settings in which another run differs, in words; "" where it may go on with this one.
@@ -218,11 +228,12 @@ class RunFolder:
         return found
 
     def missing(self, cell: Cell) -> int:
-        """How many episodes of a cell have not ended that were asked for. Those that end first are
-        the short ones: figures of a cell are of all of them.
+        """How many episodes of a cell have not ended that were asked for, or were lost with their
+        process. Those that end first are the short ones: figures of a cell are of all of them.
         """
         first, count = self.info.seed, self.info.cells[cell_title(*cell)].episodes
-        return sum((*cell, seed) not in self._records for seed in range(first, first + count))
+        keys = [(*cell, seed) for seed in range(first, first + count)]
+        return sum(key not in self._records or self._records[key].lost for key in keys)
 
     def done(self) -> set[Key]:
         """(suite, cell, seed) of all finished episodes; what crashed is to be played again."""

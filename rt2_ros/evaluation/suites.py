@@ -58,6 +58,11 @@ CASES: dict[str, tuple[dict[str, Any], ...]] = {
 }
 
 
+# Of how scenes are laid and episodes judged: one more with each change of either, by which results
+# become others.
+RULES = 2
+
+
 @dataclass(frozen=True)
 class Case:
     """A family of scenarios, one for each seed.
@@ -159,7 +164,10 @@ class Case:
         kinds = ["block"] * len(asked) + ["card"] * len(cards) + ["block"] * len(blocks)
         task = Task(self.task, thing, target)
         while True:
-            layout = random_layout(random, names, kinds, APART if target else 0.0)
+            # All cards, not the right one alone: which it is must not be told by where it lies.
+            layout = random_layout(
+                random, names, kinds, APART if target else 0.0, max(1, len(cards))
+            )
             if has_room(task, layout):
                 break
         phrase = str(random.choice(self.phrases))
@@ -199,8 +207,9 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Of all that its file says of its tables: equal for equal ones."""
-        return hashlib.sha256(repr((self.cases, self.disturb)).encode()).hexdigest()[:12]
+        """Of all that its file says of its tables, and of RULES: equal for equal ones."""
+        what = (RULES, self.cases, self.disturb)
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
     def random(self, seed: int, part: int) -> np.random.Generator:
         """Generator for one part of an episode: 0 its scene, 1 its disturbances."""

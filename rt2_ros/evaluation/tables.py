@@ -11,6 +11,7 @@ The policy stays in the caller's process, and decides on the pictures of many ta
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import traceback
 from collections.abc import Sequence
@@ -23,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.actions import Action
+from rt2_ros.evaluation.records import LOST
 from rt2_ros.evaluation.strips import STRIP_FRAMES
 from rt2_ros.evaluation.suites import Cell
 from rt2_ros.film import Film, captioned, evenly
 from rt2_ros.sim.env import Scenario
+from rt2_ros.sim.scene import APART
 from rt2_ros.sim.tasks import Task
 
 
@@ -123,7 +126,7 @@ class TableProcess:
         """How the process ended, in words."""
         self._process.join(5.0)
         code = self._process.exitcode or 0
-        return f"its process ended with {'signal' if code < 0 else 'status'} {abs(code)}"
+        return f"{LOST} {'signal' if code < 0 else 'status'} {abs(code)}"
 
     def close(self) -> None:
         """End the process."""
@@ -133,8 +136,8 @@ class TableProcess:
 
 
 def guess(scenario: Scenario, random: np.random.Generator) -> Task:
-    """A task of the same kind by chance: any thing of the target's sort in its place, or of the
-    object's where there is no target.
+    """A task of the same kind by chance: any thing of the target's sort in its place that is as far
+    from the object as targets are, or of the object's sort where there is no target.
     """
     task = scenario.task
     meant = task.target or task.object
@@ -143,8 +146,10 @@ def guess(scenario: Scenario, random: np.random.Generator) -> Task:
     if task.kind in Task.GRIPPER:
         return task
     if task.target:
-        target = str(random.choice([name for name in like if name != task.object]))
-        return Task(task.kind, task.object, target)
+        places = {p.name: p.position[:2] for p in scenario.layout}
+        start = places[task.object]
+        far = [name for name in like if math.dist(places[name], start) >= APART]
+        return Task(task.kind, task.object, str(random.choice(far)))
     return Task(task.kind, str(random.choice(like)))
 
 

@@ -102,11 +102,12 @@ def random_layout(
     names: Sequence[str],
     kinds: Sequence[str] | None = None,
     apart: float = 0.0,
+    several: int = 1,
 ) -> tuple[Placement, ...]:
     """Lay the named objects on the table, at least 8.5 cm apart.
 
     kinds: one for each name; all blocks if None.
-    apart: m between the first two at least.
+    apart: m at least between the first and each of the next `several`.
     """
     kinds = ["block"] * len(names) if kinds is None else list(kinds)
     if len(kinds) != len(names):
@@ -120,7 +121,8 @@ def random_layout(
             if all(math.dist(centre, other) >= MIN_DISTANCE for other in centres):
                 centres.append(centre)
             if len(centres) == len(names):
-                if len(names) > 1 and math.dist(centres[0], centres[1]) < apart:
+                first, *others = centres[: 1 + several]
+                if any(math.dist(first, other) < apart for other in others):
                     break  # lay them all anew
                 yaws = rng.uniform(-MAX_YAW, MAX_YAW, len(names))
                 return tuple(

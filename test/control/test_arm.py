@@ -399,6 +399,17 @@ def test_the_gripper_command_is_kept_and_not_read_back(rig):
     assert rig.move(0, 0, 0.05, gripper=1.0).gripper is None
 
 
+def test_a_new_instruction_tells_the_fingers_anew(rig):
+    """Somebody has opened the hand, or laid the table anew, since it was told to close."""
+    rig.move(0, 0, 0, gripper=1.0)
+    rig.run(0.5)
+    assert rig.move(0, 0, 0, gripper=1.0).gripper is None
+    rig.finger = 0.04
+    rig.run(0.5)
+    rig.instruct("pick up the apple", 2)
+    assert rig.move(0, 0, 0, gripper=1.0).gripper == 0.0
+
+
 def test_who_says_what_the_fingers_have_does_not_loosen_them(rig):
     """A policy that only stays says what it measures: around an object that is less than was told,
     and a hand that goes there lets go.

@@ -10,7 +10,7 @@ from rt2_ros.evaluation import paper
 from rt2_ros.evaluation.metrics import Difference, Rate, newcombe
 from rt2_ros.evaluation.page import p_value, points, render, update_results
 from rt2_ros.evaluation.questions import Answers
-from rt2_ros.evaluation.records import EpisodeRecord
+from rt2_ros.evaluation.records import LOST, EpisodeRecord
 from rt2_ros.evaluation.results import Ablation, Arm, CellResult, Results
 from rt2_ros.evaluation.runs import CellInfo, RunFolder, RunInfo
 
@@ -18,13 +18,14 @@ from rt2_ros.evaluation.runs import CellInfo, RunFolder, RunInfo
 def run_of(
     folder, policy, outcomes, instruction="pick up the key", first=0, mode="in-process",
     revisions=("r1",), started="2026-01-01T10:00:00+00:00", lacks=0, tables="", weights="",
+    **settings,
 ):  # fmt: skip
     """outcomes: (suite, cell) -> "0110"; lacks: how many more were asked for."""
     cells = {
         "/".join(filter(None, cell)): CellInfo(tables, len(bits) + lacks, revisions, started)
         for cell, bits in outcomes.items()
     }
-    info = RunInfo(policy, {"digest": weights}, cells, first, mode, "a machine")
+    info = RunInfo(policy, {"digest": weights, **settings}, cells, first, mode, "a machine")
     with RunFolder.create(folder, info) as run:
         for (suite, cell), bits in outcomes.items():
             for seed, bit in enumerate(bits, first):
@@ -59,6 +60,34 @@ def test_what_a_policy_did_with_other_weights_is_left_out(tmp_path):
     assert not lines(page, "| p | 2 |")  # nor answers
     update_results(page, answers=[replace(answered, outcomes={"where": "00"}, weights="two")])
     assert lines(page, "| p | 2 | 0%")
+
+
+def test_so_is_what_it_did_with_other_settings(tmp_path):
+    page = tmp_path / "results.md"
+    update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "11"}, smoothing=6.0, device="cpu")])
+    update_results(page, [run_of(tmp_path / "b", "p", {EASY: "10"}, smoothing=6.0, device="cuda")])
+    assert lines(page, "| p | seen |")
+    update_results(page, [run_of(tmp_path / "c", "p", {EASY: "10"}, smoothing=2.0, device="cpu")])
+    assert not lines(page, "| p | seen |") and lines(page, "| p | unseen-objects |")
+
+
+def test_what_was_played_on_tables_of_yesterday_is_not_taken(tmp_path):
+    page, present = tmp_path / "results.md", {"seen": "new", "unseen-objects/easy": "new"}
+    update_results(page, [run_of(tmp_path / "a", "q", {SEEN: "10"}, tables="new")])
+    old = run_of(tmp_path / "b", "p", {SEEN: "11", EASY: "11"}, tables="old")
+    update_results(page, [old], present=present)
+    assert lines(page, "| q | seen |") and not lines(page, "| p |")
+
+
+def test_an_episode_that_was_lost_with_its_process_is_to_be_played(tmp_path):
+    page = tmp_path / "results.md"
+    info = run_of(tmp_path / "a", "p", {SEEN: "11"}, lacks=1).info
+    for error, missing in ((f"{LOST} signal 9", 1), ("ValueError: physics", 0)):
+        with RunFolder.create(tmp_path / "a", info) as run:
+            run.append(EpisodeRecord.crashed("p", (*SEEN, 2), error))
+            update_results(page, [run])
+            assert run.missing(SEEN) == missing
+            assert bool(lines(page, "| p | seen |  | 67%")) is not bool(missing)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +295,7 @@ def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
     ]
     looked = [replace(arm, cells=tuple(replace(c, reached="10") for c in cells)) for arm in arms]
     update_results(page, ablation=Ablation(20, 0, "a machine", START, (arms[0], looked[1])))
-    told = page.read_text().partition("the right thing was reached.\n")[2].partition("## ")[0]
+    told = page.read_text().partition("the right thing was reached:")[2].partition("## ")[0]
     rows = [line for line in told.splitlines() if line.startswith("| ")]
     assert rows == [
         "| model | seen | unseen | emergent | reasoning |", "| scratch |  |  |  |  |",

@@ -35,6 +35,18 @@ def test_cards_lie_flat():
     assert layout[0].position[2] == rest_height("card") == 0.004
 
 
+@pytest.mark.parametrize("several", [1, 3])
+def test_the_first_lies_apart_from_as_many_as_asked(several):
+    near = []
+    for seed in range(30):
+        layout = random_layout(np.random.default_rng(seed), list("abcdef"), None, 0.16, several)
+        first, *others = (p.position[:2] for p in layout)
+        distances = [np.linalg.norm(other - first) for other in others]
+        assert min(distances[:several]) >= 0.16
+        near.append(min(distances[several:]) < 0.16)
+    assert any(near)
+
+
 def test_the_hand_starts_above_the_blocks():
     starts = np.array([random_start(np.random.default_rng(i)) for i in range(200)])
     assert starts.min(axis=0) == pytest.approx([0.37, -0.15, 0.14], abs=0.01)
