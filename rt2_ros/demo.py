@@ -202,15 +202,11 @@ def run(
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     attempts, rows = [], []
-    with (
-        open(out / "nodes.log", "w", encoding="utf-8") as log,
-        stop_requested() as stopped,
-        Operator(namespace) as person,
-        Screen() as screen,
-    ):
+    with stop_requested() as stopped, Operator(namespace) as person, Screen() as screen:
         person.refuse_second(graph)
         screen.say(f"starting {', '.join(node.name for node in graph.nodes)}")
         with (
+            open(out / "nodes.log", "w", encoding="utf-8") as log,
             Processes(graph, lambda name, line: print(name, line, file=log)) as processes,
             Film(out / "demo.mp4") as film,
         ):

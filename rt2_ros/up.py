@@ -54,6 +54,15 @@ class Child:
         errors = [line for line in lines if line.startswith(("ERROR", "FATAL"))]
         return (errors or lines or ["it said nothing"])[-1]
 
+    def close(self) -> None:
+        """Read what it said to the end; a process that it has left may hold that open longer."""
+        if self.reader is not None:
+            self.reader.join(1.0)
+            if self.reader.is_alive():
+                return  # to close what is being read would wait for it
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
 
 class Processes:
     """The running processes of a graph; a context manager that leaves none behind.
@@ -129,10 +138,7 @@ class Processes:
         child = self.children[name]
         _signal(child.process, signal.SIGKILL)
         child.process.wait()
-        if child.reader is not None:
-            child.reader.join(1.0)
-        if child.process.stdout is not None:
-            child.process.stdout.close()
+        child.close()
         self._start(child.spec)
 
     def stop(self) -> None:
@@ -148,10 +154,7 @@ class Processes:
                 self._say(child.spec.name, f"ERROR did not end within {GRACE_S:g} s: killed")
                 _signal(child.process, signal.SIGKILL)
                 child.process.wait()
-            if child.reader is not None:
-                child.reader.join(1.0)
-            if child.process.stdout is not None:
-                child.process.stdout.close()
+            child.close()
 
 
 def _end_with_parent() -> None:
@@ -170,13 +173,15 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     event = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
+    if before[signal.SIGHUP] is signal.SIG_IGN:  # nohup: it is to outlive the terminal
+        del before[signal.SIGHUP]
 
     def note(number: int, frame: FrameType | None) -> None:
         event.set()
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for number in numbers:
+    for number in before:
         signal.signal(number, note)
     try:
         yield event.is_set

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SLACK = 1e-4  # m, by which links that are too near already may come nearer: rounding
 _TABLE = "table"
+_FLAT, _PLATE = 1e-4, 1e-3  # m: what is flatter counts as a plate of that thickness
 
 
 class Collisions:
@@ -161,9 +162,25 @@ def _shapes(model: pin.Model, xml: str) -> pin.GeometryModel:
         ) from None
     for shape in shapes.geometryObjects:
         if isinstance(shape.geometry, coal.BVHModelBase):
-            shape.geometry.buildConvexHull(True, "Qt")
-            shape.geometry = shape.geometry.convex
+            shape.geometry = _hull(shape.geometry)
     return shapes
+
+
+def _hull(mesh: coal.BVHModelBase) -> coal.ConvexBase:
+    """The convex hull of a mesh; of one that is flat, of a plate of a millimetre, as the library
+    ends the process where there is no hull.
+    """
+    points = np.array(mesh.vertices())
+    _, sizes, axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    flat = axes[sizes < _FLAT]
+    if not len(flat):
+        mesh.buildConvexHull(True, "Qt")
+        return mesh.convex
+    for axis in flat:
+        points = np.concatenate([points + _PLATE / 2 * axis, points - _PLATE / 2 * axis])
+    thick = coal.StdVec_Vec3s()
+    thick.extend(list(points))
+    return coal.Convex.convexHull(thick, True, "Qt")
 
 
 def _with_open_gripper(model: pin.Model, xml: str, profile: RobotProfile) -> Array:

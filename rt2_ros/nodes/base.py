@@ -29,7 +29,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.publisher import Publisher
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
-from rclpy.task import Future
 
 from rt2_ros.nodes.parameters import Parameter, declare
 from rt2_ros.nodes.topics import DIAGNOSTICS, Topic
@@ -257,7 +256,8 @@ class BaseNode(LifecycleNode):
 
     def _worker_failed(self, error: Exception) -> None:
         trace = "".join(traceback.format_exception(error))
-        self.get_logger().error(f"worker: {type(error).__name__}: {one_line(error)}\n{trace}")
+        text = f"worker: {type(error).__name__}: {one_line(error)}\n{trace}"
+        self.get_logger().error(text, throttle_duration_sec=5.0)
 
     def publish_diagnostics(self) -> None:
         """Publish how the node is now; also called once a second."""
@@ -286,7 +286,7 @@ def one_line(error: BaseException) -> str:
 
 
 def run(make: Callable[[], BaseNode], argv: list[str] | None = None) -> int:
-    """Run a node until SIGINT or SIGTERM and return the exit status.
+    """Run a node until SIGINT, SIGTERM or SIGHUP and return the exit status.
 
     0: ended by a signal. 1: it could not be made, configured or activated; one line on stderr says
     why. An exception in a callback is a bug: it tears the node down and is raised.
@@ -296,12 +296,12 @@ def run(make: Callable[[], BaseNode], argv: list[str] | None = None) -> int:
     """
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
-    done: Future = Future()
-    woken = threading.Event()
+    ended, woken = threading.Event(), threading.Event()
 
     def stop() -> None:
-        done.set_result(None)
-        executor.wake()
+        ended.set()
+        with suppress(AttributeError):  # it has been shut down already
+            executor.create_task(lambda: None)  # it wakes for nothing else than work
         woken.set()
 
     _on_signal(stop)
@@ -317,7 +317,8 @@ def run(make: Callable[[], BaseNode], argv: list[str] | None = None) -> int:
             if node.trigger_configure() != SUCCESS or node.trigger_activate() != SUCCESS:
                 return 1
             node.get_logger().info("active")
-        executor.spin_until_future_complete(done)
+        while not ended.is_set():  # spin_until_future_complete keeps something of each callback
+            executor.spin_once()
         woken.wait(1.0)  # the executor must not go while it is being woken
         return 0
     finally:
@@ -328,7 +329,8 @@ def run(make: Callable[[], BaseNode], argv: list[str] | None = None) -> int:
 
 
 def _on_signal(first: Callable[[], None]) -> None:
-    """Call `first` at the first SIGINT or SIGTERM, in its own thread; the second ends the process.
+    """Call `first` at the first SIGINT, SIGTERM or SIGHUP (unless nohup has it ignored), in its own
+    thread; the second ends the process.
 
     Python runs signal handlers between two byte codes of the main thread, which sleeps in rcl_wait;
     the byte that the interpreter's C handler writes to the wakeup socket gets through at once.
@@ -336,8 +338,9 @@ def _on_signal(first: Callable[[], None]) -> None:
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP:
+            signal.signal(number, lambda *_: None)
 
     def wait(_keep: socket.socket = writer) -> None:
         reader.recv(1)

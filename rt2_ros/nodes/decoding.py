@@ -65,13 +65,11 @@ def decode(
     An `rgb8` picture is a view of `data` and is not copied; rows are `step` bytes apart.
 
     Raises:
-        BadImage: unknown encoding, big-endian samples, or sizes that do not agree.
+        BadImage: unknown encoding, or sizes that do not agree.
     """
     layout = LAYOUTS.get(encoding)
     if layout is None:
         raise BadImage(f"encoding {encoding!r} is not supported; known: {', '.join(LAYOUTS)}")
-    if is_bigendian:
-        raise BadImage("is_bigendian is set; expected little-endian samples")
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise BadImage(f"size {width}x{height} px; expected 1 to {MAX_SIDE} each")
     dtype = np.dtype(layout.dtype)
@@ -85,7 +83,7 @@ def decode(
         )
     rows = pixels.reshape(height, step)[:, :row]
     if dtype.itemsize == 2:
-        rows = (rows.view("<u2") >> 8).astype(np.uint8)
+        rows = (rows.view(">u2" if is_bigendian else "<u2") >> 8).astype(np.uint8)
     shape = (height, width) if layout.channels == 1 else (height, width, layout.channels)
     image = rows.reshape(shape)  # a view, unless the rows were padded
     if layout.convert is None:

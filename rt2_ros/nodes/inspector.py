@@ -32,6 +32,7 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.task import Future
 
+from rt2_ros.bringup import checked_namespace
 from rt2_ros.facts import Endpoint, Facts, Stream
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.base import one_line
@@ -73,7 +74,7 @@ class Inspector:
         self._context.init(args=[])
         self.node = Node(
             "check_robot",
-            namespace=namespace,
+            namespace=checked_namespace(namespace),
             context=self._context,
             use_global_arguments=False,
             enable_rosout=False,

@@ -218,7 +218,7 @@ class SimulatorNode(BaseNode):
             trajectory = read(msg.joint_names, points, joints, delay)
         except ValueError as error:
             self._refused += 1
-            self.get_logger().error(f"{name}: refused: {one_line(error)}")
+            self.complain(f"{name}: refused: {one_line(error)}")
             return
         self._loop.post(lambda: follow(self._robot, trajectory))
 

@@ -37,6 +37,7 @@ from rt2_ros.policies.base import Decision, Observation, Policy
 MAX_INSTRUCTION = 1000  # characters
 MOST_QUESTIONS = 8  # that wait for their answer
 RATE_WINDOW_S = 2.0
+LONG_S = 2.0  # that a decision takes, from which on the status says so
 FIRST_PICTURE_S = 5.0  # for an observation to come, after which an instruction is over
 # Share of a period by which a decision may come early, made up for by the next: a camera that runs
 # at just the allowed rate would else lose every second picture to its jitter. So much of a camera's
@@ -124,7 +125,7 @@ class PolicyRunner:
         self._interval = 0.0  # s between the two newest
         self._fresh = False  # whether `_newest` is to be decided upon
         self._waits = False  # whether it arrived while the worker was busy
-        self._busy = False
+        self._busy, self._began = False, 0.0  # and since when
         self._due = 0.0  # monotonic time at which max_rate allows the next decision
         self._questions: deque[str] = deque()
         self._answered = False  # whether the worker's last turn was a question
@@ -204,6 +205,10 @@ class PolicyRunner:
                 else:
                     self._become(State.HOLDING, stale)
                 self._wake.notify_all()  # a question need not wait for a decision any longer
+            elif self._active() and self._busy:
+                took = time.monotonic() - self._began
+                if took > LONG_S:
+                    self._become(State.HOLDING, f"the policy has been computing for {took:.0f} s")
 
     def _stale(self) -> str:
         """Why the newest observation cannot be used, "" if it can."""
@@ -241,6 +246,7 @@ class PolicyRunner:
                 question = self._questions.popleft() if self._answered else None
                 observation, asked = self._newest, self._status
                 self._busy, self._fresh, self._waits = True, False, False
+                self._began = time.monotonic()
                 if question is None:
                     self._due = max(self._due, time.monotonic()) + self._period
             if question is not None:

@@ -155,6 +155,15 @@ def test_a_mesh_counts_as_its_convex_hull(bars, tmp_path, monkeypatch):
     assert of_mesh.check(way([0, 0], [2.2, 2.5])) == "foot and two"
 
 
+def test_a_flat_mesh_counts_as_a_thin_plate(bars, tmp_path):
+    """The library would end the process, and with it what brakes the arm."""
+    (tmp_path / "plate.stl").write_bytes(stl((0.9, 0.1, 0.0)))
+    plate = bars(f'<mesh filename="file://{tmp_path}/plate.stl"/>')
+    thin = bars('<box size="0.9 0.1 0.001"/>')
+    for q in ([0, 0], [1.0, 2.0], [2.2, 1.5]):
+        assert_allclose(plate.distances(np.array(q)), thin.distances(np.array(q)), atol=1e-5)
+
+
 @pytest.mark.parametrize("file", ["package://nowhere/bar.stl", "file:///nowhere/bar.stl"])
 def test_a_mesh_that_is_not_there_is_refused_with_what_to_do(bars, file):
     with pytest.raises(ValueError, match="mesh cannot be read .*nowhere.* or set self_collision"):

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every way into and out of a node, on a real lifecycle node."""
 
+import subprocess
+import sys
+
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -246,3 +249,41 @@ def test_a_complaint_is_logged_once_whatever_its_numbers(make, monkeypatch):
 def test_health_is_ok_by_default():
     assert Health() == Health(DiagnosticStatus.OK, "running", {})
     assert Health.warn("slow", rate=2).values == {"rate": 2}
+
+
+MANY = """
+import gc, os, signal, sys
+from rt2_ros.nodes.base import BaseNode, Health, run
+
+class Busy(BaseNode):
+    def __init__(self):
+        super().__init__("busy")
+        self.counts = []
+
+    def _setup(self):
+        self.every(0.001, self.turn)
+
+    def turn(self):
+        self.counts.append(None)
+        if len(self.counts) in (200, 700):
+            gc.collect()
+            print(len(gc.get_objects()), flush=True)
+        if len(self.counts) == 700:
+            os.kill(os.getpid(), signal.{number})
+
+    def diagnose(self):
+        return Health()
+
+sys.exit(run(Busy))
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_a_node_ends_at_a_signal_and_keeps_nothing_of_what_it_did_before(number):
+    script = MANY.replace("{number}", number)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = map(int, done.stdout.split())
+    assert after - before < 100  # of 500 callbacks

@@ -231,6 +231,24 @@ def test_an_instruction_that_sees_nothing_is_over_and_a_camera_that_is_plugged_i
     assert graph.runner.stop()
 
 
+def test_a_policy_that_computes_for_long_is_not_reported_as_well(steady):
+    graph = Graph()
+    graph.policy.gate = threading.Semaphore(0)
+    graph.runner.instruct("pick up the apple")
+    graph.look()
+    assert graph.policy.entered.acquire(timeout=WAIT)
+    for _ in range(4):
+        steady.now += 1.0
+        graph.look()
+        graph.runner.tick()
+    assert graph.state() == State.HOLDING
+    assert graph.runner.status.reason == "the policy has been computing for 4 s"
+    assert len(graph.statuses) == 3  # said once
+    graph.policy.gate.release(1000)
+    graph.until(lambda: graph.state() == State.RUNNING)
+    assert graph.runner.stop()
+
+
 def test_a_camera_that_stops_while_running_holds_and_goes_on_when_it_is_back(graph):
     graph.runner.instruct("pick up the apple")
     graph.look()
