@@ -20,9 +20,8 @@ import numpy as np
 
 from rt2_ros.control.history import STILL
 from rt2_ros.control.kinematics import Kinematics
-from rt2_ros.control.path import PATH_TOLERANCE
 from rt2_ros.control.pose import Array
-from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.profile import PATH_TOLERANCE, RobotProfile
 
 ROUNDING = 1.001  # of limits, for numbers that went through messages
 EXTREMES = 1.02  # of tip speed and joint acceleration, between the points at which the plan looked

@@ -439,7 +439,7 @@ class ArmController:
         self._settled_time = now + self.profile.gripper_settle
         before, self._wanted = self._wanted, closedness
         if before is None or abs(closedness - before) > self.profile.gripper_deadband:
-            self._mandate.progress.begin(now)  # said again to a gripper that refuses, it is none
+            self._mandate.progress.act(now)  # said again to a gripper that refuses, it is none
         return Command(
             chunk=brake.chunk if brake else None,
             gripper=self.profile.gripper_position(closedness),

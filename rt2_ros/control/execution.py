@@ -44,6 +44,8 @@ _HOME_PATIENCE = 1.0  # s after the way home, before an arm at rest elsewhere is
 # rests elsewhere was moved.
 _UNHEARD = 1.5  # times the speed that it was told, at which an arm may go on that did not hear
 _BRAKE_PATIENCE = 0.3
+_LEAD = 0.05  # s before a brake's first inner point, as the arm may be some ms from where we think
+_SOONER = 1e-3  # s by which a brake must be over sooner to be worth sending
 _BRAKE_MARGIN = 1.25  # for what the way itself asks of the tip while it brakes
 _SAME_PLACE, _SAME_TURN = 1e-4, 1e-3  # m, rad: a goal that moves less is not planned for anew
 
@@ -244,9 +246,9 @@ class Execution:
         if not self.tracking and not doubtful:
             return chunk
         if not self._safety.path.is_free(chunk):
-            chunk = self.chunk.brake(now - self.start, self._limits, least)
+            chunk = self.chunk.brake(now - self.start, self._limits, least).spaced(_LEAD)
         left = self.start + self.chunk.duration - now
-        return chunk if chunk.duration < left else None  # it is at rest as soon without
+        return chunk if chunk.duration < left - _SOONER else None  # it rests as soon without
 
     def _least(self, q: Array, velocity: Array) -> float:
         """Return the time in s that the tip's accelerations ask for to come to rest."""

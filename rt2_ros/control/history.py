@@ -159,8 +159,12 @@ class JointHistory:
         return bool((np.abs(after - before) <= STILL * (after_ns - before_ns) * 1e-9).all())
 
     def at(self, stamp_ns: int) -> Array:
-        """Return the positions (n,) at a time, interpolated; NotInHistory outside the samples."""
+        """Return the positions (n,) at a time, interpolated; NotInHistory outside the samples, and
+        before a jump: there the joints never were, or are no more.
+        """
         after_ns, after = self.newest()
+        if self._jumps and stamp_ns < self._jumps[-1].stamp_ns:
+            raise NotInHistory(f"the reading of {self._jumps[-1].joint} has jumped since")
         if stamp_ns > after_ns:
             raise NotInHistory(
                 f"no joint state as new as that: {(stamp_ns - after_ns) / 1e9:.3f} s newer"

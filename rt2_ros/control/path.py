@@ -17,16 +17,18 @@ import numpy as np
 
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.kinematics import Kinematics
-from rt2_ros.control.pose import Array
-from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.pose import Array, Pose
+from rt2_ros.control.profile import PATH_TOLERANCE, RobotProfile
 from rt2_ros.control.trajectory import Chunk, NoTrajectory
 
 _ROUNDING = 0.001  # m by which a way that begins outside may go further out
-PATH_TOLERANCE = 0.005  # m by which a way may bulge out of the workspace, and keeps off keep_out
 _SAMPLE_PERIOD = 0.04  # s between samples,
 _SAMPLE_WAY = 0.03  # or rad of the joint that moves most,
 _FEWEST, _MOST = 8, 40  # and never fewer nor, for time alone, more than that
 _SPEED_MARGIN = 1.02  # for the speed and the acceleration between two samples
+_LOOKS = 8  # at the tip on its way, whether it keeps to the line,
+_ASIDE, _SHARE_ASIDE = 0.01, 0.25  # m, or share of the way, by which it may be off it,
+_TURNED = 0.1  # and rad that it may turn beyond what was asked
 _SLOWEST = 0.1  # share of the speed that is left close to a singularity
 
 
@@ -86,6 +88,32 @@ class PathCheck:
     def condition(self, chunk: Chunk) -> float:
         """Return the largest condition number of the Jacobian [m; rad] at the chunk's points."""
         return float(self._kinematics.conditions(chunk.positions).max())
+
+    def refuse_detour(self, chunk: Chunk, goal: Pose) -> None:
+        """Raise NoTrajectory where the tip swings far from the line to its goal, or turns far more
+        than asked: joints that have a long way to go take it along.
+
+        What the speed that it begins with carries it aside is not counted.
+        """
+        q, velocity, _ = chunk.samples(_LOOKS + 1)[1:]
+        poses = [self._kinematics.forward(row) for row in q]
+        start, twist = poses[0], self._kinematics.motion(q[0], velocity[0])[1]
+        step, turn = start.delta_to(goal)
+        speed = np.linalg.norm(twist.reshape(2, 3), axis=1)
+        # A cubic goes on for 4/27 of its time; one that brakes first, for its braking distance.
+        carried = np.maximum(0.15 * speed * chunk.duration, speed**2 / self._accelerations)
+        way = float(np.linalg.norm(step))
+        aside = max(_ASIDE, _SHARE_ASIDE * way) + carried[0]
+        beyond = float(np.linalg.norm(turn)) + _TURNED + carried[1]
+        for pose in poses:
+            done = pose.position - start.position
+            share = np.clip(done @ step / max(way**2, 1e-12), 0.0, 1.0)
+            off = float(np.linalg.norm(done - share * step))
+            turned = float(np.linalg.norm(start.delta_to(pose)[1]))
+            if off > aside or turned > beyond:
+                raise NoTrajectory(
+                    f"the way there swings {off:.3f} m aside and turns {turned:.2f} rad", "detour"
+                )
 
     def _refuse_place(self, position: Array) -> None:
         outside = np.maximum(self._low - position, position - self._high).max(axis=1)

@@ -24,6 +24,9 @@ from rt2_ros.paths import read_yaml
 Numbers = tuple[float, ...]
 Box = tuple[Numbers, Numbers]  # its lowest and its highest corner: x, y, z in m
 
+PATH_TOLERANCE = 0.005  # m by which a way may bulge out of the workspace, and keeps off keep_out
+THINNEST = 0.02  # m of a box of keep_out that only the tip is kept out of, at some places on a way
+GRIPPER_TIME = 0.25  # s that a trajectory of the gripper takes
 _CHOICES = {
     "bridge": ("joint_trajectory", "moveit_servo", "moveit", "dry_run"),
     "gripper_command": ("trajectory", "gripper_command", "parallel_gripper", "none"),
@@ -129,6 +132,9 @@ class RobotProfile:
             _require(getattr(self, key) > 0, key, getattr(self, key), "above 0")
         for key in _NOT_NEGATIVE:
             _require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+        if self.gripper_command == "trajectory":
+            settle = self.gripper_settle
+            _require(settle >= GRIPPER_TIME, "gripper_settle", settle, f"{GRIPPER_TIME} or more")
         _require(self.control_rate >= 10, "control_rate", self.control_rate, "10 or more")
         _require(self.ensemble_horizon >= 1, "ensemble_horizon", self.ensemble_horizon, "1 or more")
         _require(0 <= self.min_confidence <= 1, "min_confidence", self.min_confidence, "in 0..1")
@@ -173,11 +179,18 @@ class RobotProfile:
             _require(low < high, f"workspace_min {axis}", low, f"below workspace_max, {high}")
         floor = self.workspace_min[2]
         _require(
-            floor > self.table_height,
+            floor >= self.table_height + PATH_TOLERANCE,
             "workspace_min z",
             floor,
-            f"above table_height, {self.table_height}",
+            f"{PATH_TOLERANCE} m or more above table_height, {self.table_height}",
         )
+        for box in self.keep_out if not self.self_collision else ():
+            _require(
+                min(high - low for low, high in zip(*box, strict=True)) >= THINNEST,
+                "keep_out",
+                box,
+                f"boxes of {THINNEST} m or more each way, as self_collision is false",
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> RobotProfile:

@@ -21,9 +21,9 @@ import numpy as np
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.history import JointHistory, NotInHistory
 from rt2_ros.control.kinematics import Kinematics, Unreachable
-from rt2_ros.control.path import PATH_TOLERANCE, PathCheck
+from rt2_ros.control.path import PathCheck
 from rt2_ros.control.pose import Array, Pose
-from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.profile import PATH_TOLERANCE, RobotProfile
 from rt2_ros.control.trajectory import Chunk, NoTrajectory, plan_chunk
 
 _SHARES = (1.0, 0.5, 0.25)  # of the way to the target, tried until one can be done
@@ -145,8 +145,7 @@ class SafetyFilter:
             reference = self._kinematics.forward(history.at(delta.stamp_ns))
         except NotInHistory as error:
             return Verdict.refused("history", f"the pose at the image's time is not known: {error}")
-        now = self._kinematics.forward(situation.q).position
-        target = self._bounded(reference, delta, now, changes)
+        target = self._bounded(reference, delta, self._kinematics.forward(situation.q), changes)
         return self.reach(target, situation.q, situation.velocity, changes)
 
     def _refuse_message(self, delta: Delta, situation: Situation) -> Verdict | None:
@@ -182,11 +181,12 @@ class SafetyFilter:
             )
         return None
 
-    def _bounded(self, reference: Pose, delta: Delta, now: Array, changes: list[Change]) -> Pose:
+    def _bounded(self, reference: Pose, delta: Delta, now: Pose, changes: list[Change]) -> Pose:
         """Return the target within step caps and workspace.
 
-        An arm outside the workspace, by more than a way may bulge out of it, comes in with any
-        step, and stays where it is, `now` (3,), when it is asked to.
+        The caps hold from where the hand was in the picture, and from where it is now: it may have
+        been led elsewhere meanwhile. An arm outside the workspace, by more than a way may bulge out
+        of it, comes in with any step, and stays where it is, `now`, when it is asked to.
         """
         profile = self._profile
         step = _capped(delta.translation, profile.max_step_translation, "translation", "m", changes)
@@ -194,8 +194,8 @@ class SafetyFilter:
         start, wanted = reference.position, reference.position + step
         low, high = self._low, self._high
         if np.linalg.norm(step) < _NO_STEP[0] and np.linalg.norm(turn) < _NO_STEP[1]:
-            low = np.where(now < low - PATH_TOLERANCE, now, low)
-            high = np.where(now > high + PATH_TOLERANCE, now, high)
+            low = np.where(now.position < low - PATH_TOLERANCE, now.position, low)
+            high = np.where(now.position > high + PATH_TOLERANCE, now.position, high)
         inside = np.clip(wanted, low, high)
         for axis, before, after in zip("xyz", wanted, inside, strict=True):
             if abs(before - after) > _WORTH_SAYING:
@@ -203,7 +203,11 @@ class SafetyFilter:
                 text = f"workspace: {axis} {before:.3f} m {verb} to {after:.3f} m"
                 changes.append(Change("workspace", text))
         step = _capped(inside - start, profile.max_step_translation, "way back", "m", changes)
-        return reference.compose_delta(step, turn)
+        target = reference.compose_delta(step, turn)
+        way, turn = now.delta_to(target)
+        step = _capped(way, profile.max_step_translation, "translation", "m", changes)
+        rest = _capped(turn, profile.max_step_rotation, "rotation", "rad", changes)
+        return target if step is way and rest is turn else now.compose_delta(step, rest)
 
     def reach(
         self, target: Pose, q: Array, velocity: Array, changes: Sequence[Change] = ()
@@ -220,6 +224,7 @@ class SafetyFilter:
             try:
                 end = self._kinematics.inverse(goal, q)
                 chunk = plan_chunk(q, velocity, end, duration, limits, self.path.excess)
+                self.path.refuse_detour(chunk, goal)
             except Unreachable as error:
                 code, reason = "unreachable", str(error)
             except NoTrajectory as error:

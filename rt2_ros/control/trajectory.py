@@ -171,6 +171,14 @@ class Chunk:
             np.vstack((self.velocities[kept], brake.velocities)),
         )
 
+    def spaced(self, first: float) -> Chunk:
+        """Return this motion without the inner points of its first s: an arm that is some
+        milliseconds from where it is thought to be would make up for that on its way to them.
+        """
+        kept = self.times >= first
+        kept[[0, -1]] = True
+        return Chunk(self.times[kept], self.positions[kept], self.velocities[kept])
+
     def brake(self, time: float, limits: JointLimits, least: float = 0.0) -> Chunk:
         """Return the fastest way to rest from `time` s on along this very path, in `least` s or
         more.

@@ -20,6 +20,7 @@ _GAP = 0.1  # s of one look that count for that: who did not look knows nothing
 _NEW_PLACE = 0.02  # m from every place where the tip has been: there it has not been
 _NEW_TURN = 0.15  # rad, likewise
 _PLACES = 1000
+_ACTS = 3  # of the gripper at one place that count: to open and close it for ever is no progress
 
 
 class ClockWatch:
@@ -59,13 +60,14 @@ class ProgressWatch:
     """Whether the tip gets to where it has not been within `patience` s.
 
     Somewhere new is more than 2 cm or 0.15 rad from every place where it was since the watch began:
-    so neither trembling nor going to and fro is progress. What else counts (the gripper moves, a
-    person says go on) is told by `begin`.
+    so neither trembling nor going to and fro is progress. A person's word to go on is told by
+    `begin`; by `act`, that the gripper moves, which counts a few times at one place.
     """
 
     def __init__(self, patience: float) -> None:
         self.patience = patience
         self._since: float | None = None
+        self._acts = 0
         self._places: Array = np.empty((0, 3))
         self._turns: Array = np.empty((0, 3, 3))
 
@@ -79,9 +81,16 @@ class ProgressWatch:
         self.end()
         self._since = now
 
+    def act(self, now: float) -> None:
+        """Start anew where something else than the tip moves, unless it did so for nothing."""
+        if self._acts < _ACTS:
+            acts = self._acts + 1
+            self.begin(now)
+            self._acts = acts
+
     def end(self) -> None:
         """Watch no more."""
-        self._since = None
+        self._since, self._acts = None, 0
         self._places, self._turns = np.empty((0, 3)), np.empty((0, 3, 3))
 
     def look(self, now: float, tip: Pose) -> bool:
@@ -91,6 +100,7 @@ class ProgressWatch:
         near = np.linalg.norm(self._places - tip.position, axis=1) <= _NEW_PLACE
         cosine = (np.einsum("kij,ij->k", self._turns, tip.rotation) - 1) / 2
         if not (near & (cosine >= np.cos(_NEW_TURN))).any():
+            self._acts = 0 if len(self._places) else self._acts
             self._places = np.vstack((self._places, tip.position))[-_PLACES:]
             self._turns = np.concatenate((self._turns, tip.rotation[None]))[-_PLACES:]
             self._since = now

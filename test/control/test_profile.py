@@ -43,7 +43,7 @@ def test_closedness_runs_from_open_to_closed(profile):
         ("joint_velocity", [0.0] * 7, "joint_velocity: .*, expected numbers above 0"),
         ("joint_lower", [3.0] * 7, "joint_lower of panda_joint1: 3.0, expected below"),
         ("workspace_min", [0.8, 0.0, 0.1], "workspace_min x: 0.8, expected below workspace_max"),
-        ("table_height", 0.2, "workspace_min z: 0.012, expected above table_height, 0.2"),
+        ("table_height", 0.2, "workspace_min z: 0.012, expected 0.005 m or more above"),
         ("gripper_closed", 0.04, "gripper_open: 0.04, expected different from gripper_closed"),
         ("speed", 1.0, "speed: not a key of a robot profile"),
         ("bridge", "magic", "bridge: 'magic', expected one of joint_trajectory, moveit_servo"),
@@ -57,6 +57,7 @@ def test_closedness_runs_from_open_to_closed(profile):
         ("min_confidence", 1.5, "min_confidence: 1.5, expected in 0..1"),
         ("ensemble_horizon", 1.5, "ensemble_horizon: 1.5, expected a whole number"),
         ("ensemble_horizon", 0, "ensemble_horizon: 0, expected 1 or more"),
+        ("gripper_settle", 0.2, "gripper_settle: 0.2, expected 0.25 or more"),
         ("smoothing_time", -0.1, "smoothing_time: -0.1, expected 0 or more"),
     ],
 )

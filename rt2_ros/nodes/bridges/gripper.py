@@ -19,13 +19,12 @@ from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from sensor_msgs.msg import JointState
 
-from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.profile import GRIPPER_TIME, RobotProfile
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.base import BaseNode
 from rt2_ros.nodes.bridges.base import POLL_PERIOD, interfaces, trajectory_msg
 
 PATIENCE = 5.0  # s for an action's server to say what became of a goal
-TRAJECTORY_TIME = 0.25  # s that a trajectory of the gripper takes, below every gripper_settle
 
 
 class Gripper:
@@ -52,7 +51,7 @@ class TrajectoryGripper(Gripper):
 
     def send(self, position: float) -> None:
         """Publish a trajectory of one point, at rest there."""
-        self._out.publish(trajectory_msg([self._joint], [(TRAJECTORY_TIME, [position], [0.0])]))
+        self._out.publish(trajectory_msg([self._joint], [(GRIPPER_TIME, [position], [0.0])]))
 
 
 class ActionGripper(Gripper):
