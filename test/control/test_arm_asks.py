@@ -224,3 +224,13 @@ def test_stop_and_disarm_end_the_call_for_help(careful):
     assert not careful.arm.needs_help
     careful.move(0.03, 0, 0)
     assert held(careful, "instruction")
+
+
+def test_a_hand_that_opens_and_closes_for_ever_gets_nowhere(rig):
+    rig.instruct()
+    for turn in range(60):
+        rig.move(0, 0, 0, gripper=float(turn % 2 == 0))
+        rig.run(0.5)
+        if rig.arm.needs_help:
+            break
+    assert "no progress" in rig.arm.reason and 16 < turn < 30

@@ -165,3 +165,30 @@ def test_an_arm_that_moves_is_braked_along_its_way_when_a_second_node_begins(rig
     assert rig.arm.state == (State.STOPPED if end else State.HOLDING)
     two_publishers(rig, 1.0)
     assert not rig.moving
+
+
+def test_a_picture_from_before_a_jump_moves_nothing(rig):
+    """A driver that sets itself to zero anew, or a table that is laid anew: to stay where the hand
+    was then would be a way of 20 cm.
+    """
+    rig.instruct()
+    rig.run(0.3)
+    before = rig.delta()
+    rig.chunk, rig.q = None, rig.q + [0.4, 0, 0, 0, 0, 0, 0]
+    rig.run(0.3)
+    assert rig.send(before) is None
+    assert held(rig, "history") and "has jumped since" in rig.arm.verdict.reason
+    assert rig.send(rig.delta()) is not None
+
+
+def test_an_arm_that_was_led_away_does_not_come_back_by_more_than_a_step(rig):
+    rig.instruct()
+    before, was = rig.delta(), rig.tip.position
+    for _ in range(60):
+        rig.q = rig.q + [0.005, 0, 0, 0, 0, 0, 0]
+        rig.run(0.01)
+    led = rig.tip.position
+    assert np.linalg.norm(led - was) > 0.13
+    assert rig.send(before) is not None
+    way = rig.arm.verdict.target.position - led
+    assert np.linalg.norm(way) == pytest.approx(rig.profile.max_step_translation)

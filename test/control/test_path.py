@@ -4,7 +4,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rt2_ros.control.path import PATH_TOLERANCE, PathCheck
+from rt2_ros.control.path import PathCheck
+from rt2_ros.control.profile import PATH_TOLERANCE
 from rt2_ros.control.trajectory import Chunk, NoTrajectory, plan_chunk
 
 
@@ -117,3 +118,20 @@ def test_without_collisions_only_the_tip_is_checked(profile, kinematics, go):
 def test_speed_does_not_matter_for_what_is_in_the_way(path, go):
     assert path().is_free(go([0, 0.1, 0], duration=0.01))
     assert not path().is_free(go([0, 0.4, 0], duration=60.0))
+
+
+def test_a_way_whose_joints_take_the_tip_far_aside_is_refused(path, go, start, kinematics):
+    straight = go([0, 0.08, 0])
+    goal = kinematics.forward(straight.positions[-1])
+    path().refuse_detour(straight, goal)
+    by = straight.sample(straight.duration / 2)[0] + [0, 0.15, 0, 0, 0, 0, 0]  # 7 cm up or down
+    around = Chunk(
+        np.array([0.0, 1.0, 2.0]), np.stack((start, by, straight.positions[-1])), np.zeros((3, 7))
+    )
+    with pytest.raises(NoTrajectory, match="swings 0.0.. m aside") as refused:
+        path().refuse_detour(around, goal)
+    assert refused.value.code == "detour"
+    turned = start + [0, 0, 0, 0, 0, 0, 0.3]  # the flange alone turns, and back
+    around = Chunk(np.array([0.0, 1.0, 2.0]), np.stack((start, turned, start)), np.zeros((3, 7)))
+    with pytest.raises(NoTrajectory, match="turns 0.15 rad"):
+        path().refuse_detour(around, kinematics.forward(start))

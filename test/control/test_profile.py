@@ -27,6 +27,13 @@ def test_closedness_runs_from_open_to_closed(profile):
     assert profile.gripper_closedness(0.05) == 0.0
 
 
+def test_a_thin_box_needs_the_arms_shapes_to_be_kept_off(data):
+    board = [[0.5, -0.1, 0.0], [0.502, 0.1, 0.3]]
+    assert RobotProfile.from_dict({**data, "keep_out": [board]}).keep_out
+    with pytest.raises(ValueError, match="keep_out: .*expected boxes of 0.02 m or more each way"):
+        RobotProfile.from_dict({**data, "keep_out": [board], "self_collision": False})
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -194,3 +194,13 @@ def test_refuses_what_cannot_be_planned(target, duration, message):
 def test_a_chunk_is_what_a_trajectory_controller_takes(times, velocities, message):
     with pytest.raises(ValueError, match=message):
         Chunk(np.array(times), np.zeros((3, 1)), np.array(velocities)[:, None])
+
+
+def test_a_motion_without_its_first_inner_points_ends_as_it_did():
+    times = np.array([0.0, 0.006, 0.03, 0.06, 0.2])
+    chunk = Chunk(times, np.outer(times, np.ones(7)), np.zeros((5, 7)))
+    spaced = chunk.spaced(0.05)
+    assert spaced.times.tolist() == [0.0, 0.06, 0.2]
+    assert (spaced.positions[-1] == chunk.positions[-1]).all()
+    short = Chunk(times[:3], chunk.positions[:3], chunk.velocities[:3]).spaced(0.05)
+    assert short.times.tolist() == [0.0, 0.03]
