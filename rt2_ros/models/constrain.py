@@ -12,6 +12,7 @@ held to: the same tokens, in less time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -79,7 +80,7 @@ class Smoothing:
         if not 0 <= width <= 64:
             raise ValueError(f"smoothing: {width}, expected 0 to 64 bins")
         self._values, self._width = values, width
-        self._kernels: dict[tuple[int, int, torch.device], torch.Tensor | None] = {}
+        self._kernels: dict[tuple[bytes, torch.device], torch.Tensor | None] = {}
 
     def __call__(self, allowed: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
         """Scores (..., n) to choose by, from probabilities (..., n) of the allowed tokens (n,)."""
@@ -90,22 +91,36 @@ class Smoothing:
         self, allowed: Sequence[int] | np.ndarray, device: torch.device
     ) -> torch.Tensor | None:
         """What probabilities (..., n) of sorted tokens are multiplied by to be spread, None where
-        they are not all integers: of a few, each may mean something else, as a switch's two do,
-        and the ends of names ("keycap 3").
+        not all integers are among them: of a few, each may mean something else, as a switch's two
+        do.
+
+        Where words may come as well, an integer counts with all that is near it, as what a word
+        competes with is that a number follows at all.
         """
         if not self._width:
             return None
-        key = (len(allowed), int(allowed[0]), device)
+        key = (np.asarray(allowed).tobytes(), device)
         if key not in self._kernels:
-            bins = [self._values.get(int(token)) for token in allowed]
-            self._kernels[key] = None
-            if len(bins) == len(self._values) and None not in bins:
-                place = torch.tensor(bins, dtype=torch.float32)
-                distance = (place[:, None] - place[None, :]) / self._width
-                kernel = torch.exp(-0.5 * distance**2)
-                # The ends have neighbours on one side only: a saturated step stays saturated.
-                self._kernels[key] = (kernel / kernel.sum(1, keepdim=True)).T.to(device)
+            self._kernels[key] = self._made([self._values.get(int(token)) for token in allowed])
+            if (kernel := self._kernels[key]) is not None:
+                self._kernels[key] = kernel.to(device)
         return self._kernels[key]
+
+    def _made(self, bins: Sequence[int | None]) -> torch.Tensor | None:
+        """A kernel for tokens of these bins, None for one that is no integer."""
+        numbers = [index for index, value in enumerate(bins) if value is not None]
+        if len(numbers) < len(self._values) or len(bins) > 2 * len(self._values):
+            return None  # among thousands of words there is no telling
+        place = torch.tensor([float(bins[index] or 0) for index in numbers])
+        distance = (place[:, None] - place[None, :]) / self._width
+        spread = torch.exp(-0.5 * distance**2)
+        # The ends have neighbours on one side only: a saturated step stays saturated.
+        spread = (spread / spread.sum(1, keepdim=True)).T
+        if len(numbers) == len(bins):
+            return spread
+        kernel = torch.eye(len(bins))
+        kernel[np.ix_(numbers, numbers)] = spread * max(1.0, self._width * math.sqrt(2 * math.pi))
+        return kernel
 
 
 NO_SMOOTHING = Smoothing({}, 0)

@@ -319,7 +319,7 @@ class VlmPolicy:
             return step
         ids, probabilities = step.allowed.cpu().numpy(), step.probabilities.cpu().numpy()
         value = self._integers.get(step.token)
-        if value is None or len(ids) != len(self._integers):
+        if value is None or len(ids) < len(self._integers):
             same = [step.token]
         else:
             near = self._words.spellings[max(0, value - NEAR) : value + NEAR + 1]

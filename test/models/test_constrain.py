@@ -25,3 +25,17 @@ def test_a_neighbourhood_wins_over_a_spike():
         assert torch.equal(Smoothing(values, 4)(allowed, some), some)
     with pytest.raises(ValueError, match="smoothing: 65"):
         Smoothing(values, 65)
+
+
+def test_a_word_competes_with_a_number_not_with_one_spike_of_it():
+    """Learned with soft targets, the likeliest integer of a sure number has a third."""
+    tokens = torch.tensor([7, 8, *range(1000, 1256)])
+    smoothing = Smoothing({1000 + i: i for i in range(256)}, 6)
+    number = torch.exp(-0.5 * ((torch.arange(256) - 90) / 1.3) ** 2)
+    for sure, best in ((0.7, 92), (0.4, 0)):  # of a number at all: then 90, else the first word
+        probabilities = torch.cat([torch.tensor([1 - sure, 0.0]), sure * number / number.sum()])
+        assert int(probabilities.argmax()) == 0
+        assert int(smoothing(tokens, probabilities).argmax()) == best
+    words = torch.arange(2000, 2600)  # among many the free text of a plan goes on as it was
+    many = torch.rand(len(words) + 256)
+    assert torch.equal(smoothing(torch.cat([torch.arange(1000, 1256), words]), many), many)
