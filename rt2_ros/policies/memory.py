@@ -11,7 +11,8 @@ nothing. A plan that is kept begins the next answers as if the model had written
 it is `plan_every` decisions old; then the model writes a new one. What lasts in a plan, such as
 which thing is meant and where it is to be put (`rt2_ros.actions.PlanForm`), stays as the first plan
 of an attempt says, which was made before an arm hid anything, until that is `look_every` decisions
-old; then the model looks for it anew, and keeps no plan. Of what was seen `FORGET_S` ago, or later
+of `PERIOD_S` old, by the stamps of what is seen where they tell; then the model looks for it anew,
+and keeps no plan. Of what was seen `FORGET_S` ago, or later
 than now, by its stamps, nothing but guesses is left.
 """
 
@@ -29,6 +30,7 @@ from rt2_ros.models.forward import Inputs
 from rt2_ros.policies.base import FORGET_S, MOST_ATTEMPTS, Observation
 
 GUESSES = 4
+PERIOD_S = 0.25  # between two decisions of an episode as models learn them
 
 
 class Last(NamedTuple):
@@ -41,6 +43,7 @@ class Last(NamedTuple):
     held: Mapping[Any, Step]  # what lasts, by the grammar's state
     only: Mapping[Any, TokenIds]  # what may come where that ends
     looked: int  # decisions that were made with it
+    since_ns: int  # stamp of what was seen when it was found
     stamp_ns: int  # of what was seen
 
 
@@ -48,8 +51,8 @@ class AnswerMemory:
     """The last answers of each attempt, told apart by episode and instruction.
 
     plan_every: decisions for which a plan is good; 1 writes a new one each time. form: of plans,
-    which says what of them is recalled, and what lasts. look_every: decisions for which that is
-    good; 1 looks anew each time.
+    which says what of them is recalled, and what lasts. look_every: decisions, of PERIOD_S each,
+    for which that is good; 1 looks anew each time.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class AnswerMemory:
         if last and last.stamp_ns and observation.stamp_ns:
             gap = observation.stamp_ns - last.stamp_ns
             if not 0 <= gap < FORGET_S * 1e9:  # meanwhile anything may have moved
-                return last._replace(plan=(), recalled="", held={}, only={}, looked=0)
+                return last._replace(plan=(), recalled="", held={}, only={}, looked=0, since_ns=0)
         return last
 
     def put_back(self, observation: Observation, last: Last | None) -> None:
@@ -95,10 +98,18 @@ class AnswerMemory:
         last = self.last(observation)
         if last is None:
             return Prompt(inputs)
-        if 1 < self._look_every <= last.looked:  # a plan that is kept would say where it was before
+        if self._is_old(last, observation):  # a plan that is kept would say where it was before
             return Prompt(inputs, guesses=last.answers)
         kept = last.plan if keep and last.decisions < self._plan_every else ()
         return Prompt(inputs, begin=kept, held=last.held, only=last.only, guesses=last.answers)
+
+    def _is_old(self, last: Last, observation: Observation) -> bool:
+        """Whether what lasts is to be looked for anew."""
+        decisions = float(last.looked)
+        if last.since_ns and observation.stamp_ns:
+            passed = (observation.stamp_ns - last.since_ns) * 1e-9
+            decisions = passed / PERIOD_S + 0.5  # which is as many, but for jitter
+        return 1 < self._look_every <= decisions
 
     def note(
         self, observation: Observation, prompt: Prompt, steps: Sequence[Step], plan: str
@@ -108,13 +119,14 @@ class AnswerMemory:
         before = self._attempts.pop(attempt, None)
         decisions = before.decisions + 1 if before and prompt.begin else 1
         held, only, looked = prompt.held, prompt.only, before.looked + 1 if before else 1
+        since = before.since_ns if before else 0
         if not held:
-            (held, only), looked = self._lasting(steps), 1
+            (held, only), looked, since = self._lasting(steps), 1, observation.stamp_ns
         older = before.answers if before else ()
         answers = ([step.token for step in steps], *older)[:GUESSES]
         self._attempts[attempt] = Last(
             answers, self._plan(steps), self._form.recalled(plan) if self._form else "", decisions,
-            held, only, looked, observation.stamp_ns,
+            held, only, looked, since, observation.stamp_ns,
         )  # fmt: skip
         if len(self._attempts) > MOST_ATTEMPTS:
             self._attempts.popitem(last=False)

@@ -173,7 +173,20 @@ def test_what_lasts_stays_as_it_was_first_seen_until_it_is_looked_for_anew():
     assert alone.infer(look(0, instruction="move the banana near the pear")).confidence == (
         pytest.approx(decisions[0].confidence, abs=1e-4)
     )
-    assert all(decision.confidence < 0.99 for decision in decisions)
+    assert all(decision.confidence < 0.999 for decision in decisions)
+
+
+def test_what_lasts_does_so_for_as_long_at_any_rate():
+    """Three decisions of a quarter of a second each: seven at 10 Hz, two at 3 Hz."""
+    instruction = "move the banana near the pear"
+    for period, same in ((0.25, 3), (0.1, 7), (0.35, 2)):
+        policy = load_policy("rt2-tiny", threads=1, look_every=3)
+        seen = [
+            replace(look(n, instruction=instruction), stamp_ns=round((10 + n * period) * 1e9))
+            for n in range(same + 1)
+        ]
+        lasts = lasting(policy, [policy.infer(each) for each in seen])
+        assert all(last == lasts[0] for last in lasts[:same]) and lasts[same] != lasts[0]
 
 
 def test_what_lasts_is_looked_for_anew_although_a_plan_is_still_good():
