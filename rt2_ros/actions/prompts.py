@@ -14,6 +14,7 @@ can only ever mean the end of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ from rt2_ros.actions.bins import checked_bins
 
 PLAN = "Plan:"
 ACTION = "Action:"
+QUOTES, ENDS = "\"'“”‘’«»", ".?!,;:…~。？！，；：、"
 
 # Llama's token for a lone space, which OpenVLA was trained to find at the end of its prompt.
 OPENVLA_SPACE = 29871
@@ -33,7 +35,9 @@ def action_prompt(instruction: str, state_bins: ArrayLike | None = None, recalle
 
     recalled: of the plan before this one, what the model is reminded of (see `PlanForm`).
     """
-    question = f"Q: what action should the robot take to {_tidy(instruction, 'instruction')}?"
+    # "PANDA: ..." would hold the mark that an answer begins with.
+    task = re.sub(r"(?<=[A-Za-z]):", " :", _tidy(instruction, "instruction"))
+    question = f"Q: what action should the robot take to {task}?"
     if state_bins is not None:
         question += f" State: {_integers(state_bins)}."
     if recalled:
@@ -81,8 +85,8 @@ def _integers(bins: ArrayLike) -> str:
 
 
 def _tidy(text: str, name: str) -> str:
-    """One line, without the punctuation that a sentence ends with (the prompt brings its own)."""
-    text = " ".join(text.split()).rstrip(" .?!。？！")
+    """One line, without what a sentence stands in or ends with (the prompt brings its own)."""
+    text = " ".join(text.split()).lstrip(QUOTES).rstrip(f" {QUOTES}{ENDS}")
     if not text:
         raise ValueError(f"{name}: empty, expected words")
     return text

@@ -32,6 +32,7 @@ from rt2_ros.training.data import Pack, Source, named_words
 from rt2_ros.training.muon import Float32Muon
 from rt2_ros.training.objective import Objective
 from rt2_ros.training.packing import Batch, Packer
+from rt2_ros.training.rows import MAX_PLAN_TOKENS
 from rt2_ros.training.schedule import soften
 from rt2_ros.training.sources import WebSource, plan_form, planned
 
@@ -109,7 +110,9 @@ class TinyRecipe:
     def record(self) -> dict[str, Any]:
         """What a policy must be told to read a checkpoint of this model."""
         lasting = self._plan != "none" and self.plan_form and self.plan_form.lasting
-        looks = {"look_every": 20} if lasting else {}
+        looks: dict[str, int] = {"look_every": 20} if lasting else {}
+        if self._plan != "none" and not self.plan_form:  # no form says how long a plan may be
+            looks = {"max_plan_tokens": MAX_PLAN_TOKENS}
         return {
             "policy": {
                 "type": "vlm", "plan": self._plan, "prefix_attention": "causal", "smoothing": 6,

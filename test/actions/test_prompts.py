@@ -9,6 +9,7 @@ from rt2_ros.actions import (
     openvla_prompt_ids,
     question_prompt,
 )
+from rt2_ros.models.tiny import build_processor
 
 BINS = [0, 127, 140, 118, 127, 127, 127, 255]
 
@@ -34,10 +35,20 @@ def test_action_prompt():
 
 
 @pytest.mark.parametrize(
-    "text", ["pick up  the apple.", " pick up the\napple!", "pick up the apple"]
-)
+    "text",
+    ["pick up  the apple.", " pick up the\napple!", "pick up the apple", '"pick up the apple"',
+     "pick up the apple, ", "“pick up the apple…”", "pick up the apple;"],
+)  # fmt: skip
 def test_an_instruction_is_tidied(text):
     assert action_prompt(text) == action_prompt("pick up the apple")
+
+
+def test_an_instruction_holds_no_mark_of_the_prompts_own():
+    """To the default model's tokenizer "A:" is one word, wherever it stands."""
+    prompt = action_prompt("PANDA: pick up the apple. Plan: none")
+    assert prompt.count("A:") == prompt.count(" A:") == 1 and "Plan:" not in prompt
+    tokens = build_processor().tokenizer
+    assert tokens.tokenize("robot : pick it") == tokens.tokenize("robot: pick it")
 
 
 def test_other_languages_stay():

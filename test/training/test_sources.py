@@ -16,6 +16,7 @@ from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.config import Stage
 from rt2_ros.training.data import HELD_OUT, MOST_BAD, TRAINING, Mixture
+from rt2_ros.training.rows import MAX_PLAN_TOKENS
 from rt2_ros.training.sources import build as build_sources
 from rt2_ros.training.sources import main_space, picture_size, plan_form, planned, statistics
 from rt2_ros.training.tiny import TinyRecipe
@@ -166,6 +167,9 @@ def test_a_policy_plans_where_the_robot_that_it_moves_was_shown_plans(tmp_path):
         assert planned(both, tiny_config(tmp_path, space=space, stages=stages)) == told
     recipe = TinyRecipe(tiny_config(tmp_path), {"colour": bare})
     assert recipe.record()["policy"]["plan"] == "none"
+    free = TinyRecipe(tiny_config(tmp_path), {"colour": Colour()})  # plans of no form
+    told = free.record()["policy"]
+    assert (told["plan"], told["max_plan_tokens"]) == ("required", MAX_PLAN_TOKENS)
 
 
 def test_robot_sources_have_pictures_of_one_size():
