@@ -14,8 +14,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
+RMW = "rmw_fastrtps_cpp"
 # command -> module with main(argv), and what it is for
 COMMANDS = {
     "up": ("rt2_ros.up", "start the node graph and stay"),
@@ -31,6 +35,27 @@ COMMANDS = {
 }
 # What bad input raises: one line instead of a traceback.
 EXPECTED = (ValueError, OSError, RuntimeError, ImportError)
+
+
+def refuse_another_ros() -> None:
+    """RuntimeError where an environment with a ROS of its own is used beside a sourced one, whose
+    modules and libraries come before its own.
+    """
+    if sys.prefix == sys.base_prefix or find_spec("ros_wheels_bootstrapper") is None:
+        return
+    found = find_spec("rclpy")
+    middleware = os.environ.get("RMW_IMPLEMENTATION", RMW)
+    if found is None or not found.origin or Path(found.origin).is_relative_to(sys.prefix):
+        if middleware == RMW:
+            return
+        what = f"RMW_IMPLEMENTATION is {middleware}; expected {RMW}, which comes with it"
+    else:
+        what = f"rclpy would be {found.origin}"
+    raise RuntimeError(
+        f"{sys.prefix} has a ROS of its own, and {what}: use a terminal where no other is sourced, "
+        "or begin the command with env -u PYTHONPATH -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH "
+        "-u RMW_IMPLEMENTATION"
+    )
 
 
 def dispatch(program: str, commands: dict[str, tuple[str, str]], argv: list[str]) -> int:
@@ -55,6 +80,7 @@ def dispatch(program: str, commands: dict[str, tuple[str, str]], argv: list[str]
 def main(argv: list[str] | None = None) -> int:
     """Run one command; bad input ends in one line on stderr and exit status 1."""
     try:
+        refuse_another_ros()
         return dispatch("rt2", COMMANDS, sys.argv[1:] if argv is None else argv)
     except EXPECTED as error:
         print(f"rt2: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)

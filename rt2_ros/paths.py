@@ -20,7 +20,7 @@ def share_dir() -> Path:
 
     The first of: the source checkout that this module lies in (``pip install -e``, or a checkout
     on the path); ``share/rt2_ros`` of the folder or prefix that this module was installed to
-    (``pip install``, also with ``--user``, ``--prefix`` or ``--target``, and Debian's
+    (``pip install``, also with ``--user`` or ``--prefix``, and Debian's
     ``/usr/local``); the same of a prefix in ``AMENT_PREFIX_PATH`` (colcon), and of Python's.
 
     Raises:

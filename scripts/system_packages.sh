@@ -9,12 +9,13 @@ python=$1
 font=$(find /usr/share/fonts /usr/local/share/fonts ~/.local/share/fonts \
   -name 'NotoColorEmoji*.ttf' -print -quit 2>/dev/null || true)
 libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p)
+name=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 missing=()
 command -v c++ >/dev/null || missing+=(g++)
-[[ -f $headers/Python.h ]] || missing+=(python3-dev)
-"$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+[[ -f $headers/Python.h ]] || missing+=("$name-dev")
+"$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=("$name-venv")
 [[ -n $font ]] || missing+=(fonts-noto-color-emoji)
 # Mesa's software EGL draws the table without a display; OSMesa would do as well.
 if [[ $libraries != *libOSMesa.so* ]]; then

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import types
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -100,3 +101,25 @@ def test_ask_about_a_picture_file(tmp_path, capsys):
 
     assert cli.main(["ask", "what is it?", "--image", "none.png", "--policy", "hold"]) == 1
     assert "--image: none.png is not a picture that can be read" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    sys.prefix == sys.base_prefix or find_spec("ros_wheels_bootstrapper") is None,
+    reason="this Python has no ROS of its own",
+)
+def test_a_sourced_ros_is_refused_before_its_modules_are_taken(tmp_path, monkeypatch, capsys):
+    """With Humble's in a shell's profile `make` would work, and what it tells to type would not."""
+    cli.refuse_another_ros()
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
+    assert cli.main(["up"]) == 1
+    assert "RMW_IMPLEMENTATION is rmw_cyclonedds_cpp; expected rmw_fastrtps_cpp" in (
+        capsys.readouterr().err
+    )
+    (tmp_path / "rclpy").mkdir()
+    (tmp_path / "rclpy" / "__init__.py").write_text("raise SystemExit('imported')")
+    done = subprocess.run(
+        [sys.executable, "-m", "rt2_ros.cli", "up"], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"rclpy would be {tmp_path}/rclpy/__init__.py: use a terminal" in done.stderr
