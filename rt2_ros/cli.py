@@ -44,7 +44,7 @@ def refuse_another_ros() -> None:
     if sys.prefix == sys.base_prefix or find_spec("ros_wheels_bootstrapper") is None:
         return
     found = find_spec("rclpy")
-    middleware = os.environ.get("RMW_IMPLEMENTATION", RMW)
+    middleware = os.environ.get("RMW_IMPLEMENTATION") or RMW
     if found is None or not found.origin or Path(found.origin).is_relative_to(sys.prefix):
         if middleware == RMW:
             return

@@ -98,7 +98,7 @@ class Processes:
             text=True,
             errors="replace",
             start_new_session=True,  # ctrl-C reaches this process only, which stops them in order
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         child = self.children[spec.name] = Child(spec, process)
         child.reader = threading.Thread(target=self._read, args=(child,), daemon=True)
@@ -157,7 +157,7 @@ class Processes:
             child.close()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In the child: get SIGTERM when this process is gone, however it went (Linux)."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -129,9 +129,9 @@ def report(result: dict[str, Any]) -> str:
         "|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in table_of(result)),
         "",
-        "Time to hold: from the fault until the last joint is below 0.02 rad/s for good. Of it, up "
-        "to 0.8 s are the time to live of the last picture; what stops the joint states or the "
-        "controller itself stops the arm sooner.",
+        "Time to hold: from the fault until the last joint is below 0.02 rad/s for good. Each "
+        "trajectory has its end in it, a brake when its picture is 0.8 s old at the latest; what "
+        "stops the joint states or the controller itself stops the arm sooner.",
     ]
     return "\n".join(lines) + "\n"
 

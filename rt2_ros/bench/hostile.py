@@ -31,6 +31,7 @@ from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.safety import Delta, SafetyFilter, Situation
 from rt2_ros.control.trajectory import stop_chunk
 from rt2_ros.paths import config_path
+from rt2_ros.up import end_with_parent
 
 KEEP_OUT = (((0.42, 0.14, 0.0), (0.52, 0.24, 0.15)),)  # a box on the table that the arm must avoid
 SPOILT = (
@@ -279,7 +280,7 @@ def run(cases: int, seed: int = 0, processes: int | None = None) -> Report:
     workers = min(parts, processes or os.cpu_count() or 1)
     report = Report()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         for part in pool.map(_part, counts, [seed * parts + i for i in range(parts)]):
             report.add(part)
     return report

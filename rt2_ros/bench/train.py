@@ -59,6 +59,7 @@ from rt2_ros.training.packing import IGNORED
 from rt2_ros.training.parallel import precision
 from rt2_ros.training.sources import build, main_space
 from rt2_ros.training.tiny import ATTENTION, TinyRecipe
+from rt2_ros.up import end_with_parent
 
 T = TypeVar("T")
 
@@ -236,7 +237,8 @@ def apart(function: Callable[..., T], *args: Any) -> T:
 
 
 def _quiet() -> None:
-    """Neither progress bars nor summaries between the bench's own lines."""
+    """Neither progress bars nor summaries between the bench's own lines; no life of its own."""
+    end_with_parent()
     sys.stdout = io.StringIO()
 
 

@@ -149,6 +149,7 @@ class ArmController:
         if self._mandate.asking:
             self._decision_time = self._clock()
             self._mandate.resume(self._decision_time)
+            self._gripper = None  # a person may have opened the hand
             self._execution.settle(self.history)
             self.reason = "resumed: waiting for the next decision"
 
@@ -407,13 +408,12 @@ class ArmController:
         return self._safety.check(delta, situation, self.history)
 
     def _keeps(self, closedness: float) -> bool:
-        """Whether a decision leaves the fingers where they are: on what they hold, not open."""
-        deadband, measured = self.profile.gripper_deadband, self.gripper_closedness
-        return (
-            measured is not None
-            and closedness > deadband
-            and abs(closedness - measured) <= deadband
-        )
+        """Whether a decision leaves the fingers on what they hold: told to close further, they are
+        stopped by it where the decision says.
+        """
+        told, measured = self._gripper, self.gripper_closedness
+        held = told is not None and measured is not None and told > closedness
+        return held and abs(closedness - measured) <= self.profile.gripper_deadband
 
     def _refuse_motion(self, now: float, now_ns: int) -> Verdict | None:
         """Say what keeps the arm from moving at this moment."""

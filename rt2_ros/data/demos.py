@@ -20,12 +20,14 @@ A row is what was seen and what was done then:
 from __future__ import annotations
 
 import argparse
+import fcntl
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -54,6 +56,7 @@ from rt2_ros.data.lerobot.source import PLAN
 from rt2_ros.data.lerobot.writer import Episode, EpisodeWriter
 from rt2_ros.data.plans import plan_text
 from rt2_ros.data.robot import SIZE, SPACE, STRENGTHS, observe, request
+from rt2_ros.up import end_with_parent
 
 if TYPE_CHECKING:  # the simulator is imported in the processes that use it
     from rt2_ros.sim.env import Scenario, TabletopEnv
@@ -132,7 +135,16 @@ def _env() -> TabletopEnv:
 
 
 def record_episode(seed: int, recording: Recording) -> Episode | None:
-    """Play a seed's episode; None where the expert did not succeed."""
+    """Play a seed's episode; None where the expert did not succeed, or physics became unstable."""
+    from rt2_ros.sim.world import Unstable
+
+    try:
+        return _played(seed, recording)
+    except Unstable:
+        return None
+
+
+def _played(seed: int, recording: Recording) -> Episode | None:
     from rt2_ros.sim.expert import act, subgoal
 
     env = _env()
@@ -171,7 +183,7 @@ def _episodes(
             yield seed, record_episode(seed, recording)
         return
     context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
         waiting: deque[tuple[int, Future[Episode | None]]] = deque()
         try:
             while True:
@@ -192,8 +204,8 @@ def record(
     """Record until the folder holds `episodes`; returns how many seeds the expert failed.
 
     Raises:
-        ValueError: no episode would be left to train on, the folder was recorded otherwise, or the
-            recording has no more tables.
+        ValueError: no episode would be left to train on, the folder was recorded otherwise, another
+            is recording into it, or the recording has no more tables.
     """
     if processes < 1:
         raise ValueError(f"processes is {processes}; expected at least 1")
@@ -202,13 +214,32 @@ def record(
             f"validation is {recording.validation}; expected at least 0 and fewer than the "
             f"episodes, {episodes}"
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        return _record(folder, episodes, recording, processes, per_file, console)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """ValueError where another process has the folder."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another `rt2 demos` is recording into it") from None
+        yield
+
+
+def _record(
+    folder: Path, episodes: int, recording: Recording, processes: int, per_file: int,
+    console: Console | None,
+) -> int:  # fmt: skip
     seeds = _seeds_left(folder, recording)
     writer = EpisodeWriter(
         folder, fps=round(1 / STEP_PERIOD), features=features(recording.size),
         robot_type=SPACE.frame.removesuffix("_link0"), validation=recording.validation,
         per_file=per_file,
     )  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
     SPACE.save(folder / FILE_NAME)
     failed = 0
     if writer.episodes >= episodes:
@@ -275,6 +306,9 @@ def main(arguments: list[str]) -> int:
         "--processes", type=int, default=len(os.sched_getaffinity(0)), help="(one each core)"
     )
     args = parser.parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # ended so, what is finished is kept as well
+            signal.signal(number, signal.default_int_handler)
     recording = Recording(args.size, args.seed, tuple(args.tasks), args.validation)
     console = Console()
     failed = record(args.out, args.episodes, recording, args.processes, console=console)

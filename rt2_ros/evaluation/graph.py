@@ -21,6 +21,7 @@ from rt2_ros.evaluation.disturb import Disturbance
 from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.runner import Episode, PolicyFailed
 from rt2_ros.evaluation.runs import RunFolder
+from rt2_ros.policies.runner import RAISED
 from rt2_ros.sim.env import MAX_STEPS, STEP_PERIOD, Scenario, TabletopEnv
 from rt2_ros.stamps import stamp_ns
 
@@ -141,6 +142,8 @@ class _Watcher:
             if status.instruction_id != self._id:
                 raise Disturbed("another instruction came while the episode was played")
             if status.state == PolicyStatus.FAULT:
+                if not status.reason.startswith(RAISED):
+                    raise TimeoutError(status.reason)  # it saw nothing
                 raise PolicyFailed(f"policy {name}: {status.reason}")
             if self._frame != TabletopEnv.frame:
                 raise ValueError(

@@ -217,13 +217,13 @@ class RunFolder:
 
     @property
     def records(self) -> tuple[EpisodeRecord, ...]:
-        """All episodes that have ended, in that order."""
-        return tuple(self._records.values())
+        """All episodes that have ended, in that order, but for those lost with their process."""
+        return tuple(record for record in self._records.values() if not record.lost)
 
     def cells(self) -> dict[Cell, list[EpisodeRecord]]:
-        """All episodes that have ended, by cell."""
+        """The same by cell."""
         found: dict[Cell, list[EpisodeRecord]] = {}
-        for record in self._records.values():
+        for record in self.records:
             found.setdefault((record.suite, record.cell), []).append(record)
         return found
 
@@ -232,8 +232,8 @@ class RunFolder:
         process. Those that end first are the short ones: figures of a cell are of all of them.
         """
         first, count = self.info.seed, self.info.cells[cell_title(*cell)].episodes
-        keys = [(*cell, seed) for seed in range(first, first + count)]
-        return sum(key not in self._records or self._records[key].lost for key in keys)
+        ended = {record.key for record in self.records}
+        return sum((*cell, seed) not in ended for seed in range(first, first + count))
 
     def done(self) -> set[Key]:
         """(suite, cell, seed) of all finished episodes; what crashed is to be played again."""

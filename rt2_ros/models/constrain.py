@@ -12,7 +12,6 @@ held to: the same tokens, in less time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -114,12 +113,11 @@ class Smoothing:
         place = torch.tensor([float(bins[index] or 0) for index in numbers])
         distance = (place[:, None] - place[None, :]) / self._width
         spread = torch.exp(-0.5 * distance**2)
-        # The ends have neighbours on one side only: a saturated step stays saturated.
-        spread = (spread / spread.sum(1, keepdim=True)).T
         if len(numbers) == len(bins):
-            return spread
+            # The ends have neighbours on one side only: a saturated step stays saturated.
+            return (spread / spread.sum(1, keepdim=True)).T
         kernel = torch.eye(len(bins))
-        kernel[np.ix_(numbers, numbers)] = spread * max(1.0, self._width * math.sqrt(2 * math.pi))
+        kernel[np.ix_(numbers, numbers)] = spread  # never more than all of a number's probability
         return kernel
 
 

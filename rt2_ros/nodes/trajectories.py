@@ -32,7 +32,8 @@ def read(
     """Return (time from now in s, positions, velocities) in the order of `wanted`, checked.
 
     Velocities that the message leaves out are those of the line through the neighbouring points,
-    and 0 at the end.
+    and 0 at the first and the last (a joint_trajectory_controller goes straight from each to the
+    next).
 
     Args:
         joints: as the message names them, in any order.

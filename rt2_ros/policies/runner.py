@@ -36,6 +36,7 @@ from rt2_ros.policies.base import Decision, Observation, Policy
 
 MAX_INSTRUCTION = 1000  # characters
 MOST_QUESTIONS = 8  # that wait for their answer
+RAISED = "the policy raised"  # how a fault's reason begins that is the policy's own
 RATE_WINDOW_S = 2.0
 LONG_S = 2.0  # that a decision takes, from which on the status says so
 FIRST_PICTURE_S = 5.0  # for an observation to come, after which an instruction is over
@@ -278,7 +279,7 @@ class PolicyRunner:
         try:
             decision, failure = self._policy.infer(observation), ""
         except Exception as error:  # anything at all: the arm holds, and the status says why
-            decision, failure = None, f"the policy raised {type(error).__name__}: {error}"
+            decision, failure = None, f"{RAISED} {type(error).__name__}: {error}"
         inference = time.perf_counter() - started
         with self._lock:
             self._busy = False

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.pose import Pose
 from rt2_ros.sim import scene
-from rt2_ros.sim.model import ARM_JOINTS, FACE_SIZE, HALF_SIZES, TIP_FRAME
+from rt2_ros.sim.model import ARM_JOINTS, FACE_SIZE, HALF_SIZES, MAX_SLOTS, TIP_FRAME
 from rt2_ros.sim.scene import Appearance, Placement
 from rt2_ros.sim.world import HOME, MAX_OPENING, World
 
@@ -197,6 +197,9 @@ class Tabletop:
             centre = target.position + target.rotation @ np.array([0, 0, GRASP_HEIGHT - half[2]])
             turn = float(np.arctan2(target.rotation[1, 0], target.rotation[0, 0]))
             placements.append(Placement(held, centre, turn))
+        names = [placement.name for placement in placements]
+        if len(set(names)) < len(names):
+            raise ValueError(f"objects: {names}, expected each name once")
         if appearance is not None:
             self._dress(appearance)
         self.world.set_joints(q, opening)
@@ -257,11 +260,8 @@ class Tabletop:
         self._background = appearance.face
 
     def _lay(self, placements: Sequence[Placement]) -> None:
-        names = [placement.name for placement in placements]
-        if len(set(names)) < len(names):
-            raise ValueError(f"objects: {names}, expected each name once")
         free = {kind: 0 for kind in HALF_SIZES}
-        before, self._objects = self._objects, []
+        self._objects = []
         for name, position, yaw, kind in placements:
             scene.rest_height(kind)  # checks the kind
             index = free[kind]
@@ -269,8 +269,8 @@ class Tabletop:
             self.world.place(kind, index, position, yaw)
             self._paint(kind, index, name)
             self._objects.append((name, kind, index))
-        for _, kind, index in before:
-            if index >= free[kind]:
+        for kind, used in free.items():  # all: after a new beginning of physics none is parked
+            for index in range(used, MAX_SLOTS):
                 self.world.park(kind, index)
 
     def _paint(self, kind: str, index: int, name: str) -> None:

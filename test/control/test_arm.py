@@ -420,6 +420,9 @@ def test_who_says_what_the_fingers_have_does_not_loosen_them(rig):
     assert rig.move(0, 0, 0.05, gripper=rig.arm.gripper_closedness).gripper is None
     rig.run(0.5)
     assert rig.move(0, 0, 0, gripper=0.0).gripper is not None
+    rig.finger = 0.03  # slow to open: where it is then is to be held again
+    rig.run(0.5)
+    assert rig.move(0, 0, 0, gripper=rig.arm.gripper_closedness).gripper is not None
 
 
 def test_an_arm_off_its_trajectory_goes_on_from_where_it_is(rig):

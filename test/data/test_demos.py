@@ -14,6 +14,7 @@ from rt2_ros.data.demos import (
     TASKS,
     Recording,
     _episodes,
+    _locked,
     _seeds_left,
     main,
     record,
@@ -25,6 +26,7 @@ from rt2_ros.data.lerobot.source import LeRobotSource
 from rt2_ros.data.pictographs import by_name
 from rt2_ros.data.robot import SPACE
 from rt2_ros.sim.tasks import UnknownTask, parse_task
+from rt2_ros.sim.world import Unstable
 
 from .plans import PLAN
 
@@ -53,6 +55,21 @@ def test_the_command_goes_on_behind_the_last_seed(folder):
     assert ActionSpace.load(folder) == SPACE
     with pytest.raises(ValueError, match="recorded from seeds .* choose another folder"):
         _seeds_left(folder, Recording(seed=1))
+
+
+def test_two_do_not_record_into_one_folder(folder):
+    with _locked(folder), pytest.raises(ValueError, match="another `rt2 demos` is recording"):
+        main(["--out", str(folder), "--episodes", "4", "--validation", "1", "--size", "64"])
+
+
+def test_a_table_whose_physics_became_unstable_is_no_episode(monkeypatch):
+    """Else the same command would come to it again and again."""
+
+    def unstable(*_):
+        raise Unstable("physics became unstable")
+
+    monkeypatch.setattr(demos, "_played", unstable)
+    assert record_episode(SEED, Recording(size=64)) is None
 
 
 def test_recordings_of_two_seeds_share_no_episode(tmp_path, monkeypatch):
@@ -148,7 +165,7 @@ def test_scenes_are_of_robot_objects_in_their_own_words():
                 called = (*split.names(what), *split.names(what, chinese=True))
                 assert any(name in made.instruction for name in called), made.instruction
         kinds.add(made.task.kind)
-    assert kinds == set(TASKS) and understood > 140
+    assert kinds == set(TASKS) and understood > 120
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_policy_that_looks_at_two_cameras_is_refused_for_there_is_one(tmp_path
     for where in ([], ["--ros"]):
         assert main(["--policy", str(path), "--out", str(tmp_path), *where]) == 2
         assert "policy two: it looks at 2 pictures; expected 1" in capsys.readouterr().err
-    assert not (tmp_path / "xarm").exists()
+    assert not (tmp_path / "two").exists() and not (tmp_path / "two-ros").exists()
 
 
 def test_a_run_of_other_settings_is_not_mixed_in(tmp_path, capsys):

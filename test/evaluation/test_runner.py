@@ -65,9 +65,8 @@ def test_who_guesses_does_as_well_as_chance_and_the_gripper_as_told(tmp_path):
     wanted.append(Episode(load_suite("gripper").cells[0], 0))
     records = played(tmp_path / "run", GuessPlayer(), wanted)
     assert records["gripper", "", 0].success
-    for cell in ("symbols", "reasoning"):
-        done = [r.success for key, r in records.items() if key[1] == cell]
-        assert 0 < sum(done) < 8
+    done = [r.success for key, r in records.items() if key[1]]
+    assert 0 < sum(done) < len(done)
     # It knows the object, and all cards are as far from it as the right one.
     assert sum(bool(r.reached) for key, r in records.items() if key[1] == "symbols") == 8
     for seed in range(100):
@@ -191,10 +190,10 @@ def test_a_table_process_that_dies_costs_its_own_episodes_only(tmp_path, monkeyp
     monkeypatch.setattr(runner, "HOPELESS", hopeless)
     wanted = episodes([SEEN], 4, 0)
     records = played(tmp_path / "run", KillsTables(started, at), wanted, processes=1, slots=2)
-    crashed = [record for record in records.values() if record.failure == "crashed"]
-    assert len(records) == 4 and len(started) == 2
-    assert 1 <= len(crashed) <= 2 and all("signal 9" in record.error for record in crashed)
-    assert sum(record.success for record in records.values()) == 4 - len(crashed)
+    assert 2 <= len(records) <= 3 and len(started) == 2
+    assert all(record.success for record in records.values())
+    told = (tmp_path / "run" / "episodes.jsonl").read_text()  # what is lost is told, and no figure
+    assert told.count("its process ended with signal 9") == 4 - len(records)
 
 
 def test_a_process_that_dies_while_it_sends_is_gone_as_any_other(tmp_path):

@@ -36,6 +36,9 @@ def test_a_word_competes_with_a_number_not_with_one_spike_of_it():
         probabilities = torch.cat([torch.tensor([1 - sure, 0.0]), sure * number / number.sum()])
         assert int(probabilities.argmax()) == 0
         assert int(smoothing(tokens, probabilities).argmax()) == best
+    edge = torch.exp(-0.5 * (torch.arange(256) / 1.3) ** 2)
+    probabilities = torch.cat([torch.tensor([0.55, 0.0]), 0.45 * edge / edge.sum()])
+    assert int(smoothing(tokens, probabilities).argmax()) == 0  # also at the picture's edge
     words = torch.arange(2000, 2600)  # among many the free text of a plan goes on as it was
     many = torch.rand(len(words) + 256)
     assert torch.equal(smoothing(torch.cat([torch.arange(1000, 1256), words]), many), many)

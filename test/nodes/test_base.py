@@ -253,6 +253,7 @@ def test_health_is_ok_by_default():
 
 MANY = """
 import gc, os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
 from rt2_ros.nodes.base import BaseNode, Health, run
 
 class Busy(BaseNode):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What controller_node makes of messages; test/system/test_line.py has the node as a process."""
 
+import time
+
 import pytest
 
 rclpy = pytest.importorskip("rclpy")
@@ -162,3 +164,38 @@ def test_a_stop_reaches_the_bridge_also_where_the_arm_is_not_known(node):
     answer = node._serve_stop(Trigger.Request(), Trigger.Response())
     assert len(told) == 1
     assert not answer.success and "does not fit robot" in answer.message
+
+
+ENDS = {
+    "deactivated": lambda node: node.trigger_deactivate(),
+    "another arm": lambda node: node._take_description(String(data="<robot name='other'/>")),
+    "ended": lambda node: node._teardown(),  # as by SIGTERM
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_arm_that_moves_is_braked_before_its_controller_goes(node, end):
+    sent = []
+    node._bridge.send = sent.append
+    delta = EndEffectorDelta(instruction_id=1, step=0)
+    delta.header.frame_id = PROFILE.base_frame
+    delta.translation.y = 0.08
+    for _ in range(50):  # until joint states lie on either side of its picture
+        delta.header.stamp = node.get_clock().now().to_msg()
+        time.sleep(0.002)
+        node._take_joints(joints(node))
+        node._take_delta(delta)
+        if node._arm.state == State.MOVING:
+            break
+    assert node._arm.state == State.MOVING, node._arm.verdict
+    time.sleep(0.05)
+    ENDS[end](node)
+    assert sent[-1].brake and (sent[-1].chunk.velocities[-1] == 0).all()
+
+
+def test_what_the_hand_holds_it_keeps_when_the_arm_is_stopped(node):
+    sent = []
+    node._bridge.send = sent.append
+    node._serve_stop(Trigger.Request(), Trigger.Response())
+    assert node._arm.state == State.STOPPED
+    assert all(command.gripper is None for command in sent)

@@ -96,12 +96,12 @@ def test_a_policy_may_take_long_to_load(stub, monkeypatch):
     started, state = time.monotonic(), PolicyStatus.UNCONFIGURED
 
     def say():
-        loaded = time.monotonic() - started > 3.0
+        loaded = time.monotonic() - started > 6.0
         policy.publish(PolicyStatus(state=PolicyStatus.IDLE if loaded else state))
         controller.publish(ControllerStatus())
 
     stub.create_timer(0.1, say)
-    monkeypatch.setattr(operator, "READY_S", 1.0)
+    monkeypatch.setattr(operator, "READY_S", 4.0)
     with Operator(NAMESPACE) as person:
         person.until(
             lambda: person.alone.running()[f"/{NAMESPACE}/simulator_node"], 10.0, "the stub"
@@ -234,7 +234,7 @@ STOP = ["", "--namespace", NAMESPACE]
 
 def test_a_stop_reaches_the_controller_though_no_policy_answers(stub, monkeypatch, capsys):
     """On its way home, or on a plan of MoveIt, an arm needs no policy; nor may its stop."""
-    monkeypatch.setattr(operator, "REPLY_S", 3.0)
+    monkeypatch.setattr(operator, "REPLY_S", 6.0)
     status = stub.create_publisher(*topics.CONTROLLER_STATUS)
     status.publish(ControllerStatus(state=ControllerStatus.MOVING, reason="moving home"))
     heard = []
@@ -322,7 +322,7 @@ def test_a_stop_is_not_accepted_before_the_controller_has_got_it(stub, capsys, s
 
 
 def test_a_stop_without_a_controller_is_not_accepted(stub, monkeypatch, capsys):
-    monkeypatch.setattr(operator, "REPLY_S", 3.0)
+    monkeypatch.setattr(operator, "REPLY_S", 6.0)
     confirms_at_once(stub)
     assert say.main(STOP) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "no controller was met"

@@ -12,6 +12,7 @@ dataset is whole, and the next writer goes on behind the last episode that info.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Mapping
@@ -133,28 +134,34 @@ class EpisodeWriter:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
         shutil.rmtree(staged)
-        for name in self._measured:
-            self._numbers[name] += [self._flat(e, name) for e in self._waiting]
-        for camera, counted in pictures.items():
-            self._pictures[camera].merge(counted)
-        self._publish(tasks)
+        self._publish(tasks, pictures)
 
-    def _publish(self, tasks: dict[str, int]) -> None:
-        """Name in the dataset's meta files what was moved into place; info.json comes last."""
+    def _publish(self, tasks: dict[str, int], pictures: dict[str, PictureStatistics]) -> None:
+        """Name in the dataset's meta files what was moved into place; info.json comes last. Until
+        then nothing here is changed: an interrupted one is done again as a whole.
+        """
+        columns = {
+            name: known + [self._flat(e, name) for e in self._waiting]
+            for name, known in self._numbers.items()
+        }
+        seen = copy.deepcopy(self._pictures)
+        for camera, counted in pictures.items():
+            seen[camera].merge(counted)
         total = self.episodes
         frames = self._info.total_frames + sum(map(len, self._waiting))
         first = min(self._validation, total)
         splits = {"train": f"{first}:{total}", **({"val": f"0:{first}"} if first else {})}
         _write_table(self.folder / layout.TASKS, _task_table(tasks))
-        numbers = {k: describe(np.concatenate(v)) for k, v in self._numbers.items()}
-        films = {k: s.describe() for k, s in self._pictures.items()}
+        numbers = {k: describe(np.concatenate(v)) for k, v in columns.items()}
+        films = {k: s.describe() for k, s in seen.items()}
         write_json(self.folder / layout.STATS, {**numbers, **films})
-        self._info = replace(
+        info = replace(
             self._info, total_episodes=total, total_frames=frames, total_tasks=len(tasks),
             splits=splits,
         )  # fmt: skip
-        self._info.save(self.folder)
-        self._tasks, self._waiting = tasks, []
+        self._waiting = []  # before they are in: once there, they must not be written again
+        info.save(self.folder)
+        self._info, self._tasks, self._numbers, self._pictures = info, tasks, columns, seen
         self._files += 1
 
     def _check(self, episode: Episode) -> None:

@@ -103,6 +103,27 @@ def test_what_was_not_finished_is_no_episode_and_is_written_over(write, monkeypa
     assert found.statistics["action"]["count"] == found.statistics[CAMERA]["count"] == [7]
 
 
+def test_who_is_interrupted_as_all_is_told_writes_nothing_twice(write, tmp_path, monkeypatch):
+    folder = write([3, 2])
+    from rt2_ros.data.lerobot import writer as module
+
+    real = module.DatasetInfo.save
+
+    def saved(info, folder):
+        real(info, folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.DatasetInfo, "save", saved)
+        with pytest.raises(KeyboardInterrupt):
+            write([4, 4], first=2)
+    found = Episodes(folder)
+    assert found.lengths.tolist() == [3, 2, 4, 4]
+    assert found.statistics["action"]["count"] == [13]
+    write([2], first=4)
+    assert Episodes(folder).lengths.tolist() == [3, 2, 4, 4, 2]
+
+
 def test_validation_episodes_stay_what_they_were_when_more_are_recorded(write):
     folder = write([2, 2, 2], validation=2)
     assert Episodes(folder).info.splits == {"train": "2:3", "val": "0:2"}

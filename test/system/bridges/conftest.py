@@ -4,6 +4,7 @@
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -43,7 +44,8 @@ def interfaces(request):
     key = hashlib.sha256(b"\0".join([sys.version.encode(), *texts])).hexdigest()[:16]
     out = request.config.cache.mkdir("bridge_interfaces") / key
     if not (out / "done").exists():
-        out.mkdir(exist_ok=True)
+        shutil.rmtree(out, ignore_errors=True)  # what an interrupted build has left
+        out.mkdir()
 
         def build(chain):
             for package in chain:
