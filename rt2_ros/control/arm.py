@@ -412,8 +412,9 @@ class ArmController:
         stopped by it where the decision says.
         """
         told, measured = self._gripper, self.gripper_closedness
-        held = told is not None and measured is not None and told > closedness
-        return held and abs(closedness - measured) <= self.profile.gripper_deadband
+        if told is None or measured is None or told <= closedness:
+            return False
+        return abs(closedness - measured) <= self.profile.gripper_deadband
 
     def _refuse_motion(self, now: float, now_ns: int) -> Verdict | None:
         """Say what keeps the arm from moving at this moment."""
