@@ -112,7 +112,7 @@ def load_checkpoint(
             ignore_mismatched_sizes=True, **fewer_bits,
         )  # fmt: skip
         _check_weights(loaded)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
     plain_patches(model)

@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
         if rt1 and args.half:
             raise ValueError("--half: an RT-1 is small; expected a configuration of RT-2")
         run = _rt1(args) if rt1 else _rt2(args)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:  # what a model's processor needs may be missing
         print(f"rt2 train: {error}", file=sys.stderr)
         return 2
     finished = run.run()

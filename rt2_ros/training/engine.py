@@ -367,8 +367,8 @@ class Run:
         if not path.exists():
             self.journal.cut(0)
             return
-        # Mapped, all processes of a host read the same memory.
-        mapped = parallel.sharded(self.recipe.objective)
+        # Mapped, all processes of a host read the same memory; into a CPU's own it would be kept.
+        mapped = parallel.sharded(self.recipe.objective) or gang.device.type == "cuda"
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         if "place" not in state:
             raise ValueError(f"{path} is not of this engine; expected another folder, --out")

@@ -58,7 +58,10 @@ def spread(
     blocks: class names of the modules that are gathered and freed as one, the transformer's layers.
     unused: whether a step may leave parts of the model without a gradient.
     """
-    objective.to(accelerator.device)
+    if (
+        accelerator.num_processes == 1 or parallel == "ddp"
+    ):  # a part alone may fit where all does not
+        objective.to(accelerator.device)
     if accelerator.num_processes == 1:
         return objective
     if parallel == "ddp":
@@ -76,11 +79,11 @@ def spread(
 
 
 def held_back(module: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
-    """Gradients are exchanged once in a step, with its last batch."""
+    """Gradients are exchanged once in a step, with its last batch; with each where processes hold
+    a part of them, as what is held back would be whole.
+    """
     if isinstance(module, nn.parallel.DistributedDataParallel) and not last:
         return module.no_sync()
-    if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(last)
     return contextlib.nullcontext()
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from transformers import PaliGemmaProcessor, ProcessorMixin
 
 from rt2_ros.actions import ActionSpace, Grammar, choose_vocabulary, parse
-from rt2_ros.actions.tokens import continuation, eos_id
+from rt2_ros.actions.tokens import continuation, eos_id, special_ids
 from rt2_ros.data.samples import Frame, Query
 from rt2_ros.models.prepare import Preparation
 from rt2_ros.training.packing import IGNORED
@@ -66,6 +66,9 @@ class Rower:
             self.vocabulary, space, plan="optional", max_plan_tokens=MAX_PLAN_TOKENS
         )
         self._eos = eos_id(processor.tokenizer)
+        self._special = special_ids(processor.tokenizer) | {
+            getattr(processor, "image_token_id", None)
+        }
         self._pad = processor.tokenizer.pad_token_id
         if self._pad is None:
             self._pad = self._eos
@@ -81,6 +84,9 @@ class Rower:
                 raise ValueError(f"answer {query.answer!r}: {parsed.reason}")
             return self._grammar.encode(parsed.bins, parsed.plan or None)
         ids = continuation(self._processor.tokenizer, query.answer)
+        if special := sorted({*ids} & self._special):
+            names = self._processor.tokenizer.convert_ids_to_tokens(special)
+            raise ValueError(f"answer {query.answer!r:.80} spells {', '.join(names)}")
         return [*ids, self._eos] if query.ends else list(ids)
 
     def __call__(self, frames: Sequence[Frame]) -> Rows:

@@ -96,8 +96,6 @@ class VlmRecipe:
         )  # fmt: skip
         self.pack: Pack = self.rower
         self.blocks = tuple(self._model._no_split_modules or ())
-        if settings.gradient_checkpointing:
-            self._model.gradient_checkpointing_enable()
         trained: nn.Module = self._model
         if settings.lora:
             trained = add_adapters(self._model, settings.lora, settings.freeze_vision)
@@ -106,6 +104,10 @@ class VlmRecipe:
                 self._model.get_output_embeddings().weight.requires_grad_(True)
         elif settings.freeze_vision:
             vision_of(self._model).requires_grad_(False)
+        if settings.gradient_checkpointing:
+            self._model.gradient_checkpointing_enable()
+            # Or all that is frozen is gone back through as well. Without reentry nothing needs it.
+            self._model.disable_input_require_grads()
         self.objective = VlmObjective(trained)
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
@@ -204,6 +206,7 @@ def merged(weights: Mapping[str, torch.Tensor], scaling: float) -> dict[str, tor
                 down = weights[f"{layer}.lora_A.default.weight"].float()
                 up = weights[f"{layer}.lora_B.default.weight"].float()
                 value = (value.float() + scaling * (up @ down)).to(value.dtype)
+                value = value.cpu()  # a GPU that trains adapters may have no room for a second copy
             name = f"{layer}.{kind}"
         result[name.removeprefix(prefix)] = value
     return result

@@ -35,7 +35,7 @@ from rt2_ros.training.augment import Augmentation, Augmented
 from rt2_ros.training.data import Mixture, keep_plans
 from rt2_ros.training.packing import IGNORED
 from rt2_ros.training.rows import Rower, _joined
-from rt2_ros.training.vlm import VlmObjective, merged
+from rt2_ros.training.vlm import VlmObjective, merged, vision_of
 
 from ..models.architectures import filled, idefics3, smolvlm, with_two_pictures
 from ..models.saved import save_llava
@@ -177,6 +177,9 @@ def test_what_cannot_be_trained_on_is_refused(processor):
         rower([Frame(None, (ACT,), ())])
     with pytest.raises(ValueError, match="given in part"):
         rower([Frame(IMAGE, (dataclasses.replace(ACT, given="Plan: key"),), ())])
+    marked = dataclasses.replace(SHORT, answer="the <image> tag")
+    with pytest.raises(ValueError, match="answer 'the <image> tag' spells <image>"):
+        rower([Frame(IMAGE, (marked,), ())])
     long = dataclasses.replace(SHORT, answer=600 * "red ")
     with pytest.raises(ValueError, match="has 6.. tokens with its answer; expected at most 512"):
         rower([Frame(IMAGE, (SHORT, long), ())])
@@ -321,6 +324,22 @@ def test_a_frozen_vision_tower_stays(tmp_path, checkpoint):
     after = AutoModelForImageTextToText.from_pretrained(folder).state_dict()
     for name, value in before.items():
         assert torch.equal(value, after[name]) == ("vision_tower" in name), name
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 8}])
+def test_nothing_goes_back_through_what_is_frozen(tmp_path, checkpoint, lora):
+    """Checkpointing by Transformers asks each tower's first layer for a gradient of its input."""
+    model = {"freeze_vision": True, "gradient_checkpointing": True, "lora": lora}
+    recipe = vlm_run(vlm_config(tmp_path, checkpoint, model=model)).recipe
+    wanted = []
+    vision = vision_of(recipe._model)
+    vision.register_forward_hook(lambda _, given, out: wanted.append(out[0].requires_grad))
+    recipe.objective.train()
+    batch = recipe.pack([SOURCES["colour"](np.random.default_rng(0))])
+    recipe.objective(batch, web_weight=1.0).total.backward()
+    assert wanted == [False]
+    trained = [p for p in recipe.objective.parameters() if p.requires_grad]
+    assert trained and all(p.grad is not None for p in trained)
 
 
 def test_a_model_with_a_chat_template_and_numbers_in_digits_learns(tmp_path):
