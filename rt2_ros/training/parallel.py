@@ -58,11 +58,10 @@ def spread(
     blocks: class names of the modules that are gathered and freed as one, the transformer's layers.
     unused: whether a step may leave parts of the model without a gradient.
     """
-    if (
-        accelerator.num_processes == 1 or parallel == "ddp"
-    ):  # a part alone may fit where all does not
+    alone = accelerator.num_processes == 1
+    if alone or parallel == "ddp":  # else a part of it, which may fit where all does not
         objective.to(accelerator.device)
-    if accelerator.num_processes == 1:
+    if alone:
         return objective
     if parallel == "ddp":
         return nn.parallel.DistributedDataParallel(
