@@ -241,7 +241,8 @@ class BaseNode(LifecycleNode):
         except EXPECTED as error:
             self._failure = f"{what}: {one_line(error)}"
             self.get_logger().error(self._failure)
-            result = FAILURE
+            # What cannot be undone, or stopped, must not be gone back to as if nothing had been.
+            result = FAILURE if what in ("configure", "activate") else ERROR
         except Exception as error:
             self._failure = f"{what}: unexpected {type(error).__name__}: {one_line(error)}"
             self.get_logger().error(f"{self._failure}\n{traceback.format_exc()}")

@@ -125,8 +125,9 @@ def test_a_node_is_no_longer_configured_where_something_fails_to_be_undone(make)
     node = make()
     node.trigger_configure()
     node.at_teardown([].pop)
-    assert node.trigger_cleanup() == FAILURE
-    assert node.events == UNDONE and not node._configured
+    assert node.trigger_cleanup() == ERROR
+    assert node.events == UNDONE and not node._configured and state(node) == "unconfigured"
+    assert node.trigger_configure() == SUCCESS
 
 
 @pytest.mark.parametrize(
