@@ -33,12 +33,13 @@ from rich.console import Console
 
 import rt2_ros.training  # noqa: F401, before torch is loaded: how its threads wait
 from rt2_ros import provenance
-from rt2_ros.evaluation.cli import RESULTS, chosen_suites, evaluate
+from rt2_ros.data import split
+from rt2_ros.evaluation.cli import RESULTS, chosen_suites, digests, evaluate
 from rt2_ros.evaluation.page import PLOT, update_results
 from rt2_ros.evaluation.questions import Answers, digest, held_back
 from rt2_ros.evaluation.results import GROUPS, Ablation, Arm, CellResult, read_made
 from rt2_ros.evaluation.runner import PolicyPlayer
-from rt2_ros.evaluation.runs import write_whole
+from rt2_ros.evaluation.runs import RunFolder, write_whole
 from rt2_ros.evaluation.screen import ask_with_progress
 from rt2_ros.evaluation.suites import Suite
 from rt2_ros.models.tiny import FEW_WEIGHTS
@@ -164,6 +165,7 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         raise ValueError(f"{base_path}: one stage; an ablation needs one of seeing and others")
     others = {name: _rt1_recipe(name, arm) for name, arm in settings.arms.items() if arm.base}
     suites, out = chosen_suites(settings.suites), Path(settings.out)
+    _check_played(settings, suites, out)
     if quick:
         small = [{**s, "batch_size": min(2, s.get("batch_size", 2))} for s in base["stages"]]
         base = {**base, "model": FEW_WEIGHTS, "workers": 0, "stages": small}
@@ -182,7 +184,7 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         if "augment" in base:
             more["augment"] = {n: how for n, how in base["augment"].items() if n in sources}
         if arm.start:
-            more["init"] = str(start.absolute())
+            more["init"] = str(start.resolve())
         # What is told in words alone begins with plans; without them pictures take its place.
         alone = {} if arm.plans else {"plan_share": 0.0, "state_rows": 0}
         stages = [stage | {"shares": dict(arm.shares)} | alone for stage in base["stages"][1:]]
@@ -196,6 +198,20 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
         settings.minutes, settings.seed, provenance.machine(), before, measured,
         settings.start_minutes,
     )  # fmt: skip
+
+
+def _check_played(settings: Settings, suites: Sequence[Suite], out: Path) -> None:
+    """ValueError where an arm has played on other tables: better now than after the training."""
+    present = digests(suites)
+    for folder in (out / name / "eval" for name in settings.arms):
+        if not (folder / "run.json").is_file():
+            continue
+        cells = RunFolder(folder).info.cells
+        if old := sorted(t for t in cells if cells[t].tables != present.get(t, cells[t].tables)):
+            raise ValueError(
+                f"{folder}: {', '.join(old)} had other tables, as suites or rules have been "
+                "changed since; move the folder away to have them played anew"
+            )
 
 
 def _train(
@@ -212,8 +228,21 @@ def _train(
     scale = minutes / sum(stage["minutes"] for stage in stages)
     made = [{**stage, "minutes": scale * stage["minutes"], "keep": False} for stage in stages]
     made[-1]["keep"] = True
-    _run_training(folder, {**base, "stages": made, **more}, done=kept.is_dir())
+    done = kept.is_dir()
+    if done:
+        _check_data(kept)
+    _run_training(folder, {**base, "stages": made, **more}, done)
     return kept
+
+
+def _check_data(kept: Path) -> None:
+    """ValueError where a model learned other data than is made now: no arm of the same study."""
+    record = json.loads((kept / "training.json").read_text())
+    if record.get("split", split.digest()) != split.digest():
+        raise ValueError(
+            f"{kept}: it learned other data than is made now; remove all of the study to train it "
+            "anew, or choose another --out"
+        )
 
 
 def _rt1_recipe(name: str, arm: ArmSettings) -> dict[str, Any]:
@@ -247,6 +276,8 @@ def _train_rt1(base: Mapping[str, Any], settings: Settings, folder: Path, quick:
     kept = folder / "checkpoint"
     record = kept / "training.json"
     done = record.is_file() and json.loads(record.read_text())["cpu_minutes"] >= round(total, 1)
+    if done:
+        _check_data(kept)
     _run_training(folder, {**base, "seed": settings.seed, "stages": made}, done)
     return kept
 
@@ -286,6 +317,10 @@ def _measure(
         settings.episodes, 0,
     )  # fmt: skip
     played = run.cells()
+    if lost := sum(run.missing((c.suite, c.name)) for suite in suites for c in suite.cells):
+        raise ValueError(
+            f"{folder / 'eval'}: {lost} episodes were lost; the same command plays them"
+        )
     cells = tuple(
         CellResult.of(run.info, [r for r in played[c.suite, c.name] if r.seed < settings.episodes])
         for suite in suites

@@ -60,7 +60,7 @@ def update_results(
     played: a table of two models under one name would tell of neither. So are those of a policy
     whose settings are others now, and results of a cell whose tables are.
 
-    present: digests of tables by the titles of their cells; what was played on others is not taken.
+    present: digests of tables by the titles of their cells; what was played on others is left out.
 
     Raises:
         ValueError: results.json is not what this module wrote.
@@ -69,17 +69,15 @@ def update_results(
     data = path.with_suffix(".json")
     known = results.read(data)
     played = [
-        result
-        for run in runs
-        for result in cell_results(run)
-        if result.tables in ("", (present or {}).get(cell_title(*result.key[1]), result.tables))
+        result for run in runs for result in cell_results(run) if _of_today(result, present or {})
     ]
     made: list[CellResult | Answers] = [*played, *answers]
     weights = {_model(each): each.weights for each in made if each.weights}
     tables = {result.key[1]: result.tables for result in played if result.tables}
     settings = {result.policy: result.settings for result in played}
     # Newer ones take the places of older ones: policies keep their order.
-    cells = {result.key: result for result in (*known.cells, *played)}
+    kept = [each for each in known.cells if _of_today(each, present or {})]
+    cells = {result.key: result for result in (*kept, *played)}
     told = {each.policy: each for each in (*known.answers, *answers)}
     new = Results(
         tuple(
@@ -94,6 +92,11 @@ def update_results(
     page = render(new)
     write_whole(data, results.written(new))
     write_whole(path, page)
+
+
+def _of_today(result: CellResult, present: Mapping[str, str]) -> bool:
+    """Whether it was played on the tables that its cell has now, as far as anybody knows."""
+    return result.tables in ("", present.get(cell_title(*result.key[1]), result.tables))
 
 
 def _model(result: CellResult | Answers) -> str:

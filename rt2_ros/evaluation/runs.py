@@ -124,7 +124,8 @@ class RunInfo:
     @property
     def settings(self) -> str:
         """Digest of the policy's settings: not of its weights, nor of where they lie or compute."""
-        what = {key: value for key, value in self.config.items() if key not in ELSEWHERE}
+        elsewhere = ELSEWHERE if self.config.get("digest") else ELSEWHERE[1:]
+        what = {key: value for key, value in self.config.items() if key not in elsewhere}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
     def difference(self, other: RunInfo) -> str:

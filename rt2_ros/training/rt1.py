@@ -177,6 +177,9 @@ class RT1Run:
 
     def run(self) -> Path:
         """Go through the stages that are left; returns the checkpoint's folder."""
+        if self.stage == len(self.config.stages):  # its record stays: these weights are its
+            self.console.print("all stages are done")
+            return self.checkpoint
         for number in range(self.stage, len(self.config.stages)):
             if number != self.stage:
                 self.stage, self.elapsed = number, 0.0

@@ -3,6 +3,7 @@
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,12 @@ import yaml
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
+from rt2_ros.data import split
 from rt2_ros.evaluation import ablation
 from rt2_ros.evaluation.ablation import load, main
 from rt2_ros.evaluation.questions import Answers
 from rt2_ros.evaluation.results import Ablation, Arm, CellResult
-from rt2_ros.evaluation.runs import RunFolder
+from rt2_ros.evaluation.runs import RunFolder, RunInfo
 from rt2_ros.paths import config_path
 from rt2_ros.training.config import read
 from rt2_ros.training.data import Mixture
@@ -109,6 +111,21 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
     trained.write_text(trained.read_text().replace("web_queries: 0", "web_queries: 1"))
     with pytest.raises(ValueError, match="robot/training.yaml: sources: not what this model"):
         main(["--quick", "--out", str(out)])
+
+
+def test_arms_of_other_tables_or_data_are_refused_before_anything_is_trained(tmp_path):
+    settings = replace(load(config_path("ablation.yaml")), out=str(tmp_path))
+    suites = ablation.chosen_suites(settings.suites)
+    tables = {**ablation.digests(suites), "seen": "another"}
+    with RunFolder.create(tmp_path / "co" / "eval", RunInfo.here("co", {}, tables, 1, 0)):
+        pass
+    with pytest.raises(ValueError, match="co/eval: seen had other tables.*move the folder away"):
+        ablation.run(settings)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["co"]
+    for digest, refusal in ((split.digest(), nullcontext()), ("0" * 16, pytest.raises(ValueError))):
+        (tmp_path / "training.json").write_text(json.dumps({"split": digest}))
+        with refusal:
+            ablation._check_data(tmp_path)
 
 
 def test_what_was_not_played_has_no_bar_in_the_plot(tmp_path, monkeypatch):
