@@ -10,9 +10,11 @@ process of its own. Execution is move_group's ExecuteTrajectory in the first cas
 To stop, three things are sent at once. On Jazzy ExecuteTrajectory takes no cancel while it executes
 (its server's one thread waits for the motion), so the cancel alone would not do:
 `trajectory_execution_event: stop`, the cancel, and a brake of our own straight to the arm's
-controller, where a new trajectory takes the place of the running one. None of them is heard before
-MoveIt begins to execute, which may be later than the stop; so MoveIt is told again until it has
-ended and the arm is at rest, also while the node is inactive, and nothing new is begun meanwhile.
+controller, where a new trajectory takes the place of the running one; the hold of a goal that is
+cancelled may take that of the brake (docs/hardware.md, 1, makes it a gentle one). None of them is
+heard before MoveIt begins to execute, which may be later than the stop; so MoveIt is told again
+until it has ended and the arm is at rest, also while the node is inactive, and nothing new is begun
+meanwhile.
 A node that is torn down tells it for two seconds more.
 """
 

@@ -37,7 +37,10 @@ FAREWELLS = 5  # zero twists (or the last pose again) before silence
 SILENCE = 1.0  # s without a status, after which Servo is taken to be gone
 OLD_STATUS = 0.2  # s after a start in which a halt may still be the one before
 SWITCH_PATIENCE = 1.0  # s for an answer about the command type
-PULL = 4.0  # 1/s, how fast the tip is drawn to where the chunk has it
+PULL = 4.0  # 1/s, how fast the tip is drawn to where the chunk had it LATENCY ago:
+LATENCY = (
+    0.05  # s from a twist to its motion as it is measured; Servo's commands are of a time to come
+)
 STALL = 0.25  # s between two commands, after which this process stood still: it does not go on
 SETTLE, SETTLED = 0.5, 0.002  # s after its end for which that goes on; m, unless it is as near
 LAG = 0.05  # m behind on the way home, from which that waits: it was checked, no other way was
@@ -208,7 +211,8 @@ class MoveItServoBridge(Bridge):
         target = self.arm.kinematics.forward(q)
         twist = self.arm.kinematics.jacobian(q) @ (velocity * (not waits))
         if self._twist and self._pull:
-            twist = self._within_speed(twist + PULL * self._error(target))
+            due = self.arm.kinematics.forward(self._chunk.sample(max(0.0, past - LATENCY))[0])
+            twist = self._within_speed(twist + PULL * self._error(due))
         self._publish(stamp, twist, target)
 
     def _error(self, target: Pose) -> Array:
@@ -234,13 +238,19 @@ class MoveItServoBridge(Bridge):
     def _settling(self, past: float) -> bool:
         """Say whether the tip is still drawn to the chunk's end, `past` s after it.
 
-        Servo slows down where it sees fit, and may have missed commands: then the tip lags.
+        Servo slows down where it sees fit, and may have missed commands: then the tip lags. It is
+        there when it rests there: one that passes by has commands before it yet.
         """
         if not (self._twist and self._pull) or past >= SETTLE or self._chunk is None:
             return False
         assert self.arm is not None
         end = self.arm.kinematics.forward(self._chunk.positions[-1])
-        return bool(np.linalg.norm(self._error(end)[:3]) > SETTLED)
+        if past < LATENCY or np.linalg.norm(self._error(end)[:3]) > SETTLED:
+            return True
+        try:
+            return not self.arm.history.is_still()
+        except NotInHistory:
+            return False
 
     def _within_speed(self, twist: Array) -> Array:
         """Return the twist (6,), slowed down to the profile's speeds of the tip; home, to those of

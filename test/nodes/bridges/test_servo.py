@@ -34,7 +34,7 @@ class Rig:
     """The bridge, and the tip's speeds that it sends, m/s."""
 
     def __init__(self, monkeypatch):
-        self.now, self.speeds, self.timers = 10.0, [], []
+        self.now, self.speeds, self.twists, self.timers = 10.0, [], [], []
         msgs = SimpleNamespace(
             ServoStatus=Names(), ServoCommandType=SimpleNamespace(Request=Names())
         )
@@ -63,7 +63,8 @@ class Rig:
         self.arm.on_joint_state(stamp, PROFILE.arm_joints, PROFILE.home, stamp)
 
     def _publish(self, msg):
-        v = msg.twist.linear
+        v, w = msg.twist.linear, msg.twist.angular
+        self.twists.append(np.array([v.x, v.y, v.z, w.x, w.y, w.z]))
         self.speeds.append(float(np.linalg.norm([v.x, v.y, v.z])))
 
     def run(self, seconds):
@@ -134,6 +135,27 @@ def test_the_way_home_waits_for_a_tip_that_servo_slows_down(rig):
     rig.bridge.hold("the arm does not move")
     rig.run(0.3)
     assert rig.speeds[begin:] == [0.0] * servo.FAREWELLS
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.04, 0.08])
+def test_a_tip_that_follows_late_does_not_pass_its_goal(rig, delay):
+    """Servo's commands are of a time to come: what a tip is behind by then is on its way to it."""
+    rig.run(0.1)
+    start = KINEMATICS.forward(PROFILE.home)
+    goal = start.compose_delta([0.0, 0.0, -0.08], np.zeros(3))
+    end = KINEMATICS.inverse(goal, np.array(PROFILE.home))
+    q, begin = np.array(PROFILE.home), len(rig.twists)
+    rig.bridge.send(Command(chunk=plan_chunk(q, np.zeros(7), end, 0.3, PROFILE.limits())))
+    heights = []
+    for step in range(60):
+        late = begin + step - round(delay / servo.PERIOD)
+        if begin <= late < len(rig.twists):
+            q = q + np.linalg.pinv(KINEMATICS.jacobian(q)) @ rig.twists[late] * servo.PERIOD
+        stamp = round(rig.now * 1e9) + 1
+        rig.arm.on_joint_state(stamp, PROFILE.arm_joints, q, stamp)
+        rig.run(servo.PERIOD)
+        heights.append(KINEMATICS.forward(q).position[2] - goal.position[2])
+    assert min(heights) > -0.008 and abs(heights[-1]) < 0.004
 
 
 def test_a_tip_that_lags_is_drawn_on_but_not_while_the_fingers_move(rig):

@@ -22,9 +22,11 @@ class Servo(Peer):
     """MoveIt Servo: no command type at the start, no memory of it after a restart.
 
     A command is stale 0.1 s after its stamp: one without a stamp always, one from the future never.
+    What it makes of it is of a time to come, and the arm's motion as much later.
     """
 
     TIMEOUT = 0.1  # s
+    LATENCY = 0.03  # s
 
     def __init__(self, peers, arm):
         from moveit_msgs.msg import ServoStatus
@@ -36,6 +38,7 @@ class Servo(Peer):
         self.type, self.code, self.speaks, self.halts = None, ServoStatus.NO_WARNING, True, None
         self.commands, self._new = [], None  # (arrival in ns, message)
         self._step, self._time = 0.0, NEVER
+        self._ahead = []  # (steady time, joints) that the arm is still to come to
         self.create_subscription(TwistStamped, "~/delta_twist_cmds", self._take, 10)
         self.create_subscription(PoseStamped, "~/pose_target_cmds", self._take, 10)
         self.create_service(ServoCommandType, "~/switch_command_type", self._switch)
@@ -68,6 +71,9 @@ class Servo(Peer):
             else:
                 self.code = self.Status.NO_WARNING
                 self._move(self._twist_of(msg))
+        while self._ahead and self._ahead[0][0] <= now:
+            self.arm.chunk = None
+            self.arm.q = self._ahead.pop(0)[1]
         if self.speaks:
             self._status.publish(self.Status(code=self.code, message="by request"))
 
@@ -77,13 +83,14 @@ class Servo(Peer):
             return np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
         p, o = msg.pose.position, msg.pose.orientation
         target = Pose.from_quaternion([p.x, p.y, p.z], [o.x, o.y, o.z, o.w])
-        step = np.concatenate(self.kinematics.forward(self.arm.q).delta_to(target))
-        return step / 0.05
+        q = self._ahead[-1][1] if self._ahead else self.arm.q  # its own loop is closed on its own
+        return np.concatenate(self.kinematics.forward(q).delta_to(target)) / 0.05
 
     def _move(self, twist):
-        jacobian = self.kinematics.jacobian(self.arm.q)
-        self.arm.chunk = None
-        self.arm.q = self.arm.q + np.linalg.pinv(jacobian) @ twist * self._step
+        q = self._ahead[-1][1] if self._ahead else self.arm.q
+        jacobian = self.kinematics.jacobian(q)
+        q = q + np.linalg.pinv(jacobian) @ twist * self._step
+        self._ahead.append((time.monotonic() + self.LATENCY, q))
 
 
 class MoveGroup(Peer):
