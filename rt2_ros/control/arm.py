@@ -40,6 +40,7 @@ NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # on: nothing moves because a node that was away is back.
 _PAUSE = 2.0
 _FIRST_PAUSE = 60.0  # s, the same for an instruction's first decision: a policy may think long
+_AJAR = 0.02  # closedness beyond which a hand that is to be open is told so
 _HISTORY = 2.0  # s of joint states that are kept at least,
 _MARGIN = 0.5  # and s beyond the oldest image that a decision may be on
 _CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
@@ -396,25 +397,28 @@ class ArmController:
         refusal = None if delta.terminate else self._refuse_motion(now, now_ns)
         if refusal is not None:
             return refusal
-        gripper, measured = self._gripper, self.gripper_closedness
-        if gripper is None or self._keeps(delta.gripper):
-            gripper = measured
         situation = Situation(
             *(now_ns, mandate.number, mandate.step, mandate.stamp_ns),
             *self._execution.motion(now, self.history),
-            gripper,
+            self._gripper_before(delta.gripper),
             trusted=mandate.is_trusted(now),
         )
         return self._safety.check(delta, situation, self.history)
 
-    def _keeps(self, closedness: float) -> bool:
-        """Whether a decision leaves the fingers on what they hold: told to close further, they are
-        stopped by it where the decision says.
+    def _gripper_before(self, wanted: float) -> float | None:
+        """The closedness that a decision's is compared with: what was commanded last, or where the
+        fingers are, if nobody knows that; None where it is to be commanded in any case.
+
+        Told to close further, fingers are stopped by what they hold: a decision that says where
+        they are leaves them on it. But open is open, however wide that is.
         """
         told, measured = self._gripper, self.gripper_closedness
-        if told is None or measured is None or told <= closedness:
-            return False
-        return abs(closedness - measured) <= self.profile.gripper_deadband
+        deadband = self.profile.gripper_deadband
+        opens = wanted <= deadband
+        if told is None:
+            return None if opens and measured is not None and measured > _AJAR else measured
+        held = measured is not None and told > wanted and abs(wanted - measured) <= deadband
+        return measured if held and not opens else told
 
     def _refuse_motion(self, now: float, now_ns: int) -> Verdict | None:
         """Say what keeps the arm from moving at this moment."""

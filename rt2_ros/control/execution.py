@@ -161,8 +161,8 @@ class Execution:
 
     def blend(self, now: float, history: JointHistory) -> Chunk | None:
         """Return a new trajectory if targets are blended and the goal has moved."""
-        if not self._targets.active:
-            return None
+        if not self._targets.active or self._expiry - now < _LEAD:
+            return None  # what is under way ends in its own brake
         return self._in_time(self._blended(now, history), now)
 
     def brake(self, history: JointHistory) -> Chunk | None:
@@ -337,7 +337,7 @@ class Execution:
             self._goal = None  # there is no way to it yet
             return None
         if self._parts:
-            left = self._expiry - now
+            left = max(self._expiry - now, _LEAD)
             chunk = chunk.until(left, self._limits, self._least(*chunk.sample(left)))
         self._follow(chunk, now)
         return chunk

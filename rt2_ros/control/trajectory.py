@@ -275,6 +275,7 @@ def stop_chunk(q: ArrayLike, velocity: ArrayLike, limits: JointLimits, least: fl
     together = q + velocity * longest / 2
     if ((limits.lower <= together) & (together <= limits.upper)).all():
         ends = np.full(size, longest)
+    ends[velocity == 0] = longest  # a joint at rest needs no point of its own
     times = np.unique([0.0, *ends, longest])
     left = np.clip(1 - times[:, None] / ends, 0.0, None)  # share of the speed that is left, (m, n)
     return Chunk(times, q + velocity * ends * (1 - left**2) / 2, velocity * left)

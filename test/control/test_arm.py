@@ -425,6 +425,18 @@ def test_who_says_what_the_fingers_have_does_not_loosen_them(rig):
     assert rig.move(0, 0, 0, gripper=rig.arm.gripper_closedness).gripper is not None
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_hand_on_something_wide_opens_when_it_is_told_to(rig, anew):
+    rig.move(0, 0, 0, gripper=1.0)
+    rig.finger = 0.0375  # 75 mm wide: nearly open as it is
+    rig.run(0.5)
+    if anew:
+        rig.instruct("put it down", 2)
+    assert rig.move(0, 0, 0.03, gripper=0.0).gripper == rig.profile.gripper_open
+    rig.run(0.5)
+    assert rig.move(0, 0, 0.03, gripper=0.0).gripper is None
+
+
 def test_an_arm_off_its_trajectory_goes_on_from_where_it_is(rig):
     rig.move(0.02, 0, 0)
     rig.run(0.5)

@@ -14,6 +14,7 @@ done here.
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ class MoveItServoBridge(Bridge):
         self._stream_time = 0.0  # when it was looked at last
         self._pull = self._slow = self._braking = False
         self._farewells = 0
+        self._path: deque[tuple[float, Pose]] = deque()  # what was streamed lately, and when
         self._end: Pose | None = None  # where the tip is to stay
         self._trouble = Trouble()
         self._status, self._status_time = "none yet", -np.inf
@@ -211,9 +213,15 @@ class MoveItServoBridge(Bridge):
         target = self.arm.kinematics.forward(q)
         twist = self.arm.kinematics.jacobian(q) @ (velocity * (not waits))
         if self._twist and self._pull:
-            due = self.arm.kinematics.forward(self._chunk.sample(max(0.0, past - LATENCY))[0])
-            twist = self._within_speed(twist + PULL * self._error(due))
+            twist = self._within_speed(twist + PULL * self._error(self._due(now, target)))
         self._publish(stamp, twist, target)
+
+    def _due(self, now: float, target: Pose) -> Pose:
+        """Where the tip was to be LATENCY ago, by whichever chunk: they may follow fast."""
+        self._path.append((now, target))
+        while len(self._path) > 1 and self._path[1][0] <= now - LATENCY:
+            self._path.popleft()
+        return self._path[0][1]
 
     def _error(self, target: Pose) -> Array:
         """Return from the measured tip to where the chunk has it (6,): m, rotation vector rad."""
@@ -264,6 +272,7 @@ class MoveItServoBridge(Bridge):
     def _end_stream(self, end: Pose | None) -> None:
         """Say goodbye: zero twists, or the pose that was reached; no pose where it was not."""
         self._chunk, self._end = None, end
+        self._path.clear()
         self._farewells = FAREWELLS if self._twist or end is not None else 0
         self._stream()
 
