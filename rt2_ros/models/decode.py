@@ -28,7 +28,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Protocol
 
 import torch
@@ -126,7 +126,7 @@ class Decoder:
         cleared = False  # whether this batch has all the memory that there is
         while len(answers) < len(prompts):
             most = self._at_once(prompts, max_tokens)
-            batch = prompts[len(answers) : len(answers) + most]
+            batch = _alike(prompts[len(answers) : len(answers) + most])
             try:
                 with current(self._model.device):
                     part = self._batch(batch, grammar, max_tokens, smoothing)
@@ -158,6 +158,16 @@ class Decoder:
                 )
                 self._static = None
         return [replace(answer, latency=spent) for answer in answers]
+
+    @torch.inference_mode()
+    def clean(self) -> None:
+        """Leave nothing in any cache: what is no number there would spread to later decisions."""
+        if self._static is not None:
+            self._static.clear()
+        if self._prefix is not None:
+            self._prefix = Prefix(self._model)
+        if self._lean is not None:
+            self._lean.cache.zero_()
 
     def _static_steps(self, keep_prefix: bool) -> StaticSteps | None:
         """For a GPU; why it has none is told."""
@@ -246,3 +256,13 @@ def _decode(
             row.take(list(islice(chosen, len(questions))))
         forward.forget([row.settle() for row in rows])
     return forwards
+
+
+def _alike(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """The first of them whose pictures are cut into as many pieces: those make one batch."""
+
+    def pieces(prompt: Prompt) -> tuple[int, ...]:
+        pixels = prompt.inputs.get("pixel_values")
+        return tuple(pixels.shape[1:]) if pixels is not None and pixels.ndim == 5 else ()
+
+    return list(takewhile(lambda prompt: pieces(prompt) == pieces(prompts[0]), prompts))

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from rt2_ros.actions import ActionSpace, PlanForm
 from rt2_ros.actions.form import FILE_NAME as FORM_FILE
+from rt2_ros.actions.space import STATE_NAMES
 from rt2_ros.models import stem  # noqa: F401  AutoModel knows the default model's tower by it
 from rt2_ros.models.picture import plain_patches
 from rt2_ros.paths import find_folder
@@ -99,6 +100,11 @@ def load_checkpoint(
             "pip install 'rt2_ros[int8]'"
         )
     space = ActionSpace.load(_space_file(name, path))
+    if space.has_state and space.state_names != STATE_NAMES:
+        raise ValueError(
+            f"policy {name}: {SPACE_FILE} of {path}: state_names are {list(space.state_names)}; "
+            f"expected {list(STATE_NAMES)}, which is what a robot tells"
+        )
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging as hub_logging
 

@@ -45,6 +45,7 @@ from rt2_ros.policies.registry import RECORDED
 from rt2_ros.policies.settings import COUNT, LIST, NUMBER, PATH, TEXT, check
 
 ANY_SIZE = 224  # px, that are asked for where a model takes any
+NO_NUMBERS = "the model's scores are no numbers"
 NEAR = 8  # bins to either side that count as the same answer for the confidence
 
 LOADING = {"checkpoint": PATH, "device": TEXT, "dtype": TEXT, "weights": TEXT}
@@ -149,13 +150,15 @@ class VlmPolicy:
 
     def infer(self, observation: Observation) -> Decision:
         """One action for what is seen now, or an invalid decision with its reason."""
-        return self.infer_batch([observation])[0]
+        return self._infer([observation])[0]
 
     def infer_batch(self, observations: Sequence[Observation]) -> list[Decision]:
         """The decision on each observation, in their order, by forwards that serve them all.
 
         Latencies are those of the whole batch.
         """
+        if len({(o.episode, o.instruction) for o in observations}) < len(observations):
+            return [self.infer(each) for each in observations]  # a later one remembers the earlier
         return self._infer(observations)
 
     def infer_without_guesses(self, observation: Observation) -> Decision:
@@ -264,21 +267,24 @@ class VlmPolicy:
     def _decision(
         self, observation: Observation, prompt: Prompt, answer: Answer, prepare: float
     ) -> Decision:
-        """What an answer to `prompt` means; it is remembered."""
+        """What an answer to `prompt` means; it is remembered, if it was chosen by numbers."""
         parsed = self._grammar.read(answer.tokens)
         steps = [self._sure(each) for each in answer.steps]
-        self._memory.note(observation, prompt, steps, parsed.plan if parsed.valid else "")
+        confidence = _confidence(steps)
         details: dict[str, Any] = {
             "text": self._words.text(answer.tokens),
             "tokens": answer.tokens,
             "latency": {"prepare": prepare, **answer.latency},
         }
+        if not math.isfinite(confidence):
+            self._decode.clean()
+            return Decision.invalid(NO_NUMBERS, **details)
+        self._memory.note(observation, prompt, steps, parsed.plan if parsed.valid else "")
         if parsed.action is None:
             return Decision.invalid(parsed.reason, **details)
         return Decision(
-            parsed.action, bins=parsed.bins, plan=parsed.plan, confidence=_confidence(steps),
-            **details,
-        )  # fmt: skip
+            parsed.action, bins=parsed.bins, plan=parsed.plan, confidence=confidence, **details
+        )
 
     def answer(self, image: NDArray[np.uint8], question: str) -> str:
         """Free text about one RGB picture (H, W, 3), also where actions need several.
@@ -290,7 +296,8 @@ class VlmPolicy:
         inputs = self._inputs([self._square(image)], question_prompt(question))
         answer = self._decode([Prompt(inputs)], self._answers)[0]
         if not math.isfinite(_confidence([self._sure(step) for step in answer.steps])):
-            raise ValueError("the model's scores are no numbers")
+            self._decode.clean()
+            raise ValueError(NO_NUMBERS)
         return self._words.text(answer.tokens)
 
     def _square(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
@@ -152,12 +153,37 @@ def test_scores_that_are_no_numbers_never_become_an_action(tiny, plan, value):
     policy = load_policy(str(tiny), plan=plan)
     with torch.no_grad():  # of one integer, which may come in every choice of a step
         policy.model.get_output_embeddings().weight[policy._words.spellings[7][0]] = value
-    with pytest.raises(ValueError, match="Decision.confidence is nan"):
-        policy.infer(SEEN)
-    with pytest.raises(ValueError, match="Decision.confidence is nan"):
-        policy.infer_batch([SEEN, SEEN])
+    decisions = [policy.infer(SEEN), *policy.infer_batch([SEEN, SEEN])]
+    assert {each.reason for each in decisions} == {"the model's scores are no numbers"}
+    assert all(each.action is None for each in decisions)
     with pytest.raises(ValueError, match="scores are no numbers"):
         policy.answer(IMAGE, "what is this?")
+
+
+def test_one_spoilt_picture_costs_its_own_decision_alone(tiny, monkeypatch):
+    """Neither its neighbours' in a batch, nor the next of its attempt."""
+    policy, fresh = (load_policy(str(tiny), plan="required") for _ in range(2))
+    spoilt, inputs = replace(SEEN, episode="b"), policy.inputs
+
+    def spoil(observation, remind=True):
+        found = inputs(observation, remind)
+        if observation is spoilt:
+            found["pixel_values"] = found["pixel_values"] * float("nan")
+        return found
+
+    monkeypatch.setattr(policy, "inputs", spoil)
+    good, bad = policy.infer_batch([SEEN, spoilt])
+    assert bad.action is None and good.text == fresh.infer(SEEN).text
+    again, after = policy.infer_batch([SEEN, replace(SEEN, episode="b")])
+    assert after.text == good.text and after.confidence == pytest.approx(good.confidence, abs=1e-4)
+    assert again.text == fresh.infer(SEEN).text
+
+
+def test_names_of_the_state_that_no_robot_tells_are_refused(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    replace(SPACE, state_names=("gripper", "x", "y", "z")).save(folder / "action_space.json")
+    with pytest.raises(ValueError, match="state_names are .*'gripper', 'x'.*expected .*'x', 'y'"):
+        load_policy(str(folder))
 
 
 @pytest.mark.parametrize(
