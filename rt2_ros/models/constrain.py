@@ -90,8 +90,7 @@ class Smoothing:
         self, allowed: Sequence[int] | np.ndarray, device: torch.device
     ) -> torch.Tensor | None:
         """What probabilities (..., n) of sorted tokens are multiplied by to be spread, None where
-        they are not all integers: of a few, each may mean something else, as a switch's two do,
-        and the ends of names ("keycap 3").
+        they are not all integers: of a few, each may mean something else, as a switch's two do.
         """
         if not self._width:
             return None
