@@ -27,9 +27,8 @@ from rt2_ros.sim.tasks import Judge, Task
 FAILURES = (*Judge.FAILURES, "crashed")
 # Fields that files of before them lack.
 LATER = frozenset({"reached", "base", "tables", "weights", "settings", "start_minutes"})
-LOST = (
-    "its process ended with"  # how the error of an episode begins that says nothing of the policy
-)
+# How the error of an episode begins that says nothing of the policy.
+LOST = "its process ended with"
 Key = tuple[str, str, int]  # suite, cell, seed
 PLAIN = re.compile(r"[\w. -]*")  # what suites and cells may be called: files are named by them
 # What a field may be, by its annotation, and as what it is kept; NumPy's numbers are welcome.

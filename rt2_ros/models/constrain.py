@@ -96,8 +96,9 @@ class Smoothing:
         Where words may come as well, an integer counts with all that is near it, as what a word
         competes with is that a number follows at all.
         """
-        if not self._width:
-            return None
+        count = len(self._values)
+        if not self._width or not count <= len(allowed) <= 2 * count:
+            return None  # a few of them, or among thousands of words, where there is no telling
         key = (np.asarray(allowed).tobytes(), device)
         if key not in self._kernels:
             self._kernels[key] = self._made([self._values.get(int(token)) for token in allowed])
@@ -108,8 +109,8 @@ class Smoothing:
     def _made(self, bins: Sequence[int | None]) -> torch.Tensor | None:
         """A kernel for tokens of these bins, None for one that is no integer."""
         numbers = [index for index, value in enumerate(bins) if value is not None]
-        if len(numbers) < len(self._values) or len(bins) > 2 * len(self._values):
-            return None  # among thousands of words there is no telling
+        if len(numbers) < len(self._values):
+            return None
         place = torch.tensor([float(bins[index] or 0) for index in numbers])
         distance = (place[:, None] - place[None, :]) / self._width
         spread = torch.exp(-0.5 * distance**2)

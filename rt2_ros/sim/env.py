@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rt2_ros.actions import Action
 from rt2_ros.control.arm import ArmController, Command
-from rt2_ros.control.profile import RobotProfile
+from rt2_ros.control.profile import GRIPPER_TIME, RobotProfile
 from rt2_ros.control.safety import Delta
 from rt2_ros.paths import config_path
 from rt2_ros.sim.robot import SimulatedRobot
@@ -26,7 +26,6 @@ from rt2_ros.sim.tabletop import Tabletop, TabletopState
 from rt2_ros.sim.tasks import Judge, Task, Verdict
 from rt2_ros.sim.world import MAX_OPENING
 
-GRIPPER_TIME = 0.25  # s that a gripper command is given
 SIDE = 480  # px, of the square in the middle of the scene camera's picture
 MAX_LATENCY = 2.0  # s
 STEP_PERIOD = 0.25  # s of simulated time from one action to the next

@@ -173,10 +173,9 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
-def test_an_arm_that_moves_is_braked_before_its_controller_goes(node, end):
+def moving(node):
+    """Have the arm move; return what is sent to it from then on."""
     sent = []
-    node._bridge.send = sent.append
     delta = EndEffectorDelta(instruction_id=1, step=0)
     delta.header.frame_id = PROFILE.base_frame
     delta.translation.y = 0.08
@@ -189,13 +188,19 @@ def test_an_arm_that_moves_is_braked_before_its_controller_goes(node, end):
             break
     assert node._arm.state == State.MOVING, node._arm.verdict
     time.sleep(0.05)
+    node._bridge.send = sent.append
+    return sent
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_arm_that_moves_is_braked_before_its_controller_goes(node, end):
+    sent = moving(node)
     ENDS[end](node)
     assert sent[-1].brake and (sent[-1].chunk.velocities[-1] == 0).all()
 
 
 def test_what_the_hand_holds_it_keeps_when_the_arm_is_stopped(node):
-    sent = []
-    node._bridge.send = sent.append
+    sent = moving(node)
     node._serve_stop(Trigger.Request(), Trigger.Response())
     assert node._arm.state == State.STOPPED
-    assert all(command.gripper is None for command in sent)
+    assert [(command.brake, command.gripper) for command in sent] == [(True, None)]

@@ -38,10 +38,8 @@ FAREWELLS = 5  # zero twists (or the last pose again) before silence
 SILENCE = 1.0  # s without a status, after which Servo is taken to be gone
 OLD_STATUS = 0.2  # s after a start in which a halt may still be the one before
 SWITCH_PATIENCE = 1.0  # s for an answer about the command type
-PULL = 4.0  # 1/s, how fast the tip is drawn to where the chunk had it LATENCY ago:
-LATENCY = (
-    0.05  # s from a twist to its motion as it is measured; Servo's commands are of a time to come
-)
+PULL = 4.0  # 1/s, how fast the tip is drawn to where the chunk had it LATENCY ago
+LATENCY = 0.05  # s from a twist to its motion as it is measured: Servo sends it for a time to come
 STALL = 0.25  # s between two commands, after which this process stood still: it does not go on
 SETTLE, SETTLED = 0.5, 0.002  # s after its end for which that goes on; m, unless it is as near
 LAG = 0.05  # m behind on the way home, from which that waits: it was checked, no other way was
