@@ -3,6 +3,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,21 @@ def test_versions_and_nodes_agree():
         "rt2": "rt2_ros.cli:main"
     }
     assert f"foreach(_node {' '.join(NODES)})" in (ROOT / "CMakeLists.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["__main__", "__mp_main__"])
+def test_a_command_that_colcon_installs_runs_once(tmp_path, monkeypatch, capsys, name):
+    """Where a data loader's workers are not forked they import it: they would train again."""
+    made = tmp_path / "rt2"
+    made.write_text((ROOT / "scripts/node.in").read_text().replace("@module@", "rt2_ros.cli"))
+    monkeypatch.setattr(sys, "argv", ["rt2"])
+    if name == "__main__":
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(made), run_name=name)
+        assert ended.value.code == 2 and "commands:" in capsys.readouterr().out
+    else:
+        runpy.run_path(str(made), run_name=name)
+        assert capsys.readouterr().out == ""
 
 
 def test_every_folder_of_modules_is_a_package():

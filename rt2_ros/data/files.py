@@ -24,6 +24,7 @@ from rt2_ros.data.rows import CAPTION, MOST_QUERIES, HuggingFaceRows, JsonLines,
 from rt2_ros.data.tars import TarRows
 
 HOLDOUT = 0.05
+FAST = 6.0  # frames a second, above which one is too short for an action
 LITTLE = 0.15  # of it; one that holds something thick has gone further
 
 
@@ -32,7 +33,7 @@ def lerobot(
     columns: Sequence[int] = tuple(range(7)), gripper: Sequence[float] | None = None,
     pose: Sequence[int] = tuple(range(6)), space: str = "", frame: str = "",
     state: Sequence[int] = (), camera: str | Sequence[str] = "", size: int = SIZE,
-    holdout: float = HOLDOUT, tolerance: float | None = None,
+    holdout: float = HOLDOUT, tolerance: float | None = None, step: float = 0.0,
 ) -> LeRobotSource:  # fmt: skip
     """Robot episodes; see ActionMeaning and LeRobotSource. space: an action_space.json to use.
 
@@ -42,14 +43,23 @@ def lerobot(
     state: numbers of observation.state that prompts tell, taken as they are: x, y, z of the tip in
         m and closedness 0..1 is what a policy is told. Where the last seems to be something else,
         a warning says so.
+    step: s that one action lasts; see ActionMeaning.
     """
     opened, closed = gripper or (0.0, 1.0)
     source = LeRobotSource(
         path, split="val" if held_out else "train", holdout=holdout, camera=camera, size=size,
-        meaning=ActionMeaning(action, tuple(columns), (opened, closed), tuple(pose)),
+        meaning=ActionMeaning(action, tuple(columns), (opened, closed), tuple(pose), step),
         space=ActionSpace.load(space) if space else None, frame=frame, state=state,
         tolerance=tolerance,
     )  # fmt: skip
+    fps = source.episodes.info.fps
+    if not step and fps > FAST:
+        warnings.warn(
+            f"{path}: an action is a step of {1 / fps:.3f} s, as it has {fps:g} frames a second and "
+            "the source no `step`; expected about as long as a robot's `chunk_duration`, as with "
+            "`step: 0.3`: an arm that is told shorter ones is as much slower",
+            stacklevel=2,
+        )
     least, most = source.gripper
     if STILL < most - least < 0.5 or least < -STILL or most > 1 + STILL:
         ends = sorted(opened + (closed - opened) * share for share in (least, most))

@@ -33,7 +33,8 @@ class Observation:
         (0 open .. 1 closed); None where the robot's joints are not known.
     stamp_ns: when the oldest image was taken, nanoseconds; 0 where nobody measures.
     episode: which attempt, of which robot, this is part of; a policy that remembers past images
-        keeps one memory for each and starts afresh with a new one.
+        keeps one memory for each and starts afresh with a new one; "" is of none, and nothing is
+        remembered: of two robots one would act on what the other saw.
     """
 
     images: Mapping[str, np.ndarray]
@@ -112,7 +113,7 @@ class Decision:
 
 @runtime_checkable
 class Policy(Protocol):
-    """A model that speaks the action language.
+    """A model that speaks the action language. To be called from one thread at a time.
 
     image_size is the side in pixels of the square images that it wants; other sizes are resized.
     One that looks at several of an observation's has `pictures`, how many; see `pictures_of`.

@@ -77,7 +77,8 @@ class BlindPolicy:
 
     def _without(self, observation: Observation) -> Observation:
         # An attempt of its own: what the other policy remembers of this one has been seen.
-        observation = replace(observation, episode=f"{self.name} {observation.episode}")
+        if observation.episode:
+            observation = replace(observation, episode=f"{self.name} {observation.episode}")
         if self._sense == "language":
             return replace(observation, instruction=TOLD)
         grey = {name: np.full_like(image, GREY) for name, image in observation.images.items()}

@@ -114,7 +114,11 @@ class AnswerMemory:
     def note(
         self, observation: Observation, prompt: Prompt, steps: Sequence[Step], plan: str
     ) -> None:
-        """Remember an answer, the text of its plan, and what of that was `prompt`'s."""
+        """Remember an answer, the text of its plan, and what of that was `prompt`'s; of an
+        observation that is of no episode, nothing.
+        """
+        if not observation.episode:
+            return
         attempt = _attempt(observation)
         before = self._attempts.pop(attempt, None)
         decisions = before.decisions + 1 if before and prompt.begin else 1

@@ -108,7 +108,8 @@ class RT1Policy:
 
     def infer_batch(self, observations: Sequence[Observation]) -> list[Decision]:
         """One decision for each observation; they pass through the network together."""
-        if len({o.episode for o in observations}) < len(observations) > 1:
+        episodes = [o.episode for o in observations if o.episode]
+        if len(set(episodes)) < len(episodes):
             return [self.infer(o) for o in observations]  # a later one remembers the earlier
         begun = time.perf_counter()
         decisions: list[Decision | None] = [self._refuse(o) for o in observations]
@@ -164,6 +165,8 @@ class RT1Policy:
             memory = _Memory(
                 observation.instruction, config.history - 1, round(config.period * 1e9)
             )
+            if not observation.episode:
+                return memory
             self._memories[observation.episode] = memory
         self._memories.move_to_end(observation.episode)
         while len(self._memories) > MOST_ATTEMPTS:

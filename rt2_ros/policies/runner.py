@@ -31,6 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from threading import Condition, RLock, Thread
+from uuid import uuid4
 
 from rt2_ros.policies.base import Decision, Observation, Policy
 
@@ -132,6 +133,7 @@ class PolicyRunner:
         self._answered = False  # whether the worker's last turn was a question
         self._times: deque[float] = deque(maxlen=50)
         self._stopped = False
+        self._id = uuid4().hex  # as several may share a policy that remembers
         self._thread = Thread(target=self._work, name="policy", daemon=True)
 
     @property
@@ -254,7 +256,7 @@ class PolicyRunner:
                 self._answer(question, observation)
             elif observation is not None:
                 # An instruction is an attempt of its own, whatever a policy remembers of others.
-                episode = str(asked.instruction_id)
+                episode = f"{self._id} {asked.instruction_id}"
                 about = replace(observation, instruction=asked.instruction, episode=episode)
                 self._infer(about, asked)
 

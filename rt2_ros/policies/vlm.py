@@ -157,7 +157,8 @@ class VlmPolicy:
 
         Latencies are those of the whole batch.
         """
-        if len({(o.episode, o.instruction) for o in observations}) < len(observations):
+        attempts = [(o.episode, o.instruction) for o in observations if o.episode]
+        if len(set(attempts)) < len(attempts):
             return [self.infer(each) for each in observations]  # a later one remembers the earlier
         return self._infer(observations)
 

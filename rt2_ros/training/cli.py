@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -27,7 +28,6 @@ from rt2_ros.training import checkpoint
 from rt2_ros.training.config import Stage, TinyConfig, TrainingConfig, VlmConfig, load, read
 
 if TYPE_CHECKING:  # both take seconds to import
-    from rt2_ros.training.engine import Run
     from rt2_ros.training.rt1 import RT1Run, RT1Stage
 
 S = TypeVar("S", bound="Stage | RT1Stage")
@@ -63,11 +63,11 @@ def main(arguments: list[str]) -> int:
         rt1 = read(args.config)[1].get("type") == "rt1"
         if rt1 and args.half:
             raise ValueError("--half: an RT-1 is small; expected a configuration of RT-2")
-        run = _rt1(args) if rt1 else _rt2(args)
+        run = _rt1(args).run if rt1 else _rt2(args)
     except (ValueError, ImportError) as error:  # what a model's processor needs may be missing
         print(f"rt2 train: {error}", file=sys.stderr)
         return 2
-    finished = run.run()
+    finished = run()
     if args.export and int(os.environ.get("RANK", "0")) == 0:  # one of those torchrun started
         try:
             export(finished, args.export, args.half)
@@ -78,18 +78,24 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _rt2(args: argparse.Namespace) -> Run:
-    """RT-2, on robot and web data: the default model, or any of the hub."""
+def _rt2(args: argparse.Namespace) -> Callable[[], Path]:
+    """RT-2, on robot and web data: the default model, or any of the hub. What trains it and returns
+    the checkpoint; nothing is loaded to export one that is finished.
+    """
     config: TrainingConfig = load(args.config)
     if args.out:
         config = dataclasses.replace(config, out=args.out)
     if args.minutes is not None:
         config = dataclasses.replace(config, stages=in_all(config.stages, "minutes", args.minutes))
     from rt2_ros.data.robot import RobotSource
-    from rt2_ros.training.engine import Run
+    from rt2_ros.training.engine import Run, finished
     from rt2_ros.training.recipe import Recipe
     from rt2_ros.training.sources import build, main_space
 
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # others would wait for this one
+    if args.export and alone and (done := finished(config)) is not None:
+        print(f"all {len(config.stages)} stages are done")
+        return lambda: done
     # A row for each question: with several about a picture, shares of pictures would be no shares
     # of what is learned.
     queries = 1 if isinstance(config, VlmConfig) else None
@@ -113,7 +119,7 @@ def _rt2(args: argparse.Namespace) -> Run:
         run.journal.say(
             f"robot error of a model that does not read the instruction: {blind:.1f} bins"
         )
-    return run
+    return run.run
 
 
 def _rt1(args: argparse.Namespace) -> RT1Run:

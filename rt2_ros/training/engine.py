@@ -55,6 +55,27 @@ class Place:
     waiting: int = 0  # validations since
 
 
+def finished(config: TrainingConfig) -> Path | None:
+    """What `Run.run` returns, where all stages of a run are done already; None where some are not.
+
+    Without the model in memory, or the data.
+    """
+    folder = Path(config.out) / "checkpoint"
+    checkpoint.recover(folder)
+    path = folder / checkpoint.STATE_FILE
+    if not path.exists():
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    done = state.get("place", {}).get("stage", 0) >= len(config.stages)
+    return _to_use(config) if done else None
+
+
+def _to_use(config: TrainingConfig) -> Path:
+    """A run's best checkpoint where its stages may end early by it, else the newest."""
+    watched, best = config.validation, Path(config.out) / "best"
+    return best if watched and watched.patience and best.exists() else best.with_name("checkpoint")
+
+
 class Run:
     """One training run in its folder."""
 
@@ -100,9 +121,8 @@ class Run:
         return self.folder / "best"
 
     def run(self) -> Path:
-        """Go through the stages that are left; returns the folder of the checkpoint to use.
-
-        That is the last stage's with the lowest validation loss where stages may end early by it.
+        """Go through the stages that are left; returns the folder of the checkpoint to use: the last
+        stage's with the lowest validation loss where stages may end early by it.
         """
         if self.place.stage >= len(self.config.stages):
             self.journal.say(
@@ -117,8 +137,7 @@ class Run:
             self._begin(len(self.config.stages))
             self.save()
         self.journal.close()
-        watched = self.config.validation
-        return self.best if watched and watched.patience and self.best.exists() else self.checkpoint
+        return _to_use(self.config)
 
     def _begin(self, stage: int) -> None:
         place = self.place

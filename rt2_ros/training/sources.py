@@ -108,6 +108,11 @@ def main_space(sources: Mapping[str, Source], name: str | None = None) -> Action
             f"source {name}: its prompts tell {count} numbers of the state; expected 4, x, y, z of "
             "the tip in m and how far the gripper is closed, 0 to 1, as a policy is told, or none"
         )
+    if space.has_state and space.state_names != STATE_NAMES:
+        raise ValueError(
+            f"source {name}: state_names of its action space are {list(space.state_names)}; "
+            f"expected {list(STATE_NAMES)}, which is what a policy is told"
+        )
     return space
 
 

@@ -122,6 +122,18 @@ def test_a_kept_plan_is_of_its_own_episode_and_instruction():
     assert policy.infer(look(6)).plan == first
 
 
+@pytest.mark.parametrize("infer", ["infer", "together"])
+def test_of_what_is_of_no_episode_nothing_is_remembered(infer):
+    """Two robots that share a model would act on what the other saw."""
+    seen = [look(seed, episode="") for seed in (0, 6)]
+    policy = load_policy("rt2-tiny", threads=1, plan_every=10)
+    found = policy.infer_batch(seen) if infer == "together" else [policy.infer(s) for s in seen]
+    fresh = [load_policy("rt2-tiny", threads=1).infer(s) for s in seen]
+    assert [d.text for d in found] == [d.text for d in fresh]
+    assert found[0].plan != found[1].plan
+    assert policy._memory.last(seen[0]) is None
+
+
 def test_what_follows_a_kept_plan_is_what_the_model_would_write_after_it():
     policy, slow, reference = (load_policy("rt2-tiny", threads=1, plan_every=3) for _ in range(3))
     plans = []

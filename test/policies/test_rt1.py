@@ -115,6 +115,15 @@ def test_a_batch_decides_as_one_by_one(policy, model):
     assert [d.text for d in infer_batch(policy, twice)] == [others.infer(o).text for o in twice]
 
 
+def test_of_what_is_of_no_episode_nothing_is_remembered(policy, model):
+    robots = [seen(level, episode="") for level in (1, 2)]
+    fresh = [RT1Policy("x", model, SPACE).infer(robot) for robot in robots]
+    for found in (infer_batch(policy, robots), [policy.infer(robot) for robot in robots]):
+        for a, b in zip(found, fresh, strict=True):
+            np.testing.assert_array_equal(a.bins, b.bins)
+            assert a.confidence == pytest.approx(b.confidence, rel=1e-4)
+
+
 def test_memory_is_bounded(policy):
     for episode in range(MOST_ATTEMPTS + 5):
         policy.infer(seen(1, episode=str(episode)))

@@ -18,9 +18,9 @@ from tiny_runs import SOURCES, tiny_config, tiny_run, tiny_stage
 from transformers import AutoModelForImageTextToText
 
 from rt2_ros.policies import load_policy
-from rt2_ros.training import checkpoint, engine
+from rt2_ros.training import checkpoint, cli, engine
 from rt2_ros.training.cli import export, in_all, main
-from rt2_ros.training.config import load
+from rt2_ros.training.config import Validation, load
 from rt2_ros.training.data import Mixture, loader
 from rt2_ros.training.rt1 import RT1TrainingConfig
 
@@ -55,6 +55,25 @@ def test_a_checkpoint_is_exported_whole_or_in_half_its_size(tmp_path, finished):
         assert torch.equal(weights[1][name], exact.half()), name
     policy = load_policy(str(half))
     assert policy.model.dtype == torch.float32  # what it computes in is not what it was kept in
+
+
+def test_a_finished_run_is_exported_without_its_model_or_data(tmp_path, monkeypatch, capsys, finished):
+    """Which may need more memory than the machine at hand has."""
+    config = dataclasses.replace(tiny_config(tmp_path), out=str(finished.parent))
+    monkeypatch.setattr(cli, "read", lambda name: (None, {}))
+    monkeypatch.setattr(cli, "load", lambda name: config)
+    monkeypatch.setattr(engine, "Run", None)
+    assert main(["--export", str(tmp_path / "mine")]) == 0
+    assert "exported to" in capsys.readouterr().out
+    assert names(tmp_path / "mine") == names(finished) - {"state.pt"}
+
+    more = dataclasses.replace(config, stages=(*config.stages, tiny_stage(name="more")))
+    assert engine.finished(more) is None
+    best = shutil.copytree(finished, finished.with_name("best"))
+    watched = dataclasses.replace(config, validation=Validation(every=1, batches=1, patience=1))
+    assert engine.finished(watched) == best and engine.finished(config) == finished
+    shutil.rmtree(best)
+    assert engine.finished(dataclasses.replace(config, out=str(tmp_path))) is None
 
 
 def test_weights_that_float16_cannot_hold_leave_what_was_there_whole(tmp_path):

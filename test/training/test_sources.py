@@ -156,6 +156,9 @@ def test_a_state_that_no_policy_is_told_is_refused(count):
         return
     with pytest.raises(ValueError, match="source mine: its prompts tell 3 numbers of .*expected 4"):
         main_space({"mine": joints})
+    joints.space = replace(SPACE, state_names=("gripper", "x", "y", "z"))
+    with pytest.raises(ValueError, match="source mine: state_names of .*'gripper', 'x'.*'x', 'y'"):
+        main_space({"mine": joints})
 
 
 def test_a_policy_plans_where_the_robot_that_it_moves_was_shown_plans(tmp_path):

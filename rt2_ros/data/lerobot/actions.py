@@ -41,12 +41,15 @@ class ActionMeaning:
     columns: which numbers of the action are these six and the gripper.
     gripper: the numbers that mean open and closed.
     pose: absolute_ee: which numbers of observation.state are the hand's pose in that form.
+    step: s that one action of the model lasts, of which a dataset's frames are made together: so
+        long a policy's decision lasts. 0: a frame is an action, as at 3 to 5 frames a second.
     """
 
     kind: str = "delta_ee"
     columns: tuple[int, ...] = tuple(range(7))
     gripper: tuple[float, float] = (0.0, 1.0)
     pose: tuple[int, ...] = tuple(range(6))
+    step: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -59,26 +62,44 @@ class ActionMeaning:
             if len(value) != count:
                 raise ValueError(f"{name} is {value}; expected {count} numbers")
             object.__setattr__(self, name, value)
+        if not 0 <= self.step < np.inf:
+            raise ValueError(f"step is {self.step}; expected seconds, 0 or more")
         if self.gripper[0] == self.gripper[1]:
             raise ValueError(f"gripper is {self.gripper}; expected open and closed to differ")
 
     def steps(self, episodes: Episodes) -> Array:
         """All frames' actions (N, 8) in this project's order: terminate, the step, the gripper.
 
+        Where an action lasts several frames, it goes where the last of them goes, and ends the
+        episode where one of them does.
+
         Raises:
             ValueError: a column that is meant is not there.
         """
         where = episodes.folder / INFO
         action = take(episodes, layout.ACTION, self.columns, where)
+        ends = np.repeat(np.cumsum(episodes.lengths), episodes.lengths) - 1  # of each row's episode
+        rows = np.arange(len(action))
+        later = [np.minimum(rows + k, ends) for k in range(self.frames(episodes.info.fps))]
         if self.kind == "absolute_ee":
-            pose = take(episodes, layout.STATE, self.pose, where)
-            turn = _turn(pose[:, 3:], action[:, 3:6])
-            moved = np.hstack([action[:, :3] - pose[:, :3], turn])
+            pose, target = take(episodes, layout.STATE, self.pose, where), action[later[-1]]
+            turn = _turn(pose[:, 3:], target[:, 3:6])
+            moved = np.hstack([target[:, :3] - pose[:, :3], turn])
         else:
             moved = action[:, :6]
+            for k, row in enumerate(later[1:], 1):
+                inside = rows + k <= ends
+                way = moved[:, :3] + action[row, :3]
+                turn = _turn(-moved[:, 3:], action[row, 3:6])  # after the one before
+                moved = np.where(inside[:, None], np.hstack([way, turn]), moved)
         opened, closed = self.gripper
-        gripper = (action[:, 6:] - opened) / (closed - opened)
-        return np.hstack([_last(episodes), moved, gripper])
+        gripper = (action[later[-1], 6:] - opened) / (closed - opened)
+        done = _last(episodes)
+        return np.hstack([np.max([done[row] for row in later], axis=0), moved, gripper])
+
+    def frames(self, fps: float) -> int:
+        """How many frames of a dataset one action lasts."""
+        return max(1, round(self.step * fps))
 
 
 def take(episodes: Episodes, name: str, columns: tuple[int, ...], where: Path) -> Array:
@@ -127,7 +148,8 @@ def space_of(
     """The dataset's own action_space.json; else 1 % to 99 % of what its actions are.
 
     steps: what `meaning.steps` gave. frame: the base frame's name, which only that file tells.
-    state: numbers of observation.state that the prompt shall tell.
+    state: numbers of observation.state that the prompt shall tell; four are x, y, z of the tip and
+        how far the gripper is closed, whatever the dataset calls them.
 
     Raises:
         ValueError: the frame is not said, or no row has finite numbers.
@@ -140,18 +162,19 @@ def space_of(
     where = episodes.folder / INFO
     low, high = _range(steps[:, 1:7], f"{where}: {layout.ACTION}")
     state_low, state_high = np.zeros(0), np.zeros(0)
-    names: tuple[str, ...] = ()
+    names = STATE_NAMES
     if state:
         values = take(episodes, layout.STATE, state, where)
         state_low, state_high = _range(values, f"{where}: {layout.STATE}")
-        known = episodes.info.features[layout.STATE].get("names")
-        names = tuple(str(known[i]) if isinstance(known, list) else f"state{i}" for i in state)
+        if len(state) != len(STATE_NAMES):
+            known = episodes.info.features[layout.STATE].get("names")
+            names = tuple(str(known[i]) if isinstance(known, list) else f"state{i}" for i in state)
     return ActionSpace(
         name=episodes.folder.resolve().name,
         low=(0.0, *low.tolist(), 0.0),
         high=(1.0, *high.tolist(), 1.0),
         frame=frame,
-        state_names=names or STATE_NAMES,
+        state_names=names,
         state_low=tuple(state_low.tolist()),
         state_high=tuple(state_high.tolist()),
     )

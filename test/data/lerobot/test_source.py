@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from rt2_ros.actions import ActionSpace
+from rt2_ros.actions import STATE_NAMES, ActionSpace
 from rt2_ros.data.faults import BadSample
 from rt2_ros.data.files import lerobot
 from rt2_ros.data.lerobot import Episode, Episodes, EpisodeWriter
@@ -201,6 +201,47 @@ def test_a_frame_of_reference_is_never_guessed(write):
         LeRobotSource(write([2]))
 
 
+def test_an_action_may_last_several_frames(tmp_path):
+    """Two turns about other axes: what comes of both is not their sum. The last frames of an
+    episode have fewer left, and end it.
+    """
+    quarter = math.pi / 2
+    rows = np.zeros((4, 7))
+    rows[:, 0] = 0.01, 0.02, 0.03, 0.04
+    rows[0, 3], rows[1, 4], rows[:, 6] = quarter, quarter, (0, 1, 0, 1)
+    found = Episodes(save(tmp_path, [rows, rows[:1]]))
+    steps = ActionMeaning(step=0.55).steps(found)  # at 4 frames a second
+    np.testing.assert_allclose(steps[:, 1], [0.03, 0.05, 0.07, 0.04, 0.01], atol=1e-6)
+    # About x, then about y of the base: by 120 degrees about (1, 1, -1).
+    turned = 2 * math.pi / 3 / math.sqrt(3) * np.array([1, 1, -1])
+    np.testing.assert_allclose(steps[0, 4:7], turned, atol=1e-6)
+    np.testing.assert_allclose(steps[1, 4:7], [0, quarter, 0], atol=1e-6)
+    assert steps[:, 7].tolist() == [1, 0, 1, 1, 0] and steps[:, 0].tolist() == [0, 0, 1, 1, 1]
+    np.testing.assert_array_equal(ActionMeaning().steps(found), ActionMeaning(step=0.3).steps(found))
+    with pytest.raises(ValueError, match="step is -1; expected seconds, 0 or more"):
+        ActionMeaning(step=-1)
+
+
+def test_of_targets_the_last_frame_s_counts(tmp_path):
+    state = np.zeros((3, 6))
+    state[:, 0] = 0.1, 0.2, 0.3
+    rows = np.zeros((3, 7))
+    rows[:, 0] = 0.2, 0.3, 0.4
+    found = Episodes(save(tmp_path, [rows], [state]))
+    steps = ActionMeaning("absolute_ee", step=0.5).steps(found)
+    np.testing.assert_allclose(steps[:, 1], [0.2, 0.2, 0.1], atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [0.0, 0.3])
+def test_steps_that_are_short_for_a_robot_are_told(write, step):
+    folder = write([3], fps=30)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lerobot(str(folder), holdout=0, frame="base", step=step)
+    said = [str(w.message) for w in caught if "a step of 0.033 s, as it has 30 fr" in str(w.message)]
+    assert len(said) == (not step)
+
+
 def test_a_space_of_quantiles_is_that_of_the_data(tmp_path):
     rows = np.zeros((200, 7))
     rows[:, 0] = np.arange(200) / 100
@@ -212,6 +253,8 @@ def test_a_space_of_quantiles_is_that_of_the_data(tmp_path):
     assert (space.low[2], space.high[2]) == (-0.001, 0.001)  # never moves, and says so
     assert (space.low[7], space.high[7]) == (0.0, 1.0)
     assert space.state_names == ("x", "z") and len(space.state_low) == 2
+    policies = space_of(found, meaning.steps(found), meaning=meaning, frame="base", state=(0, 1, 2, 3))
+    assert policies.state_names == STATE_NAMES  # as a policy is told, whatever the data's are
     path = folder / "meta/stats.json"
     told = json.loads(path.read_text())
     told["action"]["q99"][0] = 1.5  # a mean of the episodes' quantiles, as lerobot writes it
