@@ -72,9 +72,11 @@ def _nodes(facts: Facts, profile: RobotProfile, own: RobotProfile | None) -> Ite
         elif not facts.parameters.get(name):
             todo = "it does not answer: end it and start it again"
         else:
-            level, message, _ = facts.diagnostics.get(name, (0, "", {}))
+            level, message, figures = facts.diagnostics.get(name, (0, "", {}))
             # A policy without an instruction warns that it holds; it is judged by its status.
             todo = message if level > 0 and name != "policy_node" else ""
+            if figures.get("lifecycle") == "inactive":
+                todo = f"it is inactive: ros2 lifecycle set {facts.full(name)} activate"
         yield Check(f"node {name}", "runs" if count == 1 else f"{count} of them run", todo)
     robots = {
         name: str(values["robot"]) for name, values in facts.parameters.items() if "robot" in values
@@ -110,6 +112,8 @@ def _time(facts: Facts) -> Iterator[Check]:
         yield Check("simulated time", said, "set use_sim_time alike for all nodes")
     elif any(follow.values()):
         todo = "" if facts.clock.arrivals else "no /clock: start the simulator, or its bridge"
+        if len(facts.clock.publishers) > 1:
+            todo = f"{_several(facts.clock)}: end all but one; it is one for the whole domain"
         yield Check("simulated time", f"/clock at {facts.clock.rate:.0f} Hz", todo)
     else:
         yield Check("simulated time", "not used")
@@ -128,6 +132,14 @@ def _stream(stream: Stream, what: str) -> str:
         return f"{stream.topic} is offered volatile, expected transient local (latched)"
     who = ", ".join(sorted({end.node for end in stream.publishers}))
     return f"{who} offers {stream.topic} but is silent: look at {what}"
+
+
+def _several(stream: Stream) -> str:
+    """Say so where several publish what must come from one: either's messages may be taken."""
+    if len(stream.publishers) < 2:
+        return ""
+    who = ", ".join(sorted({end.node for end in stream.publishers}))
+    return f"{stream.topic} has {len(stream.publishers)} publishers ({who})"
 
 
 def _stamps(stream: Stream, oldest: float) -> str:
@@ -217,6 +229,8 @@ def _camera(facts: Facts, camera: str, stream: Stream) -> Check:
     msg = stream.newest
     size = f"{msg.width}x{msg.height} {msg.encoding}" if hasattr(msg, "encoding") else msg.format
     found = f"{size} at {stream.rate:.1f} Hz, {_age(stream)}"
+    if several := _several(stream):
+        return Check(name, found, f"{several}: end all but this robot's camera")
     if stream.problem:
         return Check(name, found, stream.problem)
     if stream.rate < PICTURE_RATE:
@@ -230,6 +244,8 @@ def _observation(facts: Facts) -> Check:
     todo = _stream(stream, "camera_node, and see the lines above")
     if todo:
         return Check(name, "none", todo)
+    if several := _several(stream):
+        return Check(name, "of several", f"{several}: end all but this robot's camera_node")
     if not stream.newest.has_end_effector:
         return Check(
             name,

@@ -6,8 +6,8 @@
     rt2 say "pick up the banana"           # from another terminal
     rt2 bench loop --seconds 20
 
-Each command is a module with `main(argv) -> exit status`, imported only when it is called: torch,
-MuJoCo and rclpy take seconds, `rt2 --help` must not.
+Each command is a function, argv -> exit status, of a module that is imported only when it is
+called: torch, MuJoCo and rclpy take seconds, `rt2 --help` must not.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 RMW = "rmw_fastrtps_cpp"
-# command -> module with main(argv), and what it is for
+# command -> module with main(argv), or its module:function, and what it is for
 COMMANDS = {
     "up": ("rt2_ros.up", "start the node graph and stay"),
     "demo": ("rt2_ros.demo", "start the graph, give it three instructions, judge, film"),
     "say": ("rt2_ros.say", "give the running graph an instruction"),
     "ask": ("rt2_ros.ask", "ask the running model, or one about a picture file, a question"),
+    "arm": ("rt2_ros.say:arm", "let the arm move, at the next instruction; --off: no longer"),
+    "stop": ("rt2_ros.say:stop", "stop the arm until it is armed again"),
+    "home": ("rt2_ros.say:home", "send the arm home, slowly"),
     "check-robot": ("rt2_ros.check_robot", "what is missing before the arm may move"),
     "bench": ("rt2_ros.bench", "measure"),
     "demos": ("rt2_ros.data.demos", "record the expert as a LeRobot dataset"),
@@ -73,8 +76,8 @@ def dispatch(program: str, commands: dict[str, tuple[str, str]], argv: list[str]
         parser.print_help()
         return 2
     command = parser.parse_args(argv[:1]).command
-    module = importlib.import_module(commands[command][0])
-    return module.main(argv[1:]) or 0
+    module, _, function = commands[command][0].partition(":")
+    return getattr(importlib.import_module(module), function or "main")(argv[1:]) or 0
 
 
 def main(argv: list[str] | None = None) -> int:

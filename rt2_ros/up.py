@@ -229,6 +229,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     graph = graph_from(arguments)
 
+    from rt2_ros.msg import ControllerStatus
     from rt2_ros.nodes.operator import Operator
 
     width = max(len(node.name) for node in graph.nodes)
@@ -249,7 +250,10 @@ def main(argv: list[str]) -> int:
                 person.until_ready(graph, check)
                 table = ", ".join(o.name for o in person.scene.objects)
                 print(f"ready. On the table: {table}" if table else "ready.")
-                print("Tell it what to do: rt2 say 'pick up the banana' (ctrl-C ends)")
+                there = f" --namespace {arguments.namespace}" if arguments.namespace else ""
+                if person.controller.state == ControllerStatus.DISARMED:
+                    print(f"The arm is disarmed ({person.controller.reason}): rt2 arm{there}")
+                print(f"Tell it what to do: rt2 say{there} 'pick up the banana' (ctrl-C ends)")
                 sys.stdout.flush()
                 person.refuse_late_second(graph, check)
                 processes.watch(stopped)

@@ -150,6 +150,11 @@ def silent(facts, name):
             "node controller_node",
             "controller x is inactive",
         ),
+        (
+            lambda f: f.diagnostics.update(policy_node=(1, "", {"lifecycle": "inactive"})),
+            "node policy_node",
+            "it is inactive: ros2 lifecycle set /policy_node activate",
+        ),
         (lambda f: f.parameters["camera_node"].update(robot="fr3"), "robot profile", "the same"),
         (
             lambda f: f.parameters["policy_node"].update(use_sim_time=True),
@@ -223,6 +228,16 @@ def silent(facts, name):
             "camera scene",
             "encoding 'xyz'",
         ),
+        (
+            lambda f: f.cameras["scene"].publishers.append(Endpoint("/other", "")),
+            "camera scene",
+            "/scene/image_raw has 2 publishers (/driver, /other): end all but this robot's camera",
+        ),
+        (
+            lambda f: f.observation.publishers.append(Endpoint("/other", "")),
+            "observation",
+            "/observation has 2 publishers (/driver, /other): end all but this robot's camera_node",
+        ),
         (lambda f: setattr(f.cameras["scene"], "ages", [5.0] * 9), "camera scene", "5.000 s old"),
         (lambda f: setattr(f.cameras["scene"], "arrivals", [0, 1.0]), "camera scene", "too seldom"),
         (
@@ -280,6 +295,17 @@ def test_one_thing_wrong_is_one_line_that_says_what_to_do(spoil, name, words):
     (check,) = missing(facts)
     assert check.name == name
     assert words in check.todo
+
+
+def test_two_simulated_clocks_are_told():
+    facts = live()
+    for parameters in facts.parameters.values():
+        parameters.update(use_sim_time=True)
+    facts.clock = stream("/clock", "rosgraph_msgs/msg/Clock", None, by="left/simulator_node")
+    assert not missing(facts)
+    facts.clock.publishers.append(Endpoint("/right/simulator_node", "rosgraph_msgs/msg/Clock"))
+    (check,) = missing(facts)
+    assert check.name == "simulated time" and "/clock has 2 publishers (/left/sim" in check.todo
 
 
 def test_the_other_end_of_each_bridge_is_looked_for():

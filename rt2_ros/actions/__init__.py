@@ -9,6 +9,7 @@ from rt2_ros.actions.parsing import Parsed, parse
 from rt2_ros.actions.prompts import (
     action_prompt,
     answer_text,
+    is_stop,
     openvla_prompt,
     openvla_prompt_ids,
     question_prompt,
@@ -47,6 +48,7 @@ __all__ = [
     "answer_text",
     "choose_vocabulary",
     "from_bins",
+    "is_stop",
     "openvla_prompt",
     "openvla_prompt_ids",
     "parse",

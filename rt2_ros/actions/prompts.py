@@ -26,6 +26,12 @@ PLAN = "Plan:"
 ACTION = "Action:"
 QUOTES, ENDS = "\"'“”‘’«»", ".?!,;:…~。？！，；：、"
 
+# The word that is no task for any model, alone or politely.
+STOP = re.compile(
+    r"(please )?(stop|halt)( (it|now|moving|immediately|right now))?( please)?"
+    r"|请?(立即|立刻|马上|快)?(停|停止|停下|停下来|停住|别动|不要动)(吧)?"
+)
+
 # Llama's token for a lone space, which OpenVLA was trained to find at the end of its prompt.
 OPENVLA_SPACE = 29871
 
@@ -43,6 +49,16 @@ def action_prompt(instruction: str, state_bins: ArrayLike | None = None, recalle
     if recalled:
         question += f" {PLAN} {tidy_plan(recalled)}."
     return f"{question} A:"
+
+
+def is_stop(instruction: str) -> bool:
+    """Whether an instruction means that the arm is to stop: nothing, or the very word for it.
+
+    >>> is_stop(""), is_stop("Stop!"), is_stop("停下"), is_stop("stop the clock")
+    (True, True, True, False)
+    """
+    words = re.sub(f"[{QUOTES}{ENDS}]", " ", instruction).lower().split()
+    return not words or bool(STOP.fullmatch(" ".join(words)))
 
 
 def question_prompt(question: str) -> str:

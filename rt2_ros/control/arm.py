@@ -22,6 +22,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from rt2_ros.actions import is_stop
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.command import Command, State
 from rt2_ros.control.execution import HOME_SHARE, LATE, OLD, Execution
@@ -35,6 +36,7 @@ from rt2_ros.control.safety import Delta, SafetyFilter, Situation, Verdict
 from rt2_ros.control.trajectory import Chunk
 from rt2_ros.control.watch import ClockWatch
 
+UNARMED = "not armed"  # the reason before anybody arms it
 NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # s without ticks, joint states or a decision that is taken, after which a person says whether to go
 # on: nothing moves because a node that was away is back.
@@ -83,7 +85,7 @@ class ArmController:
             fastest=profile.limits().velocity,
         )
         self.state = State.ARMED if armed else State.DISARMED
-        self.reason = "armed at the start" if armed else "not armed"
+        self.reason = "armed at the start" if armed else UNARMED
         self.accepted = 0
         self.refusals: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()
@@ -246,9 +248,10 @@ class ArmController:
         return None
 
     def on_instruction(self, text: str) -> Command | None:
-        """Hear what a person says; an empty text ends the current instruction at once."""
-        self._mandate.hear(text)
-        return None if text.strip() else self._end_instruction(State.ARMED, "empty instruction")
+        """Hear what a person says; nothing, or "stop", ends the current instruction at once."""
+        stop = is_stop(text)
+        self._mandate.hear("" if stop else text)
+        return self._end_instruction(State.ARMED, "told to stop") if stop else None
 
     def on_policy_status(self, instruction_id: int, text: str) -> Command | None:
         """Follow the policy's word on which instruction, under which number, it works on (0: none).

@@ -23,6 +23,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 
 from rt2_ros.bringup import Graph
+from rt2_ros.nodes.topics import CLOCK
 
 DISCOVERY_S = 1.0  # within which a graph that runs already is seen
 
@@ -57,8 +58,17 @@ class Alone:
             self.refuse_more_than(0, graph)
 
     def refuse_more_than(self, own: int, graph: Graph) -> None:
-        """RuntimeError if more nodes of a name of the graph are seen than one's own."""
+        """RuntimeError if more nodes of a name of the graph are seen than one's own, or another's
+        simulated clock: to either's nodes time would jump.
+        """
         seen = self.running()
+        clocks = sum(bool(node.parameters.get("publish_clock")) for node in graph.simulation)
+        if clocks and self._node.count_publishers(CLOCK.name) > own * clocks:
+            raise RuntimeError(
+                f"busy: {CLOCK.name} is published already, and is one for all of ROS domain "
+                f"{self._context.get_domain_id()}: end that simulation, take another "
+                "ROS_DOMAIN_ID, or do without --use-sim-time"
+            )
         busy = sorted({node.full_name for node in graph.nodes if seen[node.full_name] > own})
         if busy:
             raise RuntimeError(

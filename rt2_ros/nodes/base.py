@@ -172,6 +172,12 @@ class BaseNode(LifecycleNode):
             self._quiet_until[key] = now + 10_000_000_000
             self.get_logger().warning(text)
 
+    def crowd(self, topic: Topic, right: str) -> str:
+        """Say so if not only one node publishes a topic: which is the right one cannot be told."""
+        name = self.resolve_topic_name(topic.name)
+        count = self.count_publishers(name)
+        return f"{name} has {count} publishers: end all but {right}" if count > 1 else ""
+
     def at_teardown(self, callback: Callable[..., Any], *args: Any) -> None:
         """Call back at teardown; last in, first out."""
         self._resources.callback(callback, *args)
@@ -267,6 +273,8 @@ class BaseNode(LifecycleNode):
             health = Health.error(self._failure)
         elif label in ("inactive", "active"):
             health = self.diagnose()
+            if label == "inactive" and health.level == DiagnosticStatus.OK:
+                health = Health.warn(label, **health.values)
         else:  # of what `_setup` makes there may be nothing
             health = Health.warn(label)
         status = DiagnosticStatus(

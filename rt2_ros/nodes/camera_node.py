@@ -185,6 +185,11 @@ class CameraNode(BaseNode):
                 self.get_logger().info(f"camera {camera!r}: pictures arrive again")
             if not self.active:
                 return
+            if crowd := self.crowd(self._topics[camera], "this robot's camera"):
+                account = self._frames.accounts[camera]
+                account.received += 1
+                account.refuse("of several", crowd)
+                return
             stamp = stamp_ns(msg.header.stamp)
             frames = self._frames.add(camera, stamp, self.now_ns(), msg)
             if frames is not None:

@@ -20,7 +20,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from rt2_ros.control.arm import ArmController, Command, State
+from rt2_ros.control.arm import UNARMED, ArmController, Command, State
 from rt2_ros.control.history import NotInHistory
 from rt2_ros.control.safety import Delta
 from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus
@@ -32,6 +32,7 @@ from rt2_ros.nodes.robot import ROBOT, load_robot, pose_msg
 from rt2_ros.stamps import stamp_ns
 
 STATUS_PERIOD = 0.2  # s
+BY_SERVICE = "disarmed by service"
 
 
 def delta_of(msg: EndEffectorDelta) -> Delta:
@@ -201,7 +202,7 @@ class ControllerNode(BaseNode):
             self._arm.arm()
             self._send(None)
         else:
-            self._send(self._arm.disarm("disarmed by service"))
+            self._send(self._arm.disarm(BY_SERVICE))
         response.success = True
         response.message = self._arm.reason
         return response
@@ -239,11 +240,13 @@ class ControllerNode(BaseNode):
         arm.blocked = self._bridge.problem() or self._strangers()
         arm.busy = self._bridge.busy()
 
+    @staticmethod
+    def _disarmed_itself(arm: ArmController) -> bool:
+        return arm.state == State.DISARMED and arm.reason not in (UNARMED, BY_SERVICE)
+
     def _strangers(self) -> str:
         """Say so if not only one node publishes deltas: which is the policy cannot be told."""
-        name = self.resolve_topic_name(topics.END_EFFECTOR_DELTA.name)
-        count = self.count_publishers(name)
-        return f"{name} has {count} publishers: end all but the policy" if count > 1 else ""
+        return self.crowd(topics.END_EFFECTOR_DELTA, "the policy")
 
     # What goes out
 
@@ -309,9 +312,9 @@ class ControllerNode(BaseNode):
             name = self.resolve_topic_name(topics.JOINT_STATES.name)
             which = f"({arm.bad_joint_state})" if arm.bad_joint_state else "that name all joints"
             return Health.warn(f"no joint states on {name} {which}", **figures)
-        if problem := self._bridge.problem():
+        if problem := self._bridge.problem() or self._strangers():
             return Health.warn(problem, **figures)
-        if arm.state == State.STOPPED or arm.needs_help:
+        if arm.state == State.STOPPED or arm.needs_help or self._disarmed_itself(arm):
             return Health.warn(arm.reason, **figures)
         return Health(message=arm.reason or arm.state.name.lower(), values=figures)
 

@@ -6,8 +6,8 @@
         person.instruct("pick up the banana")
         person.until(lambda: person.policy.state == PolicyStatus.DONE, 30.0, "the policy to finish")
 
-The commands `rt2 up`, `demo`, `say`, `ask` and `bench loop` are its users. It spins only inside its
-own methods, in the caller's thread, so callbacks need no locks. A wait that fails raises
+The commands `rt2 up`, `demo`, `say`, `ask`, `arm`, `stop`, `home` and `bench loop` are its users.
+It spins only inside its own methods, in the caller's thread, so callbacks need no locks. A wait that fails raises
 TimeoutError with what was waited for.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from math import dist
 from typing import Any
 
 from rcl_interfaces.srv import SetParameters
@@ -26,6 +27,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from rt2_ros.actions import is_stop
 from rt2_ros.bringup import Graph, checked_namespace
 from rt2_ros.msg import ControllerStatus, PolicyStatus, SceneState
 from rt2_ros.nodes import topics
@@ -39,6 +41,8 @@ LOAD_S = 1800.0  # for the policy to load its checkpoint, perhaps from a hub
 REPLY_S = 10.0  # for a service of a node that is there
 SPIN_S = 0.02  # that one message is waited for
 ACKNOWLEDGE_S = 1.0  # for those who were told something to have got it, or to say how they are
+SETTLE_S = 2.0  # within which those are met who are met late
+REST = 0.002  # m that a hand at rest may seem to move from one status to the next
 LOADING = "the policy to be loaded"
 UNNAMED = "_NODE_NAME_UNKNOWN_"  # rmw's word for the node of a reader that was met just now
 
@@ -64,11 +68,13 @@ class Operator:
         self._executor.add_node(self.node)
         self.policy = PolicyStatus()
         self.controller = ControllerStatus()
+        self._moved = 0.0  # m, of the hand between the controller's last two statuses
         self.scene = self._asked_for = SceneState()
         self._heard: set[str] = set()
         self._answers: list[str] = []
         self._callbacks: dict[str, list[Callable[[Any], None]]] = {}
         self.on(topics.POLICY_STATUS, self._keeper("policy"))
+        self.on(topics.CONTROLLER_STATUS, self._follow_hand)
         self.on(topics.CONTROLLER_STATUS, self._keeper("controller"))
         self.on(topics.SCENE_STATE, self._keeper("scene"))
         self.on(topics.ANSWER, lambda msg: self._answers.append(msg.data))
@@ -90,6 +96,11 @@ class Operator:
             self._heard.add(name)
 
         return keep
+
+    def _follow_hand(self, msg: ControllerStatus) -> None:
+        (now, before) = (each.end_effector_pose.position for each in (msg, self.controller))
+        known = "controller" in self._heard
+        self._moved = dist(*((p.x, p.y, p.z) for p in (now, before))) if known else 0.0
 
     def on(self, topic: Topic, callback: Callable[[Any], None]) -> None:
         """Call back with each message of a topic, while one of the methods here waits.
@@ -118,7 +129,7 @@ class Operator:
         self,
         condition: Callable[[], object],
         timeout: float,
-        what: str,
+        what: str | Callable[[], str],
         check: Callable[[], None] = lambda: None,
     ) -> None:
         """Receive until the condition holds; `check` is called now and then and may raise."""
@@ -126,7 +137,8 @@ class Operator:
         while not condition():
             check()
             if time.monotonic() > end:
-                raise TimeoutError(f"waited {timeout:g} s for {what}")
+                words = what if isinstance(what, str) else what()
+                raise TimeoutError(f"waited {timeout:g} s for {words}")
             self._executor.spin_once(SPIN_S)
 
     def refuse_second(self, graph: Graph) -> None:
@@ -172,12 +184,13 @@ class Operator:
             self._executor.spin_once(SPIN_S)
 
     def instruct(self, text: str, check: Callable[[], None] = lambda: None) -> int:
-        """Publish an instruction, "" to stop, and return its id once the policy has taken it.
+        """Publish an instruction, "" or "stop" to stop, and return its id once the policy has taken
+        it.
 
         `check` is called now and then and may raise. RuntimeError if several policies would take
         it, perhaps another machine's as well.
         """
-        if not text.strip():
+        if is_stop(text):
             if problem := self.stop(check=check):
                 raise TimeoutError(f"waited {REPLY_S:g} s for the stop: {problem}")
             return self.policy.instruction_id
@@ -193,28 +206,35 @@ class Operator:
         return self.policy.instruction_id
 
     def unheeded(self) -> str:
-        """Why the arm never obeys what is said to it now, "" if it may: it is not armed."""
-        end = time.monotonic() + ACKNOWLEDGE_S
+        """Why the arm never obeys what is said to it now, "" if it may: it is not armed, or nobody
+        tells how it is.
+        """
+        end = time.monotonic() + REPLY_S
         while "controller" not in self._heard and time.monotonic() < end:
             self._executor.spin_once(SPIN_S)
+        if "controller" not in self._heard:
+            return "no controller was met"
         status = self.controller
         deaf = status.state in (ControllerStatus.DISARMED, ControllerStatus.STOPPED)
-        return status.reason if deaf and "controller" in self._heard else ""
+        return f"{status.reason}; arm the arm (rt2 arm), then say it again" if deaf else ""
 
     def stop(
         self,
         tell: Callable[[str], None] = lambda words: None,
         check: Callable[[], None] = lambda: None,
+        settle: float = 0.0,
     ) -> str:
         """Publish an empty instruction at once, and return who has not confirmed it, "" if all.
 
         The controller listens for it itself, so nobody is waited for before: it goes to whoever
         listens already, and again when others are met. `tell` is called with how many each
         time, and `check`, which may raise, now and then. Over when the policy has taken it, the arm
-        does not move, and all that listen have got it. TimeoutError if there is nobody.
+        does not move, all that listen have got it, and nobody else was met for `settle` seconds.
+        TimeoutError if there is nobody.
         """
         topic, told = self._instruction.topic_name, 0
-        end = time.monotonic() + REPLY_S
+        begun = since = time.monotonic()
+        end = begun + REPLY_S + settle
         before = self.policy.instruction_id if "policy" in self._heard else None
         self._heard -= {"policy", "controller"}  # only what is said from now on confirms anything
         problem = ""
@@ -223,9 +243,10 @@ class Operator:
             if met > told:
                 self._instruction.publish(String(data=""))
                 tell(f"stop: sent, {met} listen to {topic}")
+            since = time.monotonic() if met != told else since
             told = met
             problem = self._unconfirmed(before, told)
-            if not problem:
+            if not problem and time.monotonic() - since >= settle:
                 if self._instruction.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S)):
                     return ""
                 problem = "not all that listen have got it"
@@ -233,9 +254,25 @@ class Operator:
             self._executor.spin_once(SPIN_S)
         if not told:
             raise TimeoutError(
-                f"waited {REPLY_S:g} s for somebody who listens to {topic} (is it up? try rt2 up)"
+                f"waited {REPLY_S:g} s for somebody who listens to {topic} ({self._where()})"
             )
         return problem
+
+    def _where(self) -> str:
+        """What a person may look for where nobody is met."""
+        listened = self.node.get_topic_names_and_types()
+        own = self._instruction.topic_name
+        others = [
+            name.removesuffix("/instruction") or "none"
+            for name, types in listened
+            if name.endswith("/instruction") and name != own and "std_msgs/msg/String" in types
+        ]
+        if "policy" in self._heard and self.policy.state == PolicyStatus.UNCONFIGURED:
+            return "the policy is still being loaded"
+        if others:
+            return f"is it another --namespace: {', '.join(sorted(others))}?"
+        domain = self._context.get_domain_id()
+        return f"is it up in ROS domain {domain}? try rt2 up"
 
     def _unconfirmed(self, before: int | None, told: int) -> str:
         """Say who has not confirmed a stop that `told` readers were sent, "" if all have.
@@ -250,8 +287,12 @@ class Operator:
             problems.append("no policy has confirmed the stop")
         if "controller" not in self._heard:
             problems.append("no controller was met")
-        elif self.controller.state == ControllerStatus.MOVING:
+        elif self.controller.state == ControllerStatus.MOVING or self._moved > REST:
             problems.append("the controller has not confirmed the stop")
+        elif len(controllers) > 1:  # their statuses come as one
+            problems.append(
+                f"{len(controllers)} controllers were met, and which stopped is not told"
+            )
         elif not met:
             problems.append("not all were met that must listen")
         return " and ".join(problems)
@@ -298,7 +339,7 @@ class Operator:
         self.until(
             matched,
             REPLY_S,
-            f"a policy that listens to {publisher.topic_name} (is it up? try rt2 up)",
+            lambda: f"a policy that listens to {publisher.topic_name} ({self._where()})",
             check,
         )
         policies = self._writers(topics.POLICY_STATUS)
@@ -365,6 +406,12 @@ class Operator:
             "the table was laid anew in the middle of it: by somebody else, or because physics "
             "became unstable, which the simulator's log then says"
         )
+
+    def order(self, service: str, kind: Any, request: Any) -> tuple[bool, str]:
+        """Call one of the controller's own services; whether it did so, and what it says."""
+        name = f"{self.node.get_namespace().rstrip('/')}/controller_node/{service}"
+        reply = self._call(kind, name, request, lambda: None)
+        return reply.success, reply.message
 
     def _call(self, kind: Any, name: str, request: Any, check: Callable[[], None]) -> Any:
         client = self.node.create_client(kind, name)

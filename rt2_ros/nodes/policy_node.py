@@ -141,8 +141,13 @@ class PolicyNode(BaseNode):
     def _instruct(self, msg: String) -> None:
         if self.active:
             self._runner.instruct(msg.data)
+        elif msg.data.strip():
+            self.complain(f"instruction not taken, as the node is inactive: {msg.data!r}")
 
     def _observe(self, msg: ObservationMsg) -> None:
+        if crowd := self.crowd(OBSERVATION, "this robot's camera_node"):
+            self.complain(crowd)  # of another robot's pictures the arm would move
+            return
         try:
             observation = to_observation(msg)
         except ValueError as error:
@@ -220,6 +225,8 @@ class PolicyNode(BaseNode):
         }
         if status.state == State.FAULT:
             return Health.error(status.reason, **figures)
+        if crowd := self.crowd(OBSERVATION, "this robot's camera_node"):
+            return Health.warn(crowd, **figures)
         if status.state == State.HOLDING:
             return Health.warn(status.reason, **figures)
         return Health(message=status.reason or status.state.name.lower(), values=figures)

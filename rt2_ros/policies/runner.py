@@ -33,6 +33,7 @@ from enum import IntEnum
 from threading import Condition, RLock, Thread
 from uuid import uuid4
 
+from rt2_ros.actions import is_stop
 from rt2_ros.policies.base import Decision, Observation, Policy
 
 MAX_INSTRUCTION = 1000  # characters
@@ -160,8 +161,10 @@ class PolicyRunner:
         return not self._thread.is_alive()
 
     def instruct(self, text: str) -> None:
-        """Take a new instruction, "" to stop; a refused one stops too, as a change was meant."""
-        text = text.strip()
+        """Take a new instruction, "" or "stop" to stop; a refused one stops too, as a change was
+        meant.
+        """
+        text = "" if is_stop(text) else text.strip()
         reason = refusal(text)
         with self._lock:
             if reason:

@@ -121,8 +121,8 @@ class Run:
         return self.folder / "best"
 
     def run(self) -> Path:
-        """Go through the stages that are left; returns the folder of the checkpoint to use: the last
-        stage's with the lowest validation loss where stages may end early by it.
+        """Go through the stages that are left; returns the folder of the checkpoint to use: of the
+        last stage that with the lowest validation loss, where stages may end early by it.
         """
         if self.place.stage >= len(self.config.stages):
             self.journal.say(

@@ -5,6 +5,7 @@ import pytest
 from rt2_ros.actions import (
     action_prompt,
     answer_text,
+    is_stop,
     openvla_prompt,
     openvla_prompt_ids,
     question_prompt,
@@ -95,3 +96,19 @@ def test_openvla_prompt_ends_with_a_lone_space_once():
     assert openvla_prompt_ids([1, 512, 29901]) == [1, 512, 29901, 29871]
     assert openvla_prompt_ids([1, 512, 29901, 29871]) == [1, 512, 29901, 29871]
     assert openvla_prompt_ids([]) == [29871]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "  ", "stop", "STOP!", "please stop", "Stop now.", "halt", "停", "请停下。", "马上停止！"],
+)
+def test_the_word_for_it_stops(words):
+    assert is_stop(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["stop sign", "pick up the stop sign", "don't stop", "stop at the cup", "停车标志", "stay"],
+)
+def test_what_only_has_the_word_in_it_is_a_task(words):
+    assert not is_stop(words)

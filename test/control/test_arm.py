@@ -193,10 +193,11 @@ def test_stop_at_rest_sends_nothing(rig):
     assert rig.arm.state == State.STOPPED
 
 
-def test_an_empty_instruction_stops_and_its_deltas_are_dead(rig):
+@pytest.mark.parametrize("words", ["  ", "Stop!", "停下"])
+def test_an_empty_instruction_stops_and_its_deltas_are_dead(rig, words):
     rig.move(0.08, 0, 0)
     rig.run(0.15)
-    rig.apply(rig.arm.on_instruction("  "))
+    rig.apply(rig.arm.on_instruction(words))
     rig.run(0.2)
     assert not rig.moving
     assert rig.arm.state == State.ARMED

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What camera_node makes of joint states; test/system/test_camera.py has the node as a process."""
 
+import time
+
 import pytest
 import yaml
 
@@ -175,3 +177,38 @@ def test_joint_states_that_are_behind_the_pictures_are_told(new):
     assert told.startswith("no end effector pose: no joint state as new as that")
     assert seen.look(15).has_end_effector
     assert seen.node.diagnose().message == "observing"
+
+
+def test_of_two_that_publish_a_cameras_pictures_neither_is_believed(new):
+    """Of another robot's camera, in the same domain under the same name, the arm would move."""
+    seen = new(PANDA)
+    node, others = seen.node, [rclpy.create_node(f"camera{number}") for number in range(2)]
+    topic = node._topics["scene"]
+    picture = Image(width=16, height=16, encoding="rgb8", step=48, data=bytes(768))
+    taken = []
+    node.active, node._worker.put = True, taken.append
+    receive = node._receiver("scene")
+
+    def look():
+        picture.header.stamp = node.get_clock().now().to_msg()
+        receive(picture)
+        return len(taken)
+
+    others[0].create_publisher(*topic)
+    while node.count_publishers(topic.name) < 1:
+        time.sleep(0.02)
+    assert look() == 1
+    second = others[1].create_publisher(*topic)
+    while node.count_publishers(topic.name) < 2:
+        time.sleep(0.02)
+    assert look() == 1
+    assert "/scene/image_raw has 2 publishers: end all but this robot's camera" in (
+        node.diagnose().message
+    )
+    others[1].destroy_publisher(second)
+    while node.count_publishers(topic.name) > 1:
+        time.sleep(0.02)
+    assert look() == 2
+    node.active = False
+    for other in others:
+        other.destroy_node()

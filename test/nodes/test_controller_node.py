@@ -7,6 +7,7 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
+from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
@@ -15,6 +16,7 @@ from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from rt2_ros.control.arm import State  # noqa: E402
 from rt2_ros.control.profile import RobotProfile  # noqa: E402
 from rt2_ros.msg import EndEffectorDelta, PolicyStatus  # noqa: E402
+from rt2_ros.nodes import topics  # noqa: E402
 from rt2_ros.nodes.base import SUCCESS  # noqa: E402
 from rt2_ros.nodes.controller_node import ControllerNode  # noqa: E402
 from rt2_ros.paths import config_path  # noqa: E402
@@ -164,6 +166,25 @@ def test_a_stop_reaches_the_bridge_also_where_the_arm_is_not_known(node):
     answer = node._serve_stop(Trigger.Request(), Trigger.Response())
     assert len(told) == 1
     assert not answer.success and "does not fit robot" in answer.message
+
+
+def test_diagnostics_warn_of_an_arm_that_disarmed_itself_and_of_a_second_policy(node):
+    level = lambda: (node.diagnose().level, node.diagnose().message)  # noqa: E731
+    assert level()[0] == DiagnosticStatus.OK
+    disarm(node)  # as it was told
+    assert level()[0] == DiagnosticStatus.OK
+    node._arm.disarm("the clock went back by 1.0 s")
+    assert level() == (DiagnosticStatus.WARN, "the clock went back by 1.0 s")
+    node._arm.arm()
+    policies = [node.create_publisher(*topics.END_EFFECTOR_DELTA) for _ in range(2)]
+    end = time.monotonic() + 10.0
+    while level()[0] == DiagnosticStatus.OK and time.monotonic() < end:
+        time.sleep(0.02)
+    assert level() == (
+        DiagnosticStatus.WARN, "/end_effector_delta has 2 publishers: end all but the policy"
+    )  # fmt: skip
+    for policy in policies:
+        node.destroy_publisher(policy)
 
 
 ENDS = {

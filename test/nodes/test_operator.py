@@ -3,6 +3,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,9 @@ rclpy = pytest.importorskip("rclpy")
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
+from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
-from rt2_ros import say  # noqa: E402
+from rt2_ros import cli, say  # noqa: E402
 from rt2_ros.bringup import Graph, NodeSpec  # noqa: E402
 from rt2_ros.msg import (  # noqa: E402
     ControllerStatus,
@@ -115,6 +116,21 @@ def test_a_policy_may_take_long_to_load(stub, monkeypatch):
             person.until_ready(graph, lambda: None)
 
 
+def test_a_second_simulated_clock_is_refused(stub):
+    """Whatever its namespace is: /clock is one for all, and to either's nodes time would jump."""
+    node = NodeSpec("simulator_node", "other", "elsewhere", (), {"publish_clock": True})
+    real = Graph((replace(node, parameters={}),), ())
+    simulated = Graph((node,), ())
+    with Operator(NAMESPACE) as person:
+        person.alone.refuse_more_than(0, simulated)
+        stub.create_publisher(*topics.CLOCK)
+        person.until(lambda: person.node.count_publishers("/clock"), 10.0, "the clock")
+        with pytest.raises(RuntimeError, match="busy: /clock is published already, and is one for"):
+            person.alone.refuse_more_than(0, simulated)
+        person.alone.refuse_more_than(1, simulated)
+        person.alone.refuse_more_than(0, real)
+
+
 def test_a_table_is_laid_anew_only_when_nothing_moves_the_arm_any_more(stub):
     """A controller that has not heard of the end would pull the arm back to where it was."""
     status, scene = (
@@ -209,17 +225,21 @@ def test_nothing_is_said_while_it_is_not_known_who_listens(stub, monkeypatch):
     [
         (ControllerStatus.ARMED, "armed", 0, "accepted"),
         (ControllerStatus.STOPPED, "stopped by service; call ~/arm to go on", 1,
-         "not obeyed: stopped by service; call ~/arm to go on; arm the arm, then say it again"),
+         "not obeyed: stopped by service; call ~/arm to go on; arm the arm (rt2 arm), then say it "
+         "again"),
+        (None, "", 1, "not obeyed: no controller was met"),
     ],
 )  # fmt: skip
 def test_what_is_said_to_an_arm_that_is_not_armed_is_not_called_accepted(
-    stub, capsys, state, reason, code, words
+    stub, capsys, monkeypatch, state, reason, code, words
 ):
     """It is not obeyed later either, when the arm is armed."""
     status = stub.create_publisher(*topics.POLICY_STATUS)
     status.publish(PolicyStatus())
-    controller = stub.create_publisher(*topics.CONTROLLER_STATUS)
-    controller.publish(ControllerStatus(state=state, reason=reason))
+    monkeypatch.setattr(operator, "REPLY_S", 4.0)
+    if state is not None:
+        controller = stub.create_publisher(*topics.CONTROLLER_STATUS)
+        controller.publish(ControllerStatus(state=state, reason=reason))
     stub.create_subscription(
         *topics.INSTRUCTION.to(
             lambda msg: status.publish(PolicyStatus(instruction=msg.data, instruction_id=5))
@@ -227,6 +247,67 @@ def test_what_is_said_to_an_arm_that_is_not_armed_is_not_called_accepted(
     )
     assert say.main(["pick up the apple", "--namespace", NAMESPACE]) == code
     assert capsys.readouterr().out.splitlines()[-1] == f"instruction 5: {words}"
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "given", "asked"),
+    [
+        ("arm", SetBool, [], True), ("arm", SetBool, ["--off"], False),
+        ("stop", Trigger, [], None), ("home", Trigger, [], None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("done", [True, False])
+def test_the_controllers_services_are_commands(stub, capsys, command, kind, given, asked, done):
+    """Who has ROS from wheels has no `ros2` to call them."""
+    heard = []
+
+    def serve(request, response):
+        heard.append(getattr(request, "data", None))
+        response.success, response.message = done, "what came of it"
+        return response
+
+    stub.create_service(kind, f"controller_node/{command}", serve)
+    assert cli.main([command, "--namespace", NAMESPACE, *given]) == (not done)
+    assert heard == [asked] and capsys.readouterr().out == "what came of it\n"
+
+
+def test_who_is_not_met_may_be_elsewhere(stub, monkeypatch):
+    monkeypatch.setattr(operator, "REPLY_S", 3.0)
+    stub.create_subscription(*topics.INSTRUCTION.to(lambda msg: None))
+    with (
+        Operator("elsewhere") as person,
+        pytest.raises(TimeoutError, match=f"is it another --namespace: .*/{NAMESPACE}"),
+    ):
+        person.instruct("pick up the apple")
+    stub.create_publisher(*topics.POLICY_STATUS).publish(PolicyStatus())  # before it listens
+    with Operator(NAMESPACE) as person:
+        person.until(lambda: "policy" in person._heard, 10.0, "the policy")
+        assert person._where() == "the policy is still being loaded"
+
+
+@pytest.mark.parametrize("word", ["stop", "Stop!", "停下"])
+def test_the_word_is_a_stop_as_well(stub, capsys, word):
+    confirms_at_once(stub)
+    stub.create_subscription(*topics.INSTRUCTION.to(lambda msg: heard.append(msg.data)))
+    stub.create_publisher(*topics.CONTROLLER_STATUS).publish(ControllerStatus())
+    heard = []
+    assert say.main([word, "--namespace", NAMESPACE]) == 0
+    assert set(heard) == {""} and capsys.readouterr().out.endswith("instruction 4: stopped\n")
+
+
+def test_an_arm_that_still_moves_has_not_stopped(stub, monkeypatch, capsys):
+    """Its status is that of what was commanded; where MoveIt moves it, the arm is later."""
+    monkeypatch.setattr(operator, "REPLY_S", 1.0)
+    confirms_at_once(stub)
+    status, msg = stub.create_publisher(*topics.CONTROLLER_STATUS), ControllerStatus()
+
+    def move():
+        msg.end_effector_pose.position.x += 0.01
+        status.publish(msg)
+
+    stub.create_timer(0.2, move)
+    assert say.main(STOP) == 1
+    assert "the controller has not confirmed the stop" in capsys.readouterr().out
 
 
 STOP = ["", "--namespace", NAMESPACE]
@@ -271,7 +352,7 @@ def test_a_stop_is_told_again_to_who_is_met_later_and_the_policy_confirms_it(stu
     timer = stub.create_timer(2.0, appear)
     assert say.main(STOP) == 0
     assert set(heard) == {""}
-    assert capsys.readouterr().out.splitlines()[-1] == "instruction 4: accepted"
+    assert capsys.readouterr().out.splitlines()[-1] == "instruction 4: stopped"
 
 
 def confirms_at_once(stub, then=lambda: None):
@@ -318,7 +399,7 @@ def test_a_stop_is_not_accepted_before_the_controller_has_got_it(stub, capsys, s
     assert say.main(STOP) == 0
     time.sleep(0.5)  # it has arrived; on its way to another thread
     assert heard and set(heard) == {""}
-    assert capsys.readouterr().out.splitlines()[-1] == "instruction 4: accepted"
+    assert capsys.readouterr().out.splitlines()[-1] == "instruction 4: stopped"
 
 
 def test_a_stop_without_a_controller_is_not_accepted(stub, monkeypatch, capsys):

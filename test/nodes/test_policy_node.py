@@ -131,6 +131,29 @@ def test_instruction_and_observation_become_a_stamped_delta(person):
     assert len(person.got["delta"]) == count
 
 
+def test_of_two_that_publish_observations_neither_is_believed(person):
+    """The other's may be of another robot, and the deltas would be this policy's."""
+    person.start()
+    person.say_out.publish(String(data="pick up the apple"))
+    person.until(lambda: person.got["delta"], look=True)
+    second = person.me.create_publisher(*topics.OBSERVATION)
+    person.until(lambda: person.node.count_publishers(topics.OBSERVATION.name) == 2)
+    person.until(lambda: person.status.state == PolicyStatus.HOLDING, look=True)
+    assert "/observation has 2 publishers: end all but" in person.node.diagnose().message
+    person.me.destroy_publisher(second)
+    person.until(lambda: person.status.state == PolicyStatus.RUNNING, look=True)
+
+
+def test_an_inactive_policy_says_that_it_takes_no_instruction(person, monkeypatch):
+    person.start()
+    said = []
+    monkeypatch.setattr(person.node, "complain", said.append)
+    assert person.node.trigger_deactivate() == SUCCESS
+    person.say_out.publish(String(data="pick up the apple"))
+    person.until(lambda: said)
+    assert said == ["instruction not taken, as the node is inactive: 'pick up the apple'"]
+
+
 def test_the_status_is_latched_for_latecomers(person):
     person.start()
     person.say_out.publish(String(data="x" * 10_240))

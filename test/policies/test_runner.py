@@ -156,12 +156,13 @@ def test_an_observation_waits_for_the_worker_a_quarter_of_a_period_at_most(stead
     assert graph.runner.stop()
 
 
-def test_an_empty_instruction_stops_and_publishes_nothing_more(graph):
+@pytest.mark.parametrize("words", ["", "stop"])
+def test_an_empty_instruction_stops_and_publishes_nothing_more(graph, words):
     graph.policy.gate = threading.Semaphore(0)
     graph.runner.instruct("pick up the apple")
     graph.look()
     assert graph.policy.entered.acquire(timeout=WAIT)
-    graph.runner.instruct("")
+    graph.runner.instruct(words)
     graph.policy.gate.release(1)
     graph.look()
     assert not graph.policy.entered.acquire(timeout=0.1)

@@ -57,7 +57,9 @@ def test_a_checkpoint_is_exported_whole_or_in_half_its_size(tmp_path, finished):
     assert policy.model.dtype == torch.float32  # what it computes in is not what it was kept in
 
 
-def test_a_finished_run_is_exported_without_its_model_or_data(tmp_path, monkeypatch, capsys, finished):
+def test_a_finished_run_is_exported_without_its_model_or_data(
+    tmp_path, monkeypatch, capsys, finished
+):
     """Which may need more memory than the machine at hand has."""
     config = dataclasses.replace(tiny_config(tmp_path), out=str(finished.parent))
     monkeypatch.setattr(cli, "read", lambda name: (None, {}))

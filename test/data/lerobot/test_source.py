@@ -217,7 +217,9 @@ def test_an_action_may_last_several_frames(tmp_path):
     np.testing.assert_allclose(steps[0, 4:7], turned, atol=1e-6)
     np.testing.assert_allclose(steps[1, 4:7], [0, quarter, 0], atol=1e-6)
     assert steps[:, 7].tolist() == [1, 0, 1, 1, 0] and steps[:, 0].tolist() == [0, 0, 1, 1, 1]
-    np.testing.assert_array_equal(ActionMeaning().steps(found), ActionMeaning(step=0.3).steps(found))
+    np.testing.assert_array_equal(
+        ActionMeaning().steps(found), ActionMeaning(step=0.3).steps(found)
+    )
     with pytest.raises(ValueError, match="step is -1; expected seconds, 0 or more"):
         ActionMeaning(step=-1)
 
@@ -238,7 +240,9 @@ def test_steps_that_are_short_for_a_robot_are_told(write, step):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         lerobot(str(folder), holdout=0, frame="base", step=step)
-    said = [str(w.message) for w in caught if "a step of 0.033 s, as it has 30 fr" in str(w.message)]
+    said = [
+        str(w.message) for w in caught if "a step of 0.033 s, as it has 30 fr" in str(w.message)
+    ]
     assert len(said) == (not step)
 
 
@@ -253,7 +257,9 @@ def test_a_space_of_quantiles_is_that_of_the_data(tmp_path):
     assert (space.low[2], space.high[2]) == (-0.001, 0.001)  # never moves, and says so
     assert (space.low[7], space.high[7]) == (0.0, 1.0)
     assert space.state_names == ("x", "z") and len(space.state_low) == 2
-    policies = space_of(found, meaning.steps(found), meaning=meaning, frame="base", state=(0, 1, 2, 3))
+    policies = space_of(
+        found, meaning.steps(found), meaning=meaning, frame="base", state=(0, 1, 2, 3)
+    )
     assert policies.state_names == STATE_NAMES  # as a policy is told, whatever the data's are
     path = folder / "meta/stats.json"
     told = json.loads(path.read_text())
