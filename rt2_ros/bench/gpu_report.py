@@ -68,6 +68,11 @@ def notes(result: dict[str, Any]) -> Iterable[str]:
         f"Measured on {result['date']} on one {result['device']} in {result['dtype']}, random "
         f"weights, {versions}; {result['repeats']} decisions of each kind{fewer}, in turn."
     )
+    yield (
+        "An action is eight tokens of 256 each, as of the vocabularies integers, least_used and "
+        "openvla. PaliGemma's and Qwen's tokenizers split numbers into digits: by the vocabulary "
+        "digits an action is some 22 tokens, and decoding takes so many times longer."
+    )
     for f in result["shapes"]:
         if f["note"]:
             yield f"{f['name']}: {f['note']}."

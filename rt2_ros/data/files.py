@@ -56,8 +56,8 @@ def lerobot(
     if not step and fps > FAST:
         warnings.warn(
             f"{path}: an action is a step of {1 / fps:.3f} s, as it has {fps:g} frames "
-            "a second and the source no `step`; expected about as long as a robot's `chunk_duration`, as with "
-            "`step: 0.3`: an arm that is told shorter ones is as much slower",
+            "a second and the source no `step`; expected about as long as a robot's "
+            "`chunk_duration`, as with `step: 0.3`: told shorter ones, an arm is as much slower",
             stacklevel=2,
         )
     least, most = source.gripper

@@ -7,8 +7,8 @@
         person.until(lambda: person.policy.state == PolicyStatus.DONE, 30.0, "the policy to finish")
 
 The commands `rt2 up`, `demo`, `say`, `ask`, `arm`, `stop`, `home` and `bench loop` are its users.
-It spins only inside its own methods, in the caller's thread, so callbacks need no locks. A wait that fails raises
-TimeoutError with what was waited for.
+It spins only inside its own methods, in the caller's thread, so callbacks need no locks. A wait
+that fails raises TimeoutError with what was waited for.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def space_of(
     where = episodes.folder / INFO
     low, high = _range(steps[:, 1:7], f"{where}: {layout.ACTION}")
     state_low, state_high = np.zeros(0), np.zeros(0)
-    names = STATE_NAMES
+    names: tuple[str, ...] = STATE_NAMES
     if state:
         values = take(episodes, layout.STATE, state, where)
         state_low, state_high = _range(values, f"{where}: {layout.STATE}")
