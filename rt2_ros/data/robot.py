@@ -229,9 +229,10 @@ def request(random: np.random.Generator, task: Task) -> tuple[str, tuple[tuple[s
     for key, name in (("object", task.object), ("target", task.target)):
         what = by_name(name) if name else None
         words[key] = "" if what is None else what.name_zh if chinese else call(random, what)
+    phrase, words = split.mistyped(random, split.phrase(random, task.kind, chinese), words)
     names = (task.object, task.target)
     mentions = tuple((n, w) for n, w in zip(names, words.values(), strict=True) if n)
-    return split.phrase(random, task.kind, chinese).format(**words), mentions
+    return phrase.format(**words), mentions
 
 
 def observe(

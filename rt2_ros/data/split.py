@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -121,6 +122,9 @@ OTHER_PHRASES: dict[str, tuple[str, ...]] = {
         "take hold of the {object}", "give me the {object}", "i need the {object}",
         "catch the {object}", "hold the {object} up", "take the {object} from the table",
         "can i have the {object}", "the {object}, pick it up", "collect the {object}",
+        "seize the {object}", "go get the {object}", "go to the {object} and take it",
+        "let me have the {object}", "bring me the {object}", "i am looking for the {object}",
+        "close your fingers around the {object} and lift it", "get hold of the {object}",
     ),
     "near": (
         "place the {object} near the {target}", "move the {object} over to the {target}",
@@ -128,6 +132,8 @@ OTHER_PHRASES: dict[str, tuple[str, ...]] = {
         "the {object} goes next to the {target}", "take the {object} and put it near the {target}",
         "let the {object} lie next to the {target}", "drop the {object} near the {target}",
         "move {object} to {target}", "bring {object} to {target}", "put {object} next to {target}",
+        "the {object} should be close to the {target}", "take the {object} over to the {target}",
+        "park the {object} by the {target}",
     ),
     "on": (
         "lay the {object} on the {target}", "drop the {object} on the {target}",
@@ -135,12 +141,15 @@ OTHER_PHRASES: dict[str, tuple[str, ...]] = {
         "take the {object} and put it on the {target}", "rest the {object} on the {target}",
         "leave the {object} on top of the {target}", "let the {object} lie on the {target}",
         "move {object} onto {target}", "place {object} on {target}",
+        "the {object} should be on the {target}", "the {object} has to go on top of the {target}",
+        "get the {object} onto the {target}",
     ),
     **{
         f"push {way}": (
             f"move the {{object}} {way}", f"nudge the {{object}} {way}",
             f"shift the {{object}} {longer}", f"give the {{object}} a push {longer}",
             f"the {{object}} must go {longer}", f"a bit further {way} with the {{object}}",
+            f"push the {{object}} a little {longer}", f"bump the {{object}} {longer}",
         )
         for way, longer in (("left", "to the left"), ("right", "to the right"),
                             ("forward", "forwards"), ("back", "backwards"))
@@ -149,7 +158,8 @@ OTHER_PHRASES: dict[str, tuple[str, ...]] = {
     "close": ("close your hand", "close the fingers", "close it", "make a fist", "gripper closed"),
 }  # fmt: skip
 OTHER_PHRASES_ZH: dict[str, tuple[str, ...]] = {
-    "pick": ("取{object}", "抓起{object}", "捡起{object}", "把{object}拿过来"),
+    "pick": ("取{object}", "抓起{object}", "捡起{object}", "把{object}拿过来",
+             "拾起{object}", "握住{object}", "把{object}提起来", "把{object}取来", "拿{object}"),
     "near": ("把{object}挪到{target}旁边", "让{object}靠近{target}", "把{object}搬到{target}附近"),
     "on": ("将{object}放上{target}", "把{object}搁在{target}上", "把{object}摆到{target}上面"),
     **{
@@ -173,11 +183,30 @@ AROUND: tuple[str, ...] = (
     "it is time to {}", "let us {}", "well, {} then", "{} now", "{}!", "{}.", "{} for me",
     "{} right away", "{}, robot", "{} and be careful", "{} when you are ready", "quickly {}",
     "listen, {}", "all right, now {} at once", "my friend, {} today",
+    "good morning, {}", "we have to {} now", "the next job is to {}", "may i ask you to {}",
+    "{}, that is all", "{} and then stop", "robot: {} as well as you can",
 )  # fmt: skip
 AROUND_ZH: tuple[str, ...] = (
     "现在{}", "机器人，{}", "你来{}", "接下来{}", "{}吧", "{}！", "{}，好吗？", "快{}", "先{}",
-    "好的，现在{}",
+    "好的，现在{}", "你能{}吗？", "该{}了", "喂，{}", "帮我{}", "{}，谢谢", "我们来{}",
+    "早上好，{}", "{}就行",
 )  # fmt: skip
+
+# The same with words that nobody has, in an eighth of prompts: any strange word is passed over.
+MADE_UP_SHARE = 0.12
+STRANGERS = (1, 3)  # words before or behind an instruction, or both
+STARTS = ("b", "br", "d", "dr", "f", "fl", "g", "gl", "h", "k", "kl", "l", "m", "n", "p", "pr", "r",
+          "s", "st", "t", "tr", "v", "w", "z", "")  # fmt: skip
+MIDDLES, ENDS = (
+    ("a", "e", "i", "o", "u", "ea", "ou", "ie"),
+    ("", "", "n", "r", "s", "t", "ld", "ng"),
+)
+STRANGE_ZH = range(0x4E00, 0x9FA6)  # any character
+
+# Typos in a twelfth of English prompts, in what is asked and in names: a letter that the word has
+# not, in place of one of its own or besides. Those of `instructions` have its own letters alone.
+MISTYPED_SHARE = 0.08
+TYPED = re.compile(r"(?<![{\w])[A-Za-z]{4,}(?![\w}])")  # words that may get one, no {object}
 
 # Words that name another thing as well, which is not meant: who goes by names alone takes either.
 # No suite has these; the negations of `instructions` are others.
@@ -254,17 +283,60 @@ def phrase(random: np.random.Generator, kind: str, chinese: bool) -> str:
 
 
 def words_around(random: np.random.Generator, told: str, others: Sequence[Pictograph] = ()) -> str:
-    """An instruction as it is, among words that say nothing ("robot, pick up the key"), or with one
-    of the other things that are there, which is not meant ("forget the cup, pick up the key").
+    """An instruction as it is, among words that say nothing ("robot, pick up the key") or are none
+    ("brodi lan pick up the key"), or with one of the other things that are there, which is not
+    meant ("forget the cup, pick up the key").
     """
     chinese, draw = not told.isascii(), random.random()
     if draw < AROUND_SHARE:
         return str(random.choice(AROUND_ZH if chinese else AROUND)).format(told)
+    if draw < AROUND_SHARE + MADE_UP_SHARE:
+        where = int(random.integers(3))
+        before, behind = ("" if where == side else _made_up(random, chinese) for side in (0, 1))
+        comma = "，" if chinese else ", "
+        gap = comma if random.random() < 0.3 else "" if chinese else " "
+        return gap.join(part for part in (before, told, behind) if part)
     if others and draw > 1 - SPARING_SHARE:
         other = others[int(random.integers(len(others)))]
         name = str(random.choice(names(other, chinese)))
         return str(random.choice(SPARING_ZH if chinese else SPARING)).format(told=told, other=name)
     return told
+
+
+def _made_up(random: np.random.Generator, chinese: bool) -> str:
+    """Words that mean nothing."""
+    count = int(random.integers(STRANGERS[0], STRANGERS[1] + 1))
+    if chinese:
+        return "".join(chr(i) for i in random.integers(STRANGE_ZH.start, STRANGE_ZH.stop, count))
+    words = (
+        "".join(
+            str(random.choice(part))
+            for _ in range(int(random.integers(1, 3)))
+            for part in (STARTS, MIDDLES, ENDS)
+        )
+        for _ in range(count)
+    )
+    return " ".join(words)
+
+
+def mistyped(
+    random: np.random.Generator, phrase: str, called: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    """A phrase with its `{object}`, and what things are called, as somebody types them: most times
+    without a fault, sometimes with one or two.
+    """
+    texts = [phrase, *called.values()]
+    if random.random() < MISTYPED_SHARE:
+        for _ in range(int(random.integers(1, 3))):
+            words = [(i, word) for i, text in enumerate(texts) for word in TYPED.finditer(text)]
+            if not words:
+                break
+            i, word = words[int(random.integers(len(words)))]
+            strange = sorted({*"abcdefghijklmnopqrstuvwxyz"} - {*word[0].lower()})
+            at = int(random.integers(word.start() + 1, word.end()))
+            after = at + int(random.integers(2))  # in its place, or besides
+            texts[i] = texts[i][:at] + str(random.choice(strange)) + texts[i][after:]
+    return texts[0], dict(zip(called, texts[1:], strict=True))
 
 
 def unseen_names(alike: bool) -> tuple[str, ...]:
@@ -333,7 +405,7 @@ def evaluation_seeds(first: int, count: int) -> range:
 def digest() -> str:
     """A short hash of the split, kept with each checkpoint."""
     parts = [ROBOT_NAMES, SHORT_NAMES, ALSO, ROBOT_PHRASES, ROBOT_PHRASES_ZH, OTHER_PHRASES,
-             OTHER_PHRASES_ZH, AROUND, AROUND_ZH, SPARING, SPARING_ZH,
+             OTHER_PHRASES_ZH, AROUND, AROUND_ZH, SPARING, SPARING_ZH, STARTS, MIDDLES, ENDS,
              [str(r) for r in (TRAIN_SEEDS, TEST_SEEDS)],
              [[p.name, *names(p), *names(p, chinese=True)] for p in web_pictographs()]]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -65,13 +65,13 @@ def words() -> Iterator[str]:
     """Every text that prompts and answers are made of: the tokenizer is built from these."""
     for templates in (WHERE, WHERE_ZH, (SAID, SAID_ZH, WHAT_AT, WHAT_AT_ZH, KIND, COLOUR, USE,
                       YES_NO, COUNT, COUNT_ZH, KEYWORD)):  # fmt: skip
-        yield from templates
+        yield from (template.format("", "") for template in templates)
     for phrases in (ROBOT_PHRASES, ROBOT_PHRASES_ZH):
         for of_kind in phrases.values():
             yield from (phrase.format(object="", target="") for phrase in of_kind)
     yield "what action should the robot take to ? . , yes no nothing table hand robot gripper"
     yield "move put push near onto on top of left right forward back to open close place drop it"
-    yield "in please the 是 不是 没有"
+    yield "in the 是 不是 没有"
     for what in web_pictographs():
         yield from (what.name, *names(what), *names(what, chinese=True), *what.keywords)
         yield what.subgroup.replace("-", " ")
@@ -275,7 +275,7 @@ def look(
         order = [order[i] for i in random.permutation(len(order))]
         one, two = (LOOK_ZH, LOOK_TWO_ZH) if chinese else (LOOK, LOOK_TWO)
         phrase = str(random.choice(two if len(order) == 2 else one))
-    mentions, seen = [], []
+    words, seen = {"object": "", "target": ""}, []
     for (what, thing), part in zip(order, ("object", "target"), strict=False):
         called = None
         if theme is not None and thing is placed[0][1]:
@@ -284,13 +284,15 @@ def look(
             called = _describe(random, what, present, chinese)
         if called is None or called[1]:  # no sentences
             called = _name(random, what, present, chinese)
-        mentions.append((what.name, called[0].removeprefix("the ")))
+        words[part] = called[0].removeprefix("the ")
         seen.append(f"{what.name} {thing.u} {thing.v}")
         if knowledge.number_of(what.name) is not None and random.random() < 0.5:  # "to 3"
             phrase = phrase.replace(f"the {{{part}}}", f"{{{part}}}")
+    phrase, words = split.mistyped(random, phrase, words)
+    mentions = [(what.name, text) for (what, _), text in zip(order, words.values(), strict=False)]
     first, second = (*mentions, ("", ""))[:2]
     rest = [what for what, _ in placed if what.name not in (first[0], second[0])]
-    told = phrase.format(object=first[1], target=second[1])
+    told = phrase.format(**words)
     hand = [*random.integers(0, 256, 2), random.integers(10, 200), random.choice([0, 2, 95, 255])]
     answer, told = f"{PLAN} {' '.join(seen)}", words_around(random, told, rest)
     return Query(action_prompt(told, hand), answer, "web", *first, second=second, ends=False)

@@ -7,11 +7,12 @@ import pytest
 from rt2_ros.actions import action_prompt
 from rt2_ros.data import split
 from rt2_ros.data.pictographs import by_name
-from rt2_ros.data.robot import RobotSource
+from rt2_ros.data.robot import RobotSource, request
 from rt2_ros.data.states import StateSource
 from rt2_ros.data.web import web_frame
-from rt2_ros.evaluation.suites import load_suite, suite_names
-from rt2_ros.sim.tasks import parse_task
+from rt2_ros.evaluation.suites import load_suite, misspell, suite_names
+from rt2_ros.models.tiny import build_processor
+from rt2_ros.sim.tasks import Task, parse_task
 
 # Words that a suite's phrasing stands on where it names things by `{object}` and the like.
 FILLED = {"object": "banana", "target": "key", "other": "cake"}
@@ -76,10 +77,10 @@ def test_web_questions_never_ask_in_the_words_of_a_suite():
 
 def test_a_fifth_of_what_a_robot_is_told_stands_among_words_that_no_suite_has():
     random = np.random.default_rng(0)
-    said = [split.words_around(random, "pick up the key") for _ in range(1000)]
-    among = {text for text in said if text != "pick up the key"}
-    assert 160 < sum(text in among for text in said) < 240
-    assert len(among) == len(split.AROUND) and all("pick up the key" in text for text in among)
+    said = [split.words_around(random, "pick up the key") for _ in range(2000)]
+    among = {around.format("pick up the key") for around in split.AROUND}
+    assert 340 < sum(text in among for text in said) < 460
+    assert among <= {*said}
     told = {
         around.format(phrase)
         for arounds, phrases in (
@@ -98,6 +99,69 @@ def test_a_fifth_of_what_a_robot_is_told_stands_among_words_that_no_suite_has():
         for phrase in case.phrases
     } - {p for of in (split.ROBOT_PHRASES, split.ROBOT_PHRASES_ZH) for p in sum(of.values(), ())}
     assert len(told) > 800 and not told & asked
+
+
+@pytest.mark.parametrize("told", ["pick up the key", "拿起钥匙"])
+def test_an_eighth_stands_among_words_that_are_none(told):
+    random = np.random.default_rng(0)
+    chinese = not told.isascii()
+    known = {around.format(told) for around in (split.AROUND_ZH if chinese else split.AROUND)}
+    said = [split.words_around(random, told) for _ in range(3000)]
+    strange = [text for text in said if text not in known and text != told]
+    assert 0.10 < len(strange) / len(said) < 0.14
+    assert all(told in text and text != told for text in strange)
+    assert len({*strange}) > 0.95 * len(strange)
+    ends = [(text.startswith(told), text.endswith(told)) for text in strange]
+    for before_behind_both in ((False, True), (True, False), (False, False)):
+        assert ends.count(before_behind_both) > 0.25 * len(ends)
+    vocabulary = build_processor().tokenizer.get_vocab()
+    words = [word for text in strange for word in text.replace(told, " ").split()]
+    if not chinese:
+        assert sum(word.strip(",") in vocabulary for word in words) < 0.1 * len(words)
+
+
+def test_every_word_that_the_tokenizer_has_of_its_own_stands_in_some_prompt_or_name():
+    """A word that nothing has taught would be told from any other by chance."""
+    vocabulary = build_processor().tokenizer.get_vocab()
+    for word in ("please", "thank", "kindly", "sorry", "{}", "{}?"):
+        assert word not in vocabulary
+
+
+def test_a_twelfth_of_english_requests_has_typos_and_they_are_none_of_the_suites():
+    random = np.random.default_rng(0)
+    phrase, called = "pick up the {object} and put it", {"object": "red apple"}
+    right = (phrase, called)
+    said = [split.mistyped(random, phrase, called) for _ in range(6000)]
+    wrong = [one for one in said if one != right]
+    assert 0.065 < len(wrong) / len(said) < 0.095
+    right_letters = {*phrase.format(**called)}
+    for text, names in wrong:
+        assert "{object}" in text and [*names] == ["object"]
+        typed = text.format(**names)
+        # A letter that its word has not; the suites' typos swap, drop or double those it has.
+        assert len(typed) >= len(phrase.format(**called))
+        pairs = zip(typed.split(), phrase.format(**called).split(), strict=True)
+        changed = [(now, was) for now, was in pairs if now != was]
+        assert changed and all({*now} - {*was} and len(was) > 3 for now, was in changed)
+        assert all(now[0] == was[0] for now, was in changed)
+    assert any({*text.format(**names)} - right_letters for text, names in wrong)
+    assert {split.mistyped(random, "拿起{object}", {"object": "苹果"})[0] for _ in range(300)} == {
+        "拿起{object}"
+    }
+    for _ in range(300):
+        typed = misspell(random, phrase.format(**called), 2)
+        pairs = zip(typed.split(), phrase.format(**called).split(), strict=True)
+        assert all({*now} <= {*was} for now, was in pairs)
+
+
+def test_a_thing_that_is_mistyped_is_still_the_one_that_is_meant():
+    random, found = np.random.default_rng(0), 0
+    for _ in range(1000):
+        text, mentions = request(random, Task("on", "umbrella", "octopus"))
+        assert [name for name, _ in mentions] == ["umbrella", "octopus"]
+        assert all(called in text for _, called in mentions)
+        found += text.isascii() and any(name != called for name, called in mentions)
+    assert 20 < found < 100
 
 
 @pytest.mark.parametrize("told", ["pick up the key", "拿起钥匙"])
