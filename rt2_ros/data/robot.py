@@ -136,7 +136,7 @@ class RobotSource:
         """Further tasks that could be asked for in this state; fewer where few can."""
         from rt2_ros.data.poses import draw_kind
         from rt2_ros.sim.expert import free_way
-        from rt2_ros.sim.tasks import PUSHES, Task
+        from rt2_ros.sim.tasks import PUSHES, Task, lies_on
 
         blocks = [o for o in demo.truth.objects if o.kind == "block"]
         held = demo.truth.held
@@ -150,15 +150,24 @@ class RobotSource:
             block = blocks[int(random.integers(len(blocks)))]
             name = held if held and random.random() < 0.6 else block.name
             rest = [o for o in demo.truth.objects if o.name != name]
+            laden = {
+                below.name
+                for below in demo.truth.objects
+                if any(lies_on(o, below) for o in rest if o is not below)
+            }
+            if name in laden:
+                continue
             if kind in PUSHES:
                 places = [o.position[:2] for o in rest]
                 if not free_way(demo.truth.find(name).position[:2], kind, places):
                     continue
             names = [name]
             if kind in Task.PLACING:
-                if not rest:
+                # The expert would put it into what lies there.
+                targets = [o for o in rest if kind != "on" or o.name not in laden]
+                if not targets:
                     continue
-                names.append(rest[int(random.integers(len(rest)))].name)
+                names.append(targets[int(random.integers(len(targets)))].name)
             task = Task(kind, *names)
             if task not in (demo.task, *found):
                 found.append(task)

@@ -56,7 +56,7 @@ ROBOT_NAMES: tuple[str, ...] = (
 # Shorter words that people use for them, each meaning one of them.
 SHORT_NAMES: dict[str, str] = {
     "red apple": "apple", "birthday cake": "cake", "cheese wedge": "cheese", "beer mug": "beer",
-    "hot beverage": "coffee", "pig face": "pig", "tropical fish": "fish", "lady beetle": "ladybug",
+    "hot beverage": "coffee", "lady beetle": "ladybug",
     "soccer ball": "football", "tennis": "tennis ball", "automobile": "car", "light bulb": "bulb",
     "closed book": "book", "wrapped gift": "gift", "doughnut": "donut",
     "ear of corn": "corn", "mobile phone": "phone", "television": "tv",

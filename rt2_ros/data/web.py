@@ -55,6 +55,7 @@ MOST_NEAR = 4  # things that an answer tells
 COUNT = "how many things are there?"
 COUNT_ZH = "有多少个东西？"
 KEYWORD = "the {} one"
+WITHOUT_ARTICLE = ("something ", "a ", "an ", "what ")  # descriptions after which "the" is wrong
 CHINESE = 0.2  # share of questions
 SORTS = ("keycap", "keycap", "keycap", "country-flag", "person-role", "sign")
 MIXED = 0.3  # share of those that show two sorts
@@ -216,10 +217,17 @@ def _describe(
     if chinese:
         return None
     # A word that Unicode files this thing, and nothing else in the picture, under.
-    others = {w for p in present if p is not what for w in (*p.keywords, *p.name.split())}
+    others = {w for p in present if p is not what for w in _words_of(p)}
     left = [KEYWORD.format(word) for word in what.keywords if word not in others]
     left = [text for text in left if text not in knowledge.texts()]  # a colour says more
     return (str(random.choice(left)), False) if left else None
+
+
+@cache
+def _words_of(what: Pictograph) -> frozenset[str]:
+    """Every word that may mean it: of Unicode, and of what is known of it."""
+    told = (*what.keywords, what.name, what.subgroup.replace("-", " "), *_meant(what, False))
+    return frozenset((*what.keywords, *(word for text in told for word in text.split())))
 
 
 def where_query(
@@ -286,7 +294,9 @@ def look(
             called = _name(random, what, present, chinese)
         words[part] = called[0].removeprefix("the ")
         seen.append(f"{what.name} {thing.u} {thing.v}")
-        if knowledge.number_of(what.name) is not None and random.random() < 0.5:  # "to 3"
+        bare = called[0].startswith(WITHOUT_ARTICLE)
+        number = knowledge.number_of(what.name) is not None
+        if bare or (number and random.random() < 0.5):  # "to 3"
             phrase = phrase.replace(f"the {{{part}}}", f"{{{part}}}")
     phrase, words = split.mistyped(random, phrase, words)
     mentions = [(what.name, text) for (what, _), text in zip(order, words.values(), strict=False)]

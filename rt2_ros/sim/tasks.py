@@ -161,7 +161,7 @@ class Task:
             return False
         target = state.find(self.target)
         if self.kind == "on":
-            return _lies_on(thing, target)
+            return lies_on(thing, target)
         distance = across(thing, target)
         others = [o for o in state.objects if o.name not in (self.object, self.target)]
         nearest = all(across(thing, other) >= distance for other in others)
@@ -178,7 +178,7 @@ def across(a: ObjectState, b: ObjectState) -> float:
     return float(np.linalg.norm(a.position[:2] - b.position[:2]))
 
 
-def _lies_on(thing: ObjectState, other: ObjectState) -> bool:
+def lies_on(thing: ObjectState, other: ObjectState) -> bool:
     """Whether an object is on another's top, held there or not."""
     lift = float(thing.position[2] - other.position[2])
     bottom = thing.half_height + other.half_height
@@ -301,7 +301,7 @@ class Judge:
         if taking:
             thing = self._state.find(self.task.object)
             let_go = self._lifted and not thing.grasped
-            on_top = any(_lies_on(thing, other) for other in self._state.objects)
+            on_top = any(lies_on(thing, other) for other in self._state.objects)
             lying = thing.height < _LYING or on_top
         failures = (
             self._wrong or self._touched,
