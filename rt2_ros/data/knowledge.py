@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from rt2_ros.data.pictographs import NUMBERS
 from rt2_ros.data.split import web_pictographs
 
 TABLE = Path(__file__).with_suffix(".yaml")
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBERS_ZH = "零一二三四五六七八九十"
 
 
@@ -159,11 +159,6 @@ def sums(random: np.random.Generator, value: int, chinese: bool) -> str:
         of = "of" if named[0] == "sum" else "between"
         return f"the {named[0]} {of} {text}" if of == "of" else f"the result of {text}"
     return text
-
-
-def number_of(name: str) -> int | None:
-    """The number that a keycap shows."""
-    return int(name.removeprefix("keycap ")) if name.startswith("keycap ") else None
 
 
 def words() -> Iterable[str]:

@@ -34,6 +34,10 @@ LEFT_OUT_SUBGROUPS = ("time", "arrow", "alphanum", "geometric", "av-symbol", "ge
                       "punctuation", "currency", "subdivision-flag")  # fmt: skip
 TAKEN_SUBGROUPS = ("heart", "person-role", "person-fantasy")  # of groups that are left out
 VARIANTS = ("man ", "woman ", "mx ")  # people are taken once; skin tones never
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+IN_WORDS = {str(number): word for number, word in enumerate(NUMBERS)} | {
+    "1st": "first", "2nd": "second", "3rd": "third",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,19 @@ def _annotations(language: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {cp: (name, words.get(cp, ())) for cp, name in names.items()}
 
 
+def number_of(name: str) -> int | None:
+    """The number that a keycap of this name shows; None for other things."""
+    kind, _, number = name.partition(" ")
+    return NUMBERS.index(number) if kind == "keycap" else None
+
+
 def _plain(name: str) -> str:
-    """'flag: France' -> 'flag of france'; other names in lower case without punctuation."""
+    """'flag: France' -> 'flag of france'; other names in lower case without punctuation, and
+    'keycap: 3' -> 'keycap three': in a plan the numbers behind a name are places.
+    """
     name = name.lower().replace("flag: ", "flag of ").replace("’", "'").replace("&", "and")
-    return " ".join("".join(c if c.isalnum() or c in "-'" else " " for c in name).split())
+    words = "".join(c if c.isalnum() or c in "-'" else " " for c in name).split()
+    return " ".join(IN_WORDS.get(word, word) for word in words)
 
 
 def build_table() -> int:

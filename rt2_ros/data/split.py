@@ -18,7 +18,7 @@ from functools import cache
 
 import numpy as np
 
-from rt2_ros.data.pictographs import Pictograph, by_name, pictographs
+from rt2_ros.data.pictographs import NUMBERS, Pictograph, by_name, number_of, pictographs
 
 # Objects of the robot demonstrations, "seen" in the evaluation's sense: a fifth of what web
 # pictures show.
@@ -76,7 +76,6 @@ ALSO: dict[str, str] = {
     "flag of canada": "canadian flag", "flag of spain": "spanish flag",
     "flag of india": "indian flag",
 }  # fmt: skip
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 # How demonstrations put a request, by the kind of task.
 ROBOT_PHRASES: dict[str, tuple[str, ...]] = {
@@ -230,7 +229,7 @@ TRAIN_SEEDS = range(1_000_000, 900_000_000)
 # apart at 192 px.
 OBJECT_GROUPS = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects")
 SIGNS: tuple[str, ...] = (
-    *(f"keycap {number}" for number in range(11)),
+    *(f"keycap {number}" for number in NUMBERS),
     "red heart", "orange heart", "yellow heart", "green heart", "blue heart", "purple heart",
     "brown heart", "black heart", "white heart", "broken heart", "heart with arrow", "two hearts",
     "sparkling heart", "love letter", "warning", "no entry", "prohibited", "no smoking",
@@ -357,15 +356,14 @@ def names(what: Pictograph, chinese: bool = False) -> tuple[str, ...]:
     """All that people call a pictograph, in English or in Chinese."""
     if chinese:
         if what.subgroup == "keycap":
-            number = what.name.removeprefix("keycap ")
-            return (f"数字{number}", number)
+            return (f"数字{number_of(what.name)}", f"{number_of(what.name)}")
         if what.subgroup == "country-flag":
             country = what.name_zh.removeprefix("旗")
             return (f"{country}国旗", f"{country}的国旗")
         return (what.name_zh,)
     if what.subgroup == "keycap":
-        number = what.name.removeprefix("keycap ")
-        return (number, f"number {number}", f"{_NUMBERS[int(number)]}")
+        number = number_of(what.name)
+        return (f"{number}", f"number {number}", what.name.removeprefix("keycap "))
     known = [what.name, *filter(None, [SHORT_NAMES.get(what.name), ALSO.get(what.name)])]
     return tuple(known)
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from rt2_ros.actions.prompts import PLAN, action_prompt, question_prompt
 from rt2_ros.data import drawing, knowledge, split
-from rt2_ros.data.pictographs import Pictograph, by_name
+from rt2_ros.data.pictographs import Pictograph, by_name, number_of
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.data.split import (
     ROBOT_NAMES,
@@ -188,7 +188,7 @@ def _name(
     random: np.random.Generator, what: Pictograph, present: Sequence[Pictograph], chinese: bool
 ) -> Called:
     """One of its names that nothing else has, with its article; a number also as a sum."""
-    number = knowledge.number_of(what.name)
+    number = number_of(what.name)
     if number is not None and random.random() < 0.5:
         return knowledge.sums(random, number, chinese), False
     taken = {text for other in present if other is not what for text in _meant(other, chinese)}
@@ -295,7 +295,7 @@ def look(
         words[part] = called[0].removeprefix("the ")
         seen.append(f"{what.name} {thing.u} {thing.v}")
         bare = called[0].startswith(WITHOUT_ARTICLE)
-        number = knowledge.number_of(what.name) is not None
+        number = number_of(what.name) is not None
         if bare or (number and random.random() < 0.5):  # "to 3"
             phrase = phrase.replace(f"the {{{part}}}", f"{{{part}}}")
     phrase, words = split.mistyped(random, phrase, words)

@@ -156,7 +156,7 @@ def kept(before: Answers, after: Answers) -> Difference:
 def _parts(answer: str) -> tuple[list[str], list[tuple[int, int]]]:
     """An answer's words, and the places behind its names, (u, v) in 0..255; [] where it has none.
 
-    >>> _parts("keycap 3 60 91 bus 140 70")
+    >>> _parts("keycap three 60 91 bus 140 70")
     (['keycap', '3', 'bus'], [(60, 91), (140, 70)])
     """
     plain = unicodedata.normalize("NFKD", answer.casefold())

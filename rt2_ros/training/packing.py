@@ -76,7 +76,6 @@ class Packer:
         ids = tokenizer.convert_tokens_to_ids([str(i) for i in range(256)])
         self._integers = frozenset(ids)
         self._action = tokenizer.convert_tokens_to_ids(ACTION)
-        self._keycap = tokenizer.convert_tokens_to_ids("keycap")  # a digit behind it is a name
         self._words = {
             name: list(dict.fromkeys(self._encode(text)))[:8] for name, text in words.items()
         }
@@ -92,10 +91,7 @@ class Packer:
         tokenizer = self.tokenizer
         prompt = [tokenizer.bos_token_id, *self._encode(query.prompt + "\n")]
         answer = self._encode(query.answer) + [tokenizer.eos_token_id] * query.ends
-        soft = [
-            token in self._integers and before != self._keycap
-            for before, token in zip([0, *answer], answer, strict=False)
-        ]
+        soft = [token in self._integers for token in answer]
         if self._action in answer or query.kind == "robot":
             first = answer.index(self._action) + 1 if self._action in answer else 0
             soft[first] = soft[first + 7] = False  # terminate and gripper are switches

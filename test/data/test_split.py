@@ -224,8 +224,8 @@ def test_every_phrasing_is_understood_as_its_kind_of_task(kind):
 @pytest.mark.parametrize(
     ("words", "name"),
     [
-        ("apple", "red apple"), ("Red Apple", "red apple"), ("香蕉", "banana"), ("3", "keycap 3"),
-        ("number 7", "keycap 7"), ("seven", "keycap 7"), ("数字3", "keycap 3"),
+        ("apple", "red apple"), ("Red Apple", "red apple"), ("香蕉", "banana"), ("3", "keycap three"),
+        ("number 7", "keycap seven"), ("seven", "keycap seven"), ("数字3", "keycap three"),
         ("french flag", "flag of france"), ("flag of France", "flag of france"),
         ("法国国旗", "flag of france"), ("heart", "red heart"), ("消防员", "firefighter"),
         ("can", "canned food"), ("pig", "pig"),

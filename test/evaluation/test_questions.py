@@ -48,10 +48,10 @@ class Knowing:
         ("umbrella 131 87", "umbrella", False),
         ("131 87", "131 87", True),
         ("87 131", "131 87", False),
-        ("bus 60 91 keycap 3 140 70", "bus 55 95 keycap 3 141 66", True),
-        ("bus 60 91 keycap 3 140 70", "bus 55 95 keycap 3 160 66", False),
-        ("bus 60 91", "bus 60 91 keycap 3 140 70", False),
-        ("keycap 3 140 70 bus 60 91", "bus 60 91 keycap 3 140 70", False),
+        ("bus 60 91 keycap three 140 70", "bus 55 95 keycap three 141 66", True),
+        ("bus 60 91 keycap three 140 70", "bus 55 95 keycap three 160 66", False),
+        ("bus 60 91", "bus 60 91 keycap three 140 70", False),
+        ("keycap three 140 70 bus 60 91", "bus 60 91 keycap three 140 70", False),
         ("nothing", "bus 60 91", False),
         ("pinata", "piñata", True),
         ("雨 伞", "雨伞", True),
@@ -70,7 +70,7 @@ def test_an_answer_is_right_by_its_words_and_near_enough(given, expected, correc
 @pytest.mark.parametrize(
     "answer, kind",
     [("umbrella 131 87", "where"), ("131 87", "where"), ("no", "yes or no"), ("没有", "yes or no"),
-     ("4", "number"), ("food fruit", "what"), ("keycap 3", "what"), ("keycap 3 20 30", "where")],
+     ("4", "number"), ("food fruit", "what"), ("keycap three", "what"), ("keycap three 20 30", "where")],
 )  # fmt: skip
 def test_kinds_go_by_the_answer(answer, kind):
     assert kind_of(Query("Q: is it so? A:", answer, "web")) == kind

@@ -116,7 +116,7 @@ def test_a_scenario_depends_on_suite_cell_and_seed_alone():
 def test_only_the_target_and_cards_lie_flat():
     scenario = load_suite("emergent").cell("symbols").scenario(0)
     kinds = {placement.name: placement.kind for placement in scenario.layout}
-    assert scenario.task.target == "keycap 3" and kinds["keycap 3"] == "card"
+    assert scenario.task.target == "keycap three" and kinds["keycap three"] == "card"
     assert kinds[scenario.task.object] == "block"
 
 

@@ -130,7 +130,13 @@ def test_a_task_for_what_is_not_there_cannot_be_judged(tabletop):
         Judge(Task("pick", "unicorn"), tabletop.reset(0))
 
 
-PLACING = {"apple": "red apple", "cup": "cup", "3": "keycap 3", "苹果": "red apple", "杯子": "cup"}
+PLACING = {
+    "apple": "red apple",
+    "cup": "cup",
+    "3": "keycap three",
+    "苹果": "red apple",
+    "杯子": "cup",
+}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +145,7 @@ PLACING = {"apple": "red apple", "cup": "cup", "3": "keycap 3", "苹果": "red a
         ("move the apple near the cup", Task("near", "red apple", "cup")),
         ("Bring the apple to the cup.", Task("near", "red apple", "cup")),
         ("please put an apple next to the cup", Task("near", "red apple", "cup")),
-        ("move the apple to 3", Task("near", "red apple", "keycap 3")),
+        ("move the apple to 3", Task("near", "red apple", "keycap three")),
         ("put the apple on the cup", Task("on", "red apple", "cup")),
         ("could you place the apple on top of the cup, please?", Task("on", "red apple", "cup")),
         ("take the apple", Task("pick", "red apple")),

@@ -27,7 +27,7 @@ cells:
     objects: [banana]
     others: [hammer]
     blocks: 2
-    target: keycap 3
+    target: keycap three
     flat: 1
     phrases: ["move the {object} to 3"]
 """
@@ -43,7 +43,7 @@ def test_an_episode_through_the_graph_is_the_suites_own_and_is_kept(tmp_path):
     (record,) = run.records
     assert (record.suite, record.cell, record.seed) == ("mine", "bring", 0)
     assert record.instruction == "move the banana to 3"
-    assert (record.skill, record.object, record.target) == ("near", "banana", "keycap 3")
+    assert (record.skill, record.object, record.target) == ("near", "banana", "keycap three")
     # A policy that holds moves nothing, on the graph as in process.
     assert not record.success and record.failure == "never moved" and record.path_length < 0.01
     assert record.reached is False
