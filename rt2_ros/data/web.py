@@ -276,7 +276,8 @@ def look(
     if theme is not None and placed[0] not in order:
         order[0] = placed[0]
     order.sort(key=lambda one: one[0].name in _movable())
-    if order[0][0].name not in _movable() and random.random() < 0.7:
+    demonstrated = order[0][0].name not in _movable() and random.random() < 0.7
+    if demonstrated:
         kinds = Task.PLACING if len(order) == 2 else ("pick", *PUSHES)
         phrase = split.phrase(random, str(random.choice(kinds)), chinese)
     else:
@@ -290,8 +291,8 @@ def look(
             called = theme(random, chinese)
         elif random.random() < 0.3:
             called = _describe(random, what, present, chinese)
-        if called is None or called[1]:  # no sentences
-            called = _name(random, what, present, chinese)
+        if called is None or called[1] or (demonstrated and _tells_movable(called[0])):
+            called = _name(random, what, present, chinese)  # no sentences; no suite's request
         words[part] = called[0].removeprefix("the ")
         seen.append(f"{what.name} {thing.u} {thing.v}")
         bare = called[0].startswith(WITHOUT_ARTICLE)
@@ -306,6 +307,13 @@ def look(
     hand = [*random.integers(0, 256, 2), random.integers(10, 200), random.choice([0, 2, 95, 255])]
     answer, told = f"{PLAN} {' '.join(seen)}", words_around(random, told, rest)
     return Query(action_prompt(told, hand), answer, "web", *first, second=second, ends=False)
+
+
+@cache
+def _tells_movable(text: str) -> bool:
+    """Whether a description may mean what a suite asks a robot to move ("the one not red")."""
+    told = [fact for fact in knowledge.facts() if text in (*fact.texts, *fact.texts_zh)]
+    return any(name in _movable() for fact in told for name in fact.true)
 
 
 @cache
