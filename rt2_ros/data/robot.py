@@ -182,7 +182,7 @@ class RobotSource:
         """
         from rt2_ros.sim.expert import act, subgoal
 
-        text, mentions = request(random, task)
+        text, mentions = request(random, task, typos=True)
         goal = subgoal(demo.truth, task)
         bins = self.space.state_bins(demo.state)
         recalled = ""
@@ -229,16 +229,20 @@ def recolour(random: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[n
     return np.clip(varied, 0, 255).astype(np.uint8)
 
 
-def request(random: np.random.Generator, task: Task) -> tuple[str, tuple[tuple[str, str], ...]]:
+def request(
+    random: np.random.Generator, task: Task, typos: bool = False
+) -> tuple[str, tuple[tuple[str, str], ...]]:
     """An instruction for a task in the demonstrations' words, and what it calls each thing, as
-    (name, words).
+    (name, words). typos: now and then some are in it.
     """
     chinese = random.random() < 0.2
     words = {}
     for key, name in (("object", task.object), ("target", task.target)):
         what = by_name(name) if name else None
         words[key] = "" if what is None else what.name_zh if chinese else call(random, what)
-    phrase, words = split.mistyped(random, split.phrase(random, task.kind, chinese), words)
+    phrase = split.phrase(random, task.kind, chinese)
+    if typos:
+        phrase, words = split.mistyped(random, phrase, words)
     names = (task.object, task.target)
     mentions = tuple((n, w) for n, w in zip(names, words.values(), strict=True) if n)
     return phrase.format(**words), mentions

@@ -70,7 +70,8 @@ def test_an_answer_is_right_by_its_words_and_near_enough(given, expected, correc
 @pytest.mark.parametrize(
     "answer, kind",
     [("umbrella 131 87", "where"), ("131 87", "where"), ("no", "yes or no"), ("没有", "yes or no"),
-     ("4", "number"), ("food fruit", "what"), ("keycap three", "what"), ("keycap three 20 30", "where")],
+     ("4", "number"), ("food fruit", "what"), ("keycap three", "what"),
+     ("keycap three 20 30", "where")],
 )  # fmt: skip
 def test_kinds_go_by_the_answer(answer, kind):
     assert kind_of(Query("Q: is it so? A:", answer, "web")) == kind
