@@ -23,19 +23,22 @@ policies are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rt2_ros.actions import Action, ActionSpace, PlanForm
 from rt2_ros.data import split
 
 if TYPE_CHECKING:  # the simulator is imported when it is first used
+    from rt2_ros.data.samples import Thing
     from rt2_ros.sim.expert import Subgoal
     from rt2_ros.sim.tabletop import TabletopState
     from rt2_ros.sim.tasks import Task
 
+RECALLED = 0.5  # share of prompts that remind of a plan
 MISREAD = 0.08  # share of things that a reminder takes for another one
 STRAY = 20  # bins that something in the hand may have moved since, standard deviation
 BLURRED = 0.3, 12  # share of other things that were seen badly, and by how many bins
@@ -88,11 +91,6 @@ def recall(
     """What the plan before may have said of where things are: mostly right."""
     from rt2_ros.sim.tasks import PUSHES
 
-    def told(where: Sequence[int], share: float, blur: float) -> list[int]:
-        spread = blur if random.random() < share else 1.5
-        wrong = where + random.normal(0, spread, len(where))
-        return list(wrong.round().clip(0, 255).astype(int).tolist())
-
     seen = []
     for name in task.things:
         misread = random.random() < MISREAD
@@ -100,9 +98,63 @@ def recall(
         thing = there if misread else truth.find(name)
         moves = name == task.object and (truth.held == name or task.kind in PUSHES)
         share, blur = (0.8, STRAY) if moves else BLURRED
-        where = told([*places[thing.name], *across_bins(thing.position[:2], space)], share, blur)
+        where = [*places[thing.name], *across_bins(thing.position[:2], space)]
+        where = _told(random, where, share, blur)
         seen.append(_Seen(thing.name, where[:2], where[2:], thing.kind == "card"))
     return " ".join(map(str, _seen_words(seen)))
+
+
+def recall_picture(
+    random: np.random.Generator, things: Sequence[Thing], present: Sequence[Thing]
+) -> str:
+    """The same of things in any picture, as if it were the robot's: without this reminders would
+    name the demonstrations' things alone.
+
+    things: what the plan was about. present: all that the picture shows.
+    """
+    seen = []
+    for meant in things:
+        misread = random.random() < MISREAD
+        thing = present[int(random.integers(len(present)))] if misread else meant
+        where = [thing.u, thing.v, *_across(thing.u, thing.v)]
+        where = _told(random, where, *BLURRED)
+        seen.append(_Seen(thing.name, where[:2], where[2:], random.random() < 0.5))
+    return " ".join(map(str, _seen_words(seen)))
+
+
+def _told(
+    random: np.random.Generator, where: Sequence[float], share: float, blur: float
+) -> list[int]:
+    """What a plan says of where something is; share of those that are off by `blur` bins."""
+    spread = blur if random.random() < share else 1.5
+    wrong = where + random.normal(0, spread, len(where))
+    return list(wrong.round().clip(0, 255).astype(int).tolist())
+
+
+def _across(u: int, v: int) -> list[float]:
+    """What is seen at u, v by the robot's camera lies there on the table: x, y in bins."""
+    x, y, scale = _homography() @ [u, v, 1.0]
+    return [float(np.clip(value / scale, 0, 255)) for value in (x, y)]
+
+
+@cache
+def _homography() -> NDArray[np.float64]:
+    """(3, 3) from u, v to x, y in bins, for the tops of blocks."""
+    import cv2
+
+    from rt2_ros.data.robot import RENDERED, SPACE
+    from rt2_ros.data.samples import COORDINATES
+    from rt2_ros.sim.camera import scene_camera
+    from rt2_ros.sim.model import HALF_SIZES
+    from rt2_ros.sim.scene import AREA_HIGH, AREA_LOW
+
+    (x0, y0), (x1, y1) = AREA_LOW, AREA_HIGH
+    corners = np.array([(x0, y0), (x0, y1), (x1, y0), (x1, y1)])
+    height = np.full((4, 1), 2 * HALF_SIZES["block"][2])
+    pixels = scene_camera().project(np.hstack([corners, height]), RENDERED, RENDERED)
+    bins = [across_bins(corner, SPACE) for corner in corners]
+    seen = (pixels * (COORDINATES / RENDERED)).astype(np.float32)
+    return np.asarray(cv2.getPerspectiveTransform(seen, np.array(bins, np.float32)))
 
 
 def room_around(truth: TabletopState, target: str, *moved: str) -> dict[str, bool]:

@@ -26,7 +26,7 @@ from rt2_ros.actions import ActionSpace, action_prompt, answer_text
 from rt2_ros.data import split
 from rt2_ros.data.images import square
 from rt2_ros.data.pictographs import by_name
-from rt2_ros.data.plans import plan_form, plan_text, recall, room_around
+from rt2_ros.data.plans import RECALLED, plan_form, plan_text, recall, room_around
 from rt2_ros.data.samples import Frame, Query, Thing, coordinate
 from rt2_ros.data.web import call, where_query
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:  # the simulator is imported when it is first used
 SIZE = 192  # px
 RENDERED = 480  # px, the central square of the camera's picture
 VISIBLE = 0.2  # share of its top face that is seen of a thing in sight
-RECALLED = 0.5  # share of prompts that remind of a plan
 STRENGTHS = 0.0, 0.3, 0.6, 1.0  # of appearances, as often as each other
 SPACE = ActionSpace(
     name="rt2-tiny",

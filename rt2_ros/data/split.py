@@ -307,15 +307,25 @@ def _made_up(random: np.random.Generator, chinese: bool) -> str:
     count = int(random.integers(STRANGERS[0], STRANGERS[1] + 1))
     if chinese:
         return "".join(chr(i) for i in random.integers(STRANGE_ZH.start, STRANGE_ZH.stop, count))
-    words = (
-        "".join(
+    words: list[str] = []
+    while len(words) < count:
+        word = "".join(
             str(random.choice(part))
             for _ in range(int(random.integers(1, 3)))
             for part in (STARTS, MIDDLES, ENDS)
         )
-        for _ in range(count)
-    )
+        if word not in _own_words():
+            words.append(word)
     return " ".join(words)
+
+
+@cache
+def _own_words() -> frozenset[str]:
+    """Every English word of names, questions and requests."""
+    from rt2_ros.data.web import words
+
+    phrases = (*AROUND, *SPARING, *sum((*ROBOT_PHRASES.values(), *OTHER_PHRASES.values()), ()))
+    return frozenset(re.findall(r"[a-z]+", " ".join((*words(), *phrases)).lower()))
 
 
 def mistyped(
@@ -334,7 +344,10 @@ def mistyped(
             strange = sorted({*"abcdefghijklmnopqrstuvwxyz"} - {*word[0].lower()})
             at = int(random.integers(word.start() + 1, word.end()))
             after = at + int(random.integers(2))  # in its place, or besides
-            texts[i] = texts[i][:at] + str(random.choice(strange)) + texts[i][after:]
+            letter = str(random.choice(strange))
+            typed = texts[i][word.start() : at] + letter + texts[i][after : word.end()]
+            if typed.lower() not in _own_words():  # no "lift" for left
+                texts[i] = texts[i][: word.start()] + typed + texts[i][word.end() :]
     return texts[0], dict(zip(called, texts[1:], strict=True))
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from rt2_ros.actions.prompts import PLAN, action_prompt, question_prompt
 from rt2_ros.data import drawing, knowledge, split
 from rt2_ros.data.pictographs import Pictograph, by_name, number_of
+from rt2_ros.data.plans import RECALLED, recall_picture
 from rt2_ros.data.samples import Frame, Query, Thing
 from rt2_ros.data.split import (
     ROBOT_NAMES,
@@ -306,7 +307,12 @@ def look(
     told = phrase.format(**words)
     hand = [*random.integers(0, 256, 2), random.integers(10, 200), random.choice([0, 2, 95, 255])]
     answer, told = f"{PLAN} {' '.join(seen)}", words_around(random, told, rest)
-    return Query(action_prompt(told, hand), answer, "web", *first, second=second, ends=False)
+    recalled = ""
+    if random.random() < RECALLED:
+        things = [thing for _, thing in order]
+        recalled = recall_picture(random, things, [thing for _, thing in placed])
+    prompt = action_prompt(told, hand, recalled)
+    return Query(prompt, answer, "web", *first, second=second, ends=False)
 
 
 @cache

@@ -157,7 +157,7 @@ def _parts(answer: str) -> tuple[list[str], list[tuple[int, int]]]:
     """An answer's words, and the places behind its names, (u, v) in 0..255; [] where it has none.
 
     >>> _parts("keycap three 60 91 bus 140 70")
-    (['keycap', '3', 'bus'], [(60, 91), (140, 70)])
+    (['keycap', 'three', 'bus'], [(60, 91), (140, 70)])
     """
     plain = unicodedata.normalize("NFKD", answer.casefold())
     words = _TOKEN.findall("".join(c for c in plain if not unicodedata.combining(c)))

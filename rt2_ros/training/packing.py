@@ -157,6 +157,8 @@ class Packer:
                     end = start + len(name)
                     if ids[start:end] == name:
                         places.update(dict.fromkeys(range(start, end), numbers[about]))
+                        if name[0] in self._integers:  # "to 3"; further on 3 is a place
+                            break
         return places
 
     def _patches(self, frame: Frame) -> tuple[torch.Tensor, ...]:
