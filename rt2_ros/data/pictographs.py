@@ -81,12 +81,13 @@ def _names() -> dict[str, Pictograph]:
 
 
 def by_name(name: str) -> Pictograph:
-    """Look a pictograph up by its English or Chinese name.
+    """Look a pictograph up by its English or Chinese name; "keycap 3" is "keycap three".
 
     Raises:
         KeyError: there is no such name; the message gives the nearest ones.
     """
-    found = _names().get(name.strip().lower())
+    plain = name.strip().lower()
+    found = _names().get(plain) or _names().get(_without_digits(plain))
     if found is None:
         from difflib import get_close_matches
 
@@ -155,12 +156,14 @@ def number_of(name: str) -> int | None:
 
 
 def _plain(name: str) -> str:
-    """'flag: France' -> 'flag of france'; other names in lower case without punctuation, and
-    'keycap: 3' -> 'keycap three': in a plan the numbers behind a name are places.
-    """
+    """'flag: France' -> 'flag of france'; other names in lower case without punctuation."""
     name = name.lower().replace("flag: ", "flag of ").replace("’", "'").replace("&", "and")
-    words = "".join(c if c.isalnum() or c in "-'" else " " for c in name).split()
-    return " ".join(IN_WORDS.get(word, word) for word in words)
+    return " ".join("".join(c if c.isalnum() or c in "-'" else " " for c in name).split())
+
+
+def _without_digits(name: str) -> str:
+    """'keycap 3' -> 'keycap three': in a plan the numbers behind a name are places."""
+    return " ".join(IN_WORDS.get(word, word) for word in name.split())
 
 
 def build_table() -> int:
@@ -184,7 +187,8 @@ def build_table() -> int:
                 continue
             name, keywords = english[key]
             name_zh, keywords_zh = chinese[key]
-            name, name_zh = _plain(name), _plain(name_zh).replace(" ", "")
+            plain, name_zh = _plain(name), _plain(name_zh).replace(" ", "")
+            name = _without_digits(plain)
             box = _font().getbbox("".join(chr(int(code, 16)) for code in codes))
             if box[2] - box[0] > 1.3 * FONT_SIZE or name in (*seen, "keycap") or not name_zh:
                 continue  # drawn as several glyphs: the font does not have it
@@ -194,7 +198,7 @@ def build_table() -> int:
             words = dict.fromkeys(_plain(word) for word in keywords)
             rows.append({
                 "codes": " ".join(codes), "name": name, "group": group, "subgroup": subgroup,
-                "keywords": "|".join(word for word in words if word and word != name),
+                "keywords": "|".join(word for word in words if word and word != plain),
                 "name_zh": name_zh,
                 "keywords_zh": "|".join(w for w in keywords_zh if w != name_zh),
             })  # fmt: skip

@@ -12,7 +12,10 @@ from rt2_ros.actions.tokens import continuation
 from rt2_ros.models.constrain import Held, Step
 from rt2_ros.paths import share_dir
 
-CHOICES = {"thing": ("apple", "banana", "pick up", "apple banana"), "verb": ("pick", "move left")}
+CHOICES = {
+    "thing": ("apple", "banana", "pick up", "apple banana", "bin 3"),
+    "verb": ("pick", "move left"),
+}
 FORM = PlanForm("[<thing> # # [on <thing>]] | <verb> [#] up", CHOICES)
 BINS = [1, 127, 255, 0, 10, 100, 99, 200]
 KINDS = ("wordpiece", "gpt2", "qwen", "llama3", "gemma", "llama")

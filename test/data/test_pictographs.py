@@ -19,6 +19,7 @@ def test_a_pictograph_knows_what_unicode_says_of_it():
     assert rock.text == "\U0001faa8"
     assert {"boulder", "heavy", "stone"} <= set(rock.keywords)
     assert by_name("香蕉").name == "banana"
+    assert by_name("Keycap 3") is by_name("keycap three")  # as Unicode calls it
 
 
 def test_an_unknown_name_gives_near_ones():

@@ -92,7 +92,7 @@ def test_it_answers_questions_about_what_it_sees(policy, env):
 
 
 def test_digits_on_cards_are_read_and_decoded(policy, env):
-    """Names that end in an integer, which other integers than that may not follow."""
+    """Cards with numbers, which plans call by name."""
     cell, right = load_suite("emergent").cell("symbols"), []
     for seed in range(1, 100, 10):  # move the ... near the number 7
         scene = env.begin(cell.scenario(seed))
