@@ -281,18 +281,17 @@ class Operator:
         """
         problems = []
         status, readers = self.policy, self._readers(self._instruction)
-        controllers = set(self._writers(topics.CONTROLLER_STATUS))
+        writers = self._writers(topics.CONTROLLER_STATUS)
+        controllers = set(writers)  # on two computers they are called the same
         met = told >= len(readers) and controllers and controllers <= set(readers) - {UNNAMED}
         if "policy" not in self._heard or status.instruction or status.instruction_id == before:
             problems.append("no policy has confirmed the stop")
         if "controller" not in self._heard:
             problems.append("no controller was met")
+        elif len(writers) > 1:  # their statuses come as one
+            problems.append(f"{len(writers)} controllers were met, and which stopped is not told")
         elif self.controller.state == ControllerStatus.MOVING or self._moved > REST:
             problems.append("the controller has not confirmed the stop")
-        elif len(controllers) > 1:  # their statuses come as one
-            problems.append(
-                f"{len(controllers)} controllers were met, and which stopped is not told"
-            )
         elif not met:
             problems.append("not all were met that must listen")
         return " and ".join(problems)
