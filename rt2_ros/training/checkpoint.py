@@ -91,6 +91,8 @@ def replacing(folder: Path, aside: str = "{}") -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+    for path in new.glob("*.safetensors"):  # which that library writes for nobody else to read
+        path.chmod(new.stat().st_mode & 0o666)
     if folder.exists():
         os.replace(folder, old)
     os.replace(new, folder)
