@@ -49,10 +49,8 @@ def _stop(person: Operator) -> int:
     if not problem:
         print(f"instruction {person.policy.instruction_id}: stopped")
         return 0
-    from rt2_ros.msg import ControllerStatus
-
     status = person.controller
-    arm = "still moves" if status.state == ControllerStatus.MOVING else "does not move"
+    arm = "still moves" if person.moves() else "does not move"
     said = f"; the controller says that the arm {arm}: {status.reason}" if status.reason else ""
     print(f"{problem}{said}")
     return 1

@@ -45,6 +45,7 @@ MOVING = 0.15  # rad/s of the fastest joint: the arm is in full motion
 HERE = 0.002  # m between where two say that the tip of an arm at rest is
 MOVED = 0.005  # rad; less is the servos' own
 READY_S = 60.0  # for the graph to start
+FORGOTTEN_S = 40.0  # for a killed node no longer to be seen, which takes Fast DDS 20 s
 
 
 class Bench:
@@ -87,6 +88,13 @@ class Bench:
             f"{node} to be active again",
             READY_S,
         )
+        if node == "camera_node":  # until then neither's observations are taken
+            name = self.rig.node.resolve_topic_name("observation")
+            self.rig.until(
+                lambda: self.rig.node.count_publishers(name) == 1,
+                "the killed camera_node to be forgotten",
+                FORGOTTEN_S,
+            )
         if node == "controller_node":
             self.rig.until(
                 lambda: self.rig.statuses[-1][0] > before and knows_the_arm(self.rig.status),

@@ -19,12 +19,19 @@ from typing import TYPE_CHECKING
 import coal
 import numpy as np
 import pinocchio as pin
+from scipy.spatial import ConvexHull
 
 from rt2_ros.control.kinematics import locked_joints, read_urdf
 from rt2_ros.control.pose import Array
 
 if TYPE_CHECKING:
     from rt2_ros.control.profile import RobotProfile
+
+if pin.CollisionGeometry is not coal.CollisionGeometry:
+    raise ImportError(
+        f"pinocchio {pin.__version__} is built with another collision library than coal; expected "
+        "one that is: sudo apt update && sudo apt install ros-jazzy-pinocchio ros-jazzy-coal"
+    )
 
 _SLACK = 1e-4  # m, by which links that are too near already may come nearer: rounding
 _TABLE = "table"
@@ -167,20 +174,22 @@ def _shapes(model: pin.Model, xml: str) -> pin.GeometryModel:
 
 
 def _hull(mesh: coal.BVHModelBase) -> coal.ConvexBase:
-    """The convex hull of a mesh; of one that is flat, of a plate of a millimetre, as the library
-    ends the process where there is no hull.
+    """The convex hull of a mesh; of one that is flat, of a plate of a millimetre, as there is no
+    hull. Not by coal: ROS's has been built without Qhull.
     """
     points = np.array(mesh.vertices())
     _, sizes, axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    flat = axes[sizes < _FLAT]
-    if not len(flat):
-        mesh.buildConvexHull(True, "Qt")
-        return mesh.convex
-    for axis in flat:
+    for axis in axes[sizes < _FLAT]:
         points = np.concatenate([points + _PLATE / 2 * axis, points - _PLATE / 2 * axis])
-    thick = coal.StdVec_Vec3s()
-    thick.extend(list(points))
-    return coal.Convex.convexHull(thick, True, "Qt")
+    hull = ConvexHull(points)
+    used, numbers = np.unique(hull.simplices, return_inverse=True)
+    corners, faces = coal.StdVec_Vec3s(), coal.StdVec_Triangle()
+    corners.extend(list(points[used]))
+    for face, normal in zip(numbers.reshape(-1, 3), hull.equations[:, :3], strict=True):
+        a, b, c = (points[used[number]] for number in face)
+        outward = np.dot(np.cross(b - a, c - a), normal) > 0
+        faces.append(coal.Triangle(*map(int, face if outward else face[::-1])))
+    return coal.Convex(corners, faces)
 
 
 def _with_open_gripper(model: pin.Model, xml: str, profile: RobotProfile) -> Array:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import multiprocessing
 import os
 import signal
@@ -64,6 +65,7 @@ if TYPE_CHECKING:  # the simulator is imported in the processes that use it
 CAMERA = layout.camera_key("scene")
 STEP_PERIOD = 0.25  # s
 TASKS = tuple(split.ROBOT_PHRASES)
+RECORDED = "recording.json"  # what a folder's episodes are of
 SEED = "seed"  # column of the episodes' table
 TABLES = 100_000  # seeds of one recording, each a table; the next recording's begin behind them
 RECORDINGS = len(split.TRAIN_SEEDS) // TABLES
@@ -235,6 +237,7 @@ def _record(
     console: Console | None,
 ) -> int:  # fmt: skip
     seeds = _seeds_left(folder, recording)
+    _check_tasks(folder, recording.tasks)
     writer = EpisodeWriter(
         folder, fps=round(1 / STEP_PERIOD), features=features(recording.size),
         robot_type=SPACE.frame.removesuffix("_link0"), validation=recording.validation,
@@ -273,6 +276,18 @@ def _seeds_left(folder: Path, recording: Recording) -> range:
             f"{seeds[-1]}; choose another folder"
         )
     return range(known[-1] + 1, seeds.stop) if known else seeds
+
+
+def _check_tasks(folder: Path, tasks: Sequence[str]) -> None:
+    """Note what a folder is recorded of; ValueError where it was begun with other tasks."""
+    path = folder / RECORDED
+    told = {"tasks": sorted(tasks)}
+    if path.is_file() and (before := json.loads(path.read_text())) != told:
+        raise ValueError(
+            f"{path}: tasks were {', '.join(before['tasks'])}, and are {', '.join(told['tasks'])}; "
+            "choose another folder"
+        )
+    path.write_text(json.dumps(told) + "\n")
 
 
 def _bar(console: Console | None, total: int, completed: int) -> Progress:

@@ -116,8 +116,8 @@ def recall_picture(
     for meant in things:
         misread = random.random() < MISREAD
         thing = present[int(random.integers(len(present)))] if misread else meant
-        where = [thing.u, thing.v, *_across(thing.u, thing.v)]
-        where = _told(random, where, *BLURRED)
+        place = [thing.u, thing.v, *_across(thing.u, thing.v)]
+        where = _told(random, place, *BLURRED)
         seen.append(_Seen(thing.name, where[:2], where[2:], random.random() < 0.5))
     return " ".join(map(str, _seen_words(seen)))
 

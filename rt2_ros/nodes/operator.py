@@ -42,7 +42,7 @@ REPLY_S = 10.0  # for a service of a node that is there
 SPIN_S = 0.02  # that one message is waited for
 ACKNOWLEDGE_S = 1.0  # for those who were told something to have got it, or to say how they are
 SETTLE_S = 2.0  # within which those are met who are met late
-REST = 0.002  # m that a hand at rest may seem to move from one status to the next
+REST = 0.0005  # m that a hand at rest may seem to move from one status to the next
 LOADING = "the policy to be loaded"
 UNNAMED = "_NODE_NAME_UNKNOWN_"  # rmw's word for the node of a reader that was met just now
 
@@ -281,18 +281,17 @@ class Operator:
         """
         problems = []
         status, readers = self.policy, self._readers(self._instruction)
-        controllers = set(self._writers(topics.CONTROLLER_STATUS))
+        writers = self._writers(topics.CONTROLLER_STATUS)
+        controllers = set(writers)  # on two computers they are called the same
         met = told >= len(readers) and controllers and controllers <= set(readers) - {UNNAMED}
         if "policy" not in self._heard or status.instruction or status.instruction_id == before:
             problems.append("no policy has confirmed the stop")
         if "controller" not in self._heard:
             problems.append("no controller was met")
-        elif self.controller.state == ControllerStatus.MOVING or self._moved > REST:
+        elif len(writers) > 1:  # their statuses come as one
+            problems.append(f"{len(writers)} controllers were met, and which stopped is not told")
+        elif self.moves():
             problems.append("the controller has not confirmed the stop")
-        elif len(controllers) > 1:  # their statuses come as one
-            problems.append(
-                f"{len(controllers)} controllers were met, and which stopped is not told"
-            )
         elif not met:
             problems.append("not all were met that must listen")
         return " and ".join(problems)
@@ -397,6 +396,10 @@ class Operator:
         self.until(laid, REPLY_S, f"the table of seed {seed} with {', '.join(objects)}", check)
         self._asked_for = self.scene
         return self.scene
+
+    def moves(self) -> bool:
+        """Whether the arm moves, by what the controller says of itself or of the hand."""
+        return self.controller.state == ControllerStatus.MOVING or self._moved > REST
 
     def relaid(self) -> str:
         """Say so if the table is no longer the one that `reset_table` returned; else ""."""

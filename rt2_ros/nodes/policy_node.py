@@ -146,7 +146,8 @@ class PolicyNode(BaseNode):
 
     def _observe(self, msg: ObservationMsg) -> None:
         if crowd := self.crowd(OBSERVATION, "this robot's camera_node"):
-            self.complain(crowd)  # of another robot's pictures the arm would move
+            self.complain(crowd)
+            self._runner.blind(crowd)  # of another robot's pictures the arm would move
             return
         try:
             observation = to_observation(msg)
@@ -225,8 +226,6 @@ class PolicyNode(BaseNode):
         }
         if status.state == State.FAULT:
             return Health.error(status.reason, **figures)
-        if crowd := self.crowd(OBSERVATION, "this robot's camera_node"):
-            return Health.warn(crowd, **figures)
         if status.state == State.HOLDING:
             return Health.warn(status.reason, **figures)
         return Health(message=status.reason or status.state.name.lower(), values=figures)

@@ -5,6 +5,7 @@
     runner.start()
     runner.instruct("pick up the apple")      # instruction_id 1
     runner.observe(observation)               # stores only; the worker infers
+    runner.blind("two cameras speak")         # what comes is none of this robot's: HOLDING
     runner.tick()                             # now and then: finds that observations went stale
     runner.instruct("")                       # stops; what is in flight is dropped
 
@@ -24,6 +25,7 @@ Plain Python, so that every rule below is tested without a graph:
 
 from __future__ import annotations
 
+import math
 import time
 import unicodedata
 from collections import deque
@@ -124,6 +126,7 @@ class PolicyRunner:
         self._status = Status(State.IDLE)
         self._newest: Observation | None = None
         self._arrived = 0.0  # monotonic time of `_newest`
+        self._blind, self._blinded = "", -math.inf  # why none was taken, and when, monotonic
         self._told = 0.0  # and of the instruction
         self._interval = 0.0  # s between the two newest
         self._fresh = False  # whether `_newest` is to be decided upon
@@ -188,6 +191,11 @@ class PolicyRunner:
             self._fresh, self._waits = not self._busy and self._is_due(), self._busy
             self._wake.notify_all()
 
+    def blind(self, reason: str) -> None:
+        """Note that something was to be observed, but must not be acted on."""
+        with self._lock:
+            self._blind, self._blinded = reason, time.monotonic()
+
     def ask(self, question: str) -> None:
         """Answer a question about the newest image, between two decisions."""
         question = question.strip()
@@ -218,6 +226,8 @@ class PolicyRunner:
 
     def _stale(self) -> str:
         """Why the newest observation cannot be used, "" if it can."""
+        if time.monotonic() - self._blinded < self._max_age:
+            return self._blind
         if self._newest is None:
             return "no observation yet: is the camera running?"
         age = (self._now_ns() - self._newest.stamp_ns) / 1e9

@@ -57,6 +57,13 @@ def test_the_command_goes_on_behind_the_last_seed(folder):
         _seeds_left(folder, Recording(seed=1))
 
 
+def test_a_folder_is_of_the_tasks_that_it_was_begun_with(folder):
+    arguments = ["--episodes", "4", "--validation", "1", "--size", "64", "--tasks", "open"]
+    with pytest.raises(ValueError, match="tasks were near, pick, push left, and are open; choose"):
+        main(["--out", str(folder), *arguments])
+    assert len(Episodes(folder)) == 3
+
+
 def test_two_do_not_record_into_one_folder(folder):
     with _locked(folder), pytest.raises(ValueError, match="another `rt2 demos` is recording"):
         main(["--out", str(folder), "--episodes", "4", "--validation", "1", "--size", "64"])

@@ -318,7 +318,7 @@ def test_states_told_in_words_ask_for_steps_of_any_length_and_when_to_go_down():
             nearby = bool(query.given) and not query.given.endswith(" at")
             shares.setdefault(nearby, []).append(between.any())
             steps[nearby, parse(query.answer, SPACE).plan.split()[-1]] += 1
-    assert np.mean(shares[True]) > 0.4 and np.mean(shares[False]) < 0.38
+    assert np.mean(shares[True]) > 0.33 and np.mean(shares[False]) < 0.3  # 0.40 and 0.22 of many
     assert min(steps[True, step] for step in ("over", "up", "down")) > 0.15 * len(shares[True])
 
 

@@ -285,6 +285,16 @@ def test_who_is_not_met_may_be_elsewhere(stub, monkeypatch):
         assert person._where() == "the policy is still being loaded"
 
 
+def test_of_several_controllers_it_is_not_known_which_has_stopped(stub, monkeypatch, capsys):
+    """Two computers' nodes have the same names; one arm may move while the other one rests."""
+    monkeypatch.setattr(operator, "REPLY_S", 1.0)
+    confirms_at_once(stub)
+    for _ in range(2):
+        stub.create_publisher(*topics.CONTROLLER_STATUS).publish(ControllerStatus())
+    assert say.main(STOP) == 1
+    assert "2 controllers were met, and which stopped is not told" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("word", ["stop", "Stop!", "停下"])
 def test_the_word_is_a_stop_as_well(stub, capsys, word):
     confirms_at_once(stub)

@@ -139,7 +139,7 @@ def test_of_two_that_publish_observations_neither_is_believed(person):
     second = person.me.create_publisher(*topics.OBSERVATION)
     person.until(lambda: person.node.count_publishers(topics.OBSERVATION.name) == 2)
     person.until(lambda: person.status.state == PolicyStatus.HOLDING, look=True)
-    assert "/observation has 2 publishers: end all but" in person.node.diagnose().message
+    person.until(lambda: "/observation has 2 publishers: end" in person.status.reason, look=True)
     person.me.destroy_publisher(second)
     person.until(lambda: person.status.state == PolicyStatus.RUNNING, look=True)
 

@@ -60,7 +60,8 @@ def test_a_stranger_who_speaks_to_the_controller_is_named(graph, capsys, monkeyp
     state, found, todo = rows["end_effector_delta"]
     assert (state, found) == ("missing", f"also published by /{graph.namespace}/probe")
     assert todo == "end it: only policy_node may say how the arm moves"
-    assert [name for name, row in rows.items() if row[0] != "OK"] == ["end_effector_delta"]
+    missing = [name for name, row in rows.items() if row[0] != "OK"]
+    assert missing == ["node controller_node", "end_effector_delta"]
 
 
 def test_without_an_arm_every_missing_thing_is_named(graph, capsys, monkeypatch):

@@ -91,7 +91,7 @@ def test_a_graph_takes_instructions_refuses_a_second_one_and_ends_clean(up, requ
     code, said = rt2("ask", "what is this?", namespace=name)
     assert (code, said) == (1, "no answer: no observation yet: is the camera running?")
     code, said = rt2("say", "", namespace=name)
-    assert code == 0 and said.endswith(": accepted")
+    assert code == 0 and said.endswith(": stopped")
 
     code, said = rt2("up", "--policy", "hold", "--sim", "none", namespace=name)
     assert code == 1

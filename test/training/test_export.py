@@ -47,6 +47,9 @@ def test_a_checkpoint_is_exported_whole_or_in_half_its_size(tmp_path, finished):
     export(finished, whole)
     export(finished, half, half=True)
     assert not (whole / "state.pt").exists()
+    for folder in (finished, whole, half):  # as any file that this process makes
+        made = (folder / "config.json").stat().st_mode
+        assert (folder / "model.safetensors").stat().st_mode == made
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
     assert sizes[0] / sizes[1] == pytest.approx(2, rel=0.05)
     weights = [AutoModelForImageTextToText.from_pretrained(f).state_dict() for f in (whole, half)]

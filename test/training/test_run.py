@@ -96,6 +96,9 @@ def test_a_run_whose_bins_would_mean_something_else_is_not_gone_on_with(tmp_path
         Run(tiny_config(tmp_path), recipe, {**SOURCES, "colour": wider}, SPACE)
     ranges = [tuple(value * (1 + 1e-12) for value in SPACE.low[1:7])]  # of another machine
     other.space = replace(SPACE, name="moved", low=(0.0, *ranges[0], 0.0))
+    record = tmp_path / "checkpoint" / "action_space.json"  # of before a state's names were ours
+    told = json.loads(record.read_text()) | {"state_names": ["state0", "x", "y", "q"]}
+    record.write_text(json.dumps(told))
     sources = {**SOURCES, "colour": other, "new": wider}
     again = Run(tiny_config(tmp_path), recipe, sources, other.space)
     assert again.place.step == 6

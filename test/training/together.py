@@ -37,7 +37,7 @@ def main(folder):
         run.place.best = 0.0  # no look finds a better one, which would be saved
         run.run()
     config = vlm_config(folder / "exported", folder / "model", stages=(vlm_stage(steps=1),))
-    cli._rt2 = lambda args: vlm_run(config)
+    cli._rt2 = lambda args: vlm_run(config).run
     cli.main(["--export", str(folder / "shipped")])
 
 

@@ -70,8 +70,8 @@ class ActionMeaning:
     def steps(self, episodes: Episodes) -> Array:
         """All frames' actions (N, 8) in this project's order: terminate, the step, the gripper.
 
-        Where an action lasts several frames, it goes where the last of them goes, and ends the
-        episode where one of them does.
+        Where an action lasts several frames, it goes where the last of them goes, with the gripper
+        of the first, as a controller moves that first, and ends the episode where one of them does.
 
         Raises:
             ValueError: a column that is meant is not there.
@@ -93,7 +93,7 @@ class ActionMeaning:
                 turn = _turn(-moved[:, 3:], action[row, 3:6])  # after the one before
                 moved = np.where(inside[:, None], np.hstack([way, turn]), moved)
         opened, closed = self.gripper
-        gripper = (action[later[-1], 6:] - opened) / (closed - opened)
+        gripper = (action[:, 6:] - opened) / (closed - opened)
         done = _last(episodes)
         return np.hstack([np.max([done[row] for row in later], axis=0), moved, gripper])
 

@@ -37,11 +37,13 @@ class Controllers:
 
     def __init__(self, node: BaseNode, profile: RobotProfile, armed: Callable[[], bool]) -> None:
         self._node, self._armed = node, armed
-        # Controllers and the joints they must command. A gripper with an action may be a driver of
-        # its own, unknown to controller_manager: then the action's server is what counts.
+        # Controllers and the joints they must command, none where that is not known.
         self._wanted = {profile.arm_controller: profile.arm_joints}
         if profile.gripper_command == "trajectory":
             self._wanted[profile.gripper_controller] = (profile.gripper_joint,)
+        # A gripper with an action may be a driver of its own, unknown to controller_manager: then
+        # the action's server is what counts. A controller's is made when that is activated.
+        self._perhaps = profile.gripper_controller if profile.gripper_command != "none" else ""
         self._problem, self._seen = "", "no controller_manager"
         self._asked: tuple[Any, Future] | None = None  # the client, and the answer that is awaited
         self._due = 0.0  # when it is awaited no longer, on the steady clock
@@ -122,14 +124,15 @@ class Controllers:
         found = {state.name: state for state in states}
         self._seen = ", ".join(f"{s.name} {s.state}" for s in states) or "none loaded"
         problems, inactive = [], []
-        for name, joints in self._wanted.items():
+        also = {self._perhaps: ()} if self._perhaps in found else {}
+        for name, joints in (also | self._wanted).items():
             state = found.get(name)
             if state is None:
                 problems.append(f"controller {name} is not loaded; there are: {self._seen}")
                 continue
             interfaces_of = state.required_command_interfaces or state.claimed_interfaces
             commanded = {interface.rpartition("/")[0] for interface in interfaces_of}
-            if commanded and commanded != set(joints):
+            if joints and commanded and commanded != set(joints):
                 problems.append(
                     f"controller {name} commands {', '.join(sorted(commanded))}; "
                     f"expected {', '.join(joints)}"

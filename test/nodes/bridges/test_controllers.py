@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers of controller_manager that come late or never, with one that the test plays."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -38,7 +39,7 @@ class Request(SimpleNamespace):
 
 
 class Rig:
-    def __init__(self):
+    def __init__(self, profile=PROFILE):
         self.now, self.clients = 100.0, []
         node = SimpleNamespace(
             resolve_service_name=lambda name: f"/{name}",
@@ -50,7 +51,7 @@ class Rig:
             every=lambda period, callback: setattr(self, "_look", callback),
         )
         self.armed = True
-        self.controllers = Controllers(node, PROFILE, lambda: self.armed)
+        self.controllers = Controllers(node, profile, lambda: self.armed)
 
     def begin(self):
         self._look()
@@ -178,6 +179,22 @@ def test_nothing_is_activated_before_the_arm_is_armed(rig):
     rig.wait(1)
     rig.answer(INACTIVE)
     assert rig.switch.asked[0][0].activate_controllers == [name]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_gripper_with_an_action_is_activated_where_it_is_a_controller(rig, monkeypatch, known):
+    """Its action server is made then. A driver of its own is no business of controller_manager."""
+    action = {"gripper_command": "gripper_command", "gripper_action": "gripper_cmd"}
+    hand = Rig(replace(PROFILE, **action))
+    monkeypatch.setattr(controllers, "time", SimpleNamespace(monotonic=lambda: hand.now))
+    hand.begin()
+    gripper = {PROFILE.gripper_controller: "inactive"} if known else {}
+    hand.answer_for(SPAWNING + 1, {PROFILE.arm_controller: "active"} | gripper)
+    assert [request.activate_controllers for request, _ in hand.switch.asked] == (
+        [[PROFILE.gripper_controller]] if known else []
+    )
+    told = f"controller {PROFILE.gripper_controller} is inactive" if known else ""
+    assert hand.problem == told
 
 
 def test_who_is_gone_is_asked_anew_when_it_is_back(rig):

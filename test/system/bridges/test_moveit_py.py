@@ -22,7 +22,7 @@ def process(bench, tmp_path_factory):
     bench.params = params = tmp_path_factory.mktemp("moveit_py") / "moveit_py.yaml"
     write(params, BEGINS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(LOOK_ALIKE))
+        patch.setenv("PYTHONPATH", str(LOOK_ALIKE), prepend=os.pathsep)
         bench.begin("moveit", parameters={"moveit_params": params})
     (process,) = psutil.Process(bench.controller._process.pid).children()
     yield process
