@@ -81,6 +81,7 @@ class Bench:
     def restart(self, node: str) -> None:
         """Start a killed node anew and wait until it is ready."""
         before = time.monotonic()
+        killed = self._writers() if node == "camera_node" else set()
         self._processes.restart(node)
         child = self._processes.children[node]
         self.rig.until(
@@ -88,18 +89,22 @@ class Bench:
             f"{node} to be active again",
             READY_S,
         )
-        if node == "camera_node":  # until then neither's observations are taken
-            name = self.rig.node.resolve_topic_name("observation")
-            self.rig.until(
-                lambda: self.rig.node.count_publishers(name) == 1,
-                "the killed camera_node to be forgotten",
-                FORGOTTEN_S,
-            )
+        self.rig.until(  # of two that publish pictures or observations none are taken
+            lambda: not killed & self._writers(),
+            f"the killed {node} to be forgotten",
+            FORGOTTEN_S,
+        )
         if node == "controller_node":
             self.rig.until(
                 lambda: self.rig.statuses[-1][0] > before and knows_the_arm(self.rig.status),
                 "the controller to know where the arm is",
             )
+
+    def _writers(self) -> set[bytes]:
+        """Who publishes observations, or has until he was killed."""
+        name = self.rig.node.resolve_topic_name("observation")
+        found = self.rig.node.get_publishers_info_by_topic(name)
+        return {bytes(each.endpoint_gid) for each in found}
 
     def switch_time(self, simulated: bool) -> None:
         """Set use_sim_time of the controller, where no clock is published."""

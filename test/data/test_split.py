@@ -74,16 +74,20 @@ def test_web_questions_never_ask_in_the_words_of_a_suite():
                 assert action_prompt(instruction).removesuffix(" A:") not in told
 
 
-def test_descriptions_in_a_demonstrations_words_are_no_suites_request():
-    """Where a sign is to be moved, web pictures tell so in these words: "push the heart left"."""
-    asked = {
+def requests():
+    """All phrases that suites ask by."""
+    return {
         phrase
         for suite in map(load_suite, suite_names())
         for cell in suite.cells
         for case in cell.cases
         for phrase in case.phrases
-        if "{" not in phrase
     }
+
+
+def test_descriptions_in_a_demonstrations_words_are_no_suites_request():
+    """Where a sign is to be moved, web pictures tell so in these words: "push the heart left"."""
+    asked = {phrase for phrase in requests() if "{" not in phrase}
     phrases = {
         phrase
         for of in (split.ROBOT_PHRASES, split.OTHER_PHRASES, split.ROBOT_PHRASES_ZH,
@@ -124,13 +128,9 @@ def test_a_fifth_of_what_a_robot_is_told_stands_among_words_that_no_suite_has():
     }  # fmt: skip
     told |= {phrase for of_kind in (*split.OTHER_PHRASES.values(), *split.OTHER_PHRASES_ZH.values())
              for phrase in of_kind}  # fmt: skip
-    asked = {
-        phrase
-        for suite in map(load_suite, suite_names())
-        for cell in suite.cells
-        for case in cell.cases
-        for phrase in case.phrases
-    } - {p for of in (split.ROBOT_PHRASES, split.ROBOT_PHRASES_ZH) for p in sum(of.values(), ())}
+    asked = requests() - {
+        p for of in (split.ROBOT_PHRASES, split.ROBOT_PHRASES_ZH) for p in sum(of.values(), ())
+    }
     assert len(told) > 800 and not told & asked
 
 
