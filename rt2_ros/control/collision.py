@@ -27,7 +27,7 @@ from rt2_ros.control.pose import Array
 if TYPE_CHECKING:
     from rt2_ros.control.profile import RobotProfile
 
-if pin.CollisionGeometry is not coal.CollisionGeometry:
+if getattr(pin, "CollisionGeometry", None) is not coal.CollisionGeometry:
     raise ImportError(
         f"pinocchio {pin.__version__} is built with another collision library than coal; expected "
         "one that is: sudo apt update && sudo apt install ros-jazzy-pinocchio ros-jazzy-coal"

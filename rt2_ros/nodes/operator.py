@@ -233,8 +233,8 @@ class Operator:
         TimeoutError if there is nobody.
         """
         topic, told = self._instruction.topic_name, 0
-        begun = since = time.monotonic()
-        end = begun + REPLY_S + settle
+        since = time.monotonic()  # when somebody was met last
+        end = since + REPLY_S + settle
         before = self.policy.instruction_id if "policy" in self._heard else None
         self._heard -= {"policy", "controller"}  # only what is said from now on confirms anything
         problem = ""

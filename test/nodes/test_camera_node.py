@@ -49,6 +49,13 @@ class Seen:
         msg.header.stamp = Time(nanoseconds=START + ms * MS).to_msg()
         self.node._take_joints(msg)
 
+    def until_publishers(self, topic, count):
+        """Wait until so many are discovered: nothing tells of that."""
+        end = time.monotonic() + 20.0
+        while self.node.count_publishers(topic) != count:
+            assert time.monotonic() < end, f"not {count} publishers of {topic}"
+            time.sleep(0.02)
+
     def look(self, ms):
         """Return the observation of a picture taken at that time."""
         picture = Image(width=16, height=16, encoding="rgb8", step=48, data=bytes(768))
@@ -195,19 +202,16 @@ def test_of_two_that_publish_a_cameras_pictures_neither_is_believed(new):
         return len(taken)
 
     others[0].create_publisher(*topic)
-    while node.count_publishers(topic.name) < 1:
-        time.sleep(0.02)
+    seen.until_publishers(topic.name, 1)
     assert look() == 1
     second = others[1].create_publisher(*topic)
-    while node.count_publishers(topic.name) < 2:
-        time.sleep(0.02)
+    seen.until_publishers(topic.name, 2)
     assert look() == 1
     assert "/scene/image_raw has 2 publishers: end all but this robot's camera" in (
         node.diagnose().message
     )
     others[1].destroy_publisher(second)
-    while node.count_publishers(topic.name) > 1:
-        time.sleep(0.02)
+    seen.until_publishers(topic.name, 1)
     assert look() == 2
     node.active = False
     for other in others:

@@ -39,11 +39,14 @@ class Controllers:
         self._node, self._armed = node, armed
         # Controllers and the joints they must command, none where that is not known.
         self._wanted = {profile.arm_controller: profile.arm_joints}
-        if profile.gripper_command == "trajectory":
-            self._wanted[profile.gripper_controller] = (profile.gripper_joint,)
         # A gripper with an action may be a driver of its own, unknown to controller_manager: then
         # the action's server is what counts. A controller's is made when that is activated.
-        self._perhaps = profile.gripper_controller if profile.gripper_command != "none" else ""
+        self._optional = ""
+        if profile.gripper_command == "trajectory":
+            self._wanted[profile.gripper_controller] = (profile.gripper_joint,)
+        elif profile.gripper_command != "none":
+            self._optional = profile.gripper_controller
+            self._wanted[self._optional] = ()
         self._problem, self._seen = "", "no controller_manager"
         self._asked: tuple[Any, Future] | None = None  # the client, and the answer that is awaited
         self._due = 0.0  # when it is awaited no longer, on the steady clock
@@ -124,9 +127,10 @@ class Controllers:
         found = {state.name: state for state in states}
         self._seen = ", ".join(f"{s.name} {s.state}" for s in states) or "none loaded"
         problems, inactive = [], []
-        also = {self._perhaps: ()} if self._perhaps in found else {}
-        for name, joints in (also | self._wanted).items():
+        for name, joints in self._wanted.items():
             state = found.get(name)
+            if state is None and name == self._optional:
+                continue
             if state is None:
                 problems.append(f"controller {name} is not loaded; there are: {self._seen}")
                 continue
