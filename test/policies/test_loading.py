@@ -28,15 +28,15 @@ import json, sys
 import numpy as np
 from rt2_ros.policies import Observation, load_policy
 
-def peak():  # MB that this process has held at most
+def held(kind):  # MB: VmHWM, all of it at most; RssAnon, without what is mapped from files
     lines = open("/proc/self/status").read().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    return int(next(line for line in lines if line.startswith(kind)).split()[1]) / 1024
 
 seen = Observation({"scene": np.zeros((192, 192, 3), np.uint8)}, "pick up the apple", np.zeros(4))
 load_policy("rt2-tiny").infer(seen)  # what is there without any large checkpoint
-before = peak()
+before, own = held("VmHWM"), held("RssAnon")
 decision = load_policy(sys.argv[1], dtype="bfloat16", plan="none").infer(seen)
-print(json.dumps({"grown": peak() - before, "reason": decision.reason, "before": before}))
+print(json.dumps({"grown": held("VmHWM") - before, "reason": decision.reason, "own": own}))
 """
 
 
@@ -124,4 +124,6 @@ def test_a_large_checkpoint_takes_little_more_than_its_weights(tmp_path):
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["reason"] == ""
     assert found["grown"] < 1.2 * weights
-    assert found["before"] < 600  # the default model and everything that it needs
+    # The default model and everything that it needs. PyTorch's libraries come to it, 140 to 270 MB:
+    # any process shares them, and as much of them counts as the page cache maps at once.
+    assert found["own"] < 450
