@@ -15,6 +15,7 @@ can only ever mean the end of it.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,10 +27,17 @@ PLAN = "Plan:"
 ACTION = "Action:"
 QUOTES, ENDS = "\"'“”‘’«»", ".?!,;:…~。？！，；：、"
 
-# The word that is no task for any model, alone or politely.
+# Words that are no task for any model: to stop, politely, said again, of the arm or the robot.
 STOP = re.compile(
-    r"(please )?(stop|halt)( (it|now|moving|immediately|right now))?( please)?"
-    r"|请?(立即|立刻|马上|快)?(停|停止|停下|停下来|停住|别动|不要动)(吧)?"
+    r"(please )?(((emergency |e-)?stop|halt|freeze|pause|abort|cancel)"
+    r"( (stop|halt|it|that|everything|moving|(the )?(robot|arm|motion)))*"
+    r"|(do not|don t|dont) move|(hold|stand|keep) still)"
+    r"( (now|immediately|right now|at once))?( please)?"
+)
+STOP_CHINESE = re.compile(  # without spaces
+    r"请?(你|让?(机器人|机械臂|手臂))?(立即|立刻|马上|赶紧|快)?"
+    r"(急停|紧急停止|暂停|住手|停手|停+(一下|下来?|止(运动|移动|动作)?|住)?|(别|不要|不许)再?动)"
+    r"(机器人|机械臂|手臂)?(吧|了|啊)?"
 )
 
 # Llama's token for a lone space, which OpenVLA was trained to find at the end of its prompt.
@@ -57,8 +65,14 @@ def is_stop(instruction: str) -> bool:
     >>> is_stop(""), is_stop("Stop!"), is_stop("停下"), is_stop("stop the clock")
     (True, True, True, False)
     """
-    words = re.sub(f"[{QUOTES}{ENDS}]", " ", instruction).lower().split()
-    return not words or bool(STOP.fullmatch(" ".join(words)))
+    plain = unicodedata.normalize("NFKC", instruction)  # full-width letters are letters
+    plain = "".join(sign for sign in plain if unicodedata.category(sign) != "Cf")
+    words = re.sub(f"[{QUOTES}{ENDS}]", " ", plain).lower().split()
+    return (
+        not words
+        or STOP.fullmatch(" ".join(words)) is not None
+        or STOP_CHINESE.fullmatch("".join(words)) is not None
+    )
 
 
 def question_prompt(question: str) -> str:

@@ -100,15 +100,26 @@ def test_openvla_prompt_ends_with_a_lone_space_once():
 
 @pytest.mark.parametrize(
     "words",
-    ["", "  ", "stop", "STOP!", "please stop", "Stop now.", "halt", "停", "请停下。", "马上停止！"],
-)
+    [
+        "", "  ", "stop", "STOP!", "please stop", "Stop now.", "halt", "停",
+        "stop the robot", "Stop the arm now!", "stop everything", "stop stop stop", "STOP! STOP!",
+        "emergency stop", "freeze", "don't move", "Do not move.",
+        "ｓｔｏｐ", "ＳＴＯＰ！", "st\u200bop",
+        "请停下。", "马上停止！", "急停", "紧急停止", "暂停", "停手", "住手", "停停停", "停一下",
+        "机器人停下", "让机械臂停下来", "请停止移动", "不要再动了",
+    ],
+)  # fmt: skip
 def test_the_word_for_it_stops(words):
     assert is_stop(words)
 
 
 @pytest.mark.parametrize(
     "words",
-    ["stop sign", "pick up the stop sign", "don't stop", "stop at the cup", "停车标志", "stay"],
-)
+    [
+        "stop sign", "pick up the stop sign", "don't stop", "stop at the cup", "停车标志", "stay",
+        "stop the clock", "move the robot near the cup", "把机器人放在停车标志上",
+        "机器人", "cancel the cup",
+    ],
+)  # fmt: skip
 def test_what_only_has_the_word_in_it_is_a_task(words):
     assert not is_stop(words)
