@@ -38,6 +38,8 @@ $(STAMP): pyproject.toml setup.py CMakeLists.txt package.xml constraints.txt $(w
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit( \
 	  f"make setup: {sys.executable} is Python {v[0]}.{v[1]}; ROS 2 wheels exist for 3.10 to 3.13: " \
 	  "make setup PYTHON=python3.12")'
+	@[[ $$(uname -m) == x86_64 ]] || { echo "make setup: this machine is $$(uname -m); ROS 2 wheels exist" \
+	  "for x86_64: take a ROS 2 distribution and colcon (README.md, Use it)" >&2; exit 1; }
 	@scripts/system_packages.sh $(PYTHON)
 	@[[ -x $(VENV)/bin/python ]] || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -q -c constraints.txt --upgrade pip

@@ -27,6 +27,9 @@ PACKAGE = "rt2_ros"
 SIMULATORS = ("mujoco", "gazebo", "none")
 PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
 RMW, RANGE = "RMW_IMPLEMENTATION", "ROS_AUTOMATIC_DISCOVERY_RANGE"
+# Environment of `python -m`, which otherwise takes a package of the current folder before the
+# installed one: the source checkout that somebody works in has no built messages. Python 3.11+.
+MODULE = {"PYTHONSAFEPATH": "1"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class NodeSpec:
         return args
 
     def command(self) -> list[str]:
-        """The command line that starts this node with the running interpreter."""
+        """The command line that starts this node with the running interpreter, under `MODULE`."""
         return [sys.executable, "-m", f"{PACKAGE}.nodes.{self.executable}", *self.ros_args()]
 
 

@@ -19,7 +19,7 @@ def share_dir() -> Path:
     """Return the folder that holds ``package.xml``, ``config/``, ``launch/`` and ``models/``.
 
     The first of: the source checkout that this module lies in (``pip install -e``, or a checkout
-    on the path); ``share/rt2_ros`` of the folder or prefix that this module was installed to
+    on the path); ``share/rt2_ros`` of the prefix that this module was installed to
     (``pip install``, also with ``--user`` or ``--prefix``, and Debian's
     ``/usr/local``); the same of a prefix in ``AMENT_PREFIX_PATH`` (colcon), and of Python's.
 
@@ -29,15 +29,15 @@ def share_dir() -> Path:
     folders = Path(__file__).absolute().parents
     ament = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     # The package's folder lies in PREFIX/lib/python3.X/site-packages.
-    prefixes: list[str | Path] = [folders[1], *folders[4:5], *filter(None, ament), sys.prefix]
+    prefixes: list[str | Path] = [*folders[4:5], *filter(None, ament), sys.prefix]
     places = dict.fromkeys([folders[1], *(Path(prefix, "share", PACKAGE) for prefix in prefixes)])
     for place in places:
         if (place / "package.xml").is_file() and (place / "config").is_dir():
             return place
     raise FileNotFoundError(
         f"the shared files of {PACKAGE} (package.xml, config/) are in none of "
-        f"{', '.join(map(str, places))}: run `pip install .`, or build the package with colcon "
-        "and source install/setup.bash"
+        f"{', '.join(map(str, places))}: build the package with colcon and source "
+        "install/setup.bash, or, without a ROS distribution, run `pip install .`"
     )
 
 

@@ -15,9 +15,12 @@ from pathlib import Path
 
 def git_revision(folder: Path = Path(__file__).parent) -> str:
     """The revision that the code in a folder came from, with "-dirty" where tracked files differ
-    from it; "unknown" outside a checkout. Of `docs`, where figures are written to, none counts.
+    from it; "unknown" outside a checkout, also below somebody else's (an environment in a
+    project). Of `docs`, where figures are written to, none counts.
     """
     try:
+        if not _git(folder, "ls-files", "."):
+            return "unknown"
         found = _git(folder, "rev-parse", "--short=12", "HEAD")
         changed = _git(folder, "diff", "--name-only", "HEAD", "--", ":/", ":(top,exclude)docs")
     except (OSError, subprocess.CalledProcessError):

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
-from rt2_ros.bringup import ARGUMENTS, Graph, NodeSpec, describe, environment
+from rt2_ros.bringup import ARGUMENTS, MODULE, Graph, NodeSpec, describe, environment
 
 # [ERROR] [1730000000.123456789] [policy_node]: text, or, from one that could not start,
 # [ERROR] policy_node: text
@@ -91,7 +91,7 @@ class Processes:
     def _start(self, spec: NodeSpec) -> None:
         process = subprocess.Popen(
             spec.command(),
-            env={**os.environ, **spec.environment, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **spec.environment, **MODULE, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -25,6 +25,9 @@ def test_a_revision_is_dirty_where_code_differs_and_not_where_figures_do(tmp_pat
     (tmp_path / "docs" / "file").write_text("new")
     (tmp_path / "beside").write_text("not tracked")
     assert git_revision(tmp_path / "code") == clean
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "file").write_text("not of this repository")
+    assert git_revision(tmp_path / "installed") == "unknown"
     (tmp_path / "code" / "file").write_text("new")
     assert git_revision(tmp_path / "code") == f"{clean}-dirty"
     git(tmp_path, "add", ".")

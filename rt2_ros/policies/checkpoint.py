@@ -97,7 +97,7 @@ def load_checkpoint(
     if weights == "int8" and not find_spec("torchao"):
         raise ValueError(
             f"policy {name}: weights is 'int8' and torchao is not installed; expected "
-            "pip install 'rt2_ros[int8]'"
+            "pip install torchao"
         )
     space = ActionSpace.load(_space_file(name, path))
     if space.has_state and space.state_names != STATE_NAMES:

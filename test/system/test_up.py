@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -24,9 +25,10 @@ WAIT = 60.0
 class Command:
     """A running `rt2 ...`, its output line by line."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, cwd=None):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rt2_ros.cli", *arguments],
+            [Path(sys.executable).with_name("rt2"), *arguments],
+            cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -66,9 +68,14 @@ class Command:
 
 
 @pytest.fixture
-def up(request):
+def up(request, tmp_path):
+    # As within a source checkout, whose package has no built messages.
+    (tmp_path / "rt2_ros").mkdir()
+    (tmp_path / "rt2_ros" / "__init__.py").write_text("raise RuntimeError('not the installed one')")
     # A namespace each: a node that was killed is seen for 20 s.
-    command = Command("up", "--policy", "hold", "--sim", "none", "--namespace", request.node.name)
+    command = Command(
+        "up", "--policy", "hold", "--sim", "none", "--namespace", request.node.name, cwd=tmp_path
+    )
     try:
         command.until("ready.")
         yield command

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import queue
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
+from rt2_ros.bringup import MODULE
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.base import BaseNode
 from rt2_ros.nodes.bridges.goals import Goal, Points, goal_json
@@ -61,7 +63,9 @@ class MoveItPy:
             "socket": theirs.fileno(),
         }
         command += [f"--{name}={value}" for name, value in options.items()]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        self._process = subprocess.Popen(
+            command, env={**os.environ, **MODULE}, pass_fds=[theirs.fileno()]
+        )
         theirs.close()
         self._line = mine
         self._stream = mine.makefile("rw")
