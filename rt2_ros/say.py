@@ -63,7 +63,7 @@ def arm(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     from std_srvs.srv import SetBool
 
-    return _order(arguments, "arm", SetBool, SetBool.Request(data=not arguments.off))
+    return _order(arguments, "arm", SetBool, SetBool.Request(data=not arguments.off), arguments.off)
 
 
 def stop(argv: list[str]) -> int:
@@ -80,12 +80,14 @@ def _trigger(service: str, description: str, argv: Sequence[str]) -> int:
     arguments = _parser(service, description).parse_args(argv)
     from std_srvs.srv import Trigger
 
-    return _order(arguments, service, Trigger, Trigger.Request())
+    return _order(arguments, service, Trigger, Trigger.Request(), service == "stop")
 
 
-def _order(arguments: argparse.Namespace, service: str, kind: Any, request: Any) -> int:
+def _order(
+    arguments: argparse.Namespace, service: str, kind: Any, request: Any, at_once: bool
+) -> int:
     with _operator(arguments) as person:
-        done, message = person.order(service, kind, request)
+        done, message = person.order(service, kind, request, at_once)
     print(message)
     return 0 if done else 1
 

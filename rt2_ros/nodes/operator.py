@@ -410,10 +410,32 @@ class Operator:
             "became unstable, which the simulator's log then says"
         )
 
-    def order(self, service: str, kind: Any, request: Any) -> tuple[bool, str]:
-        """Call one of the controller's own services; whether it did so, and what it says."""
+    def order(self, service: str, kind: Any, request: Any, at_once: bool) -> tuple[bool, str]:
+        """Call one of the controller's own services; whether it did so, and what it says.
+
+        at_once: nobody else is waited for before, as nothing may delay a stop; it goes again to
+        those who are met within `SETTLE_S`, and is done only if there is nobody else. RuntimeError
+        where several controllers are met and it is not: all of them would do it.
+        """
         name = f"{self.node.get_namespace().rstrip('/')}/controller_node/{service}"
+        if not at_once:
+            self.spin(SETTLE_S)
+            if (met := self.node.count_services(name)) > 1:
+                raise RuntimeError(
+                    f"{met} controllers were met, and all would do it: end all but one (one that "
+                    "was killed is seen for 20 s more), or take another --namespace or "
+                    "ROS_DOMAIN_ID"
+                )
         reply = self._call(kind, name, request, lambda: None)
+        if at_once:
+            told, end = 1, time.monotonic() + SETTLE_S
+            while time.monotonic() < end:
+                self._executor.spin_once(SPIN_S)
+                if (met := self.node.count_services(name)) > told:
+                    told = met
+                    self._call(kind, name, request, lambda: None)
+            if told > 1:
+                return False, f"{told} controllers were met, and not all have said that they did it"
         return reply.success, reply.message
 
     def _call(self, kind: Any, name: str, request: Any, check: Callable[[], None]) -> Any:

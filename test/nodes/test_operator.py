@@ -271,6 +271,33 @@ def test_the_controllers_services_are_commands(stub, capsys, command, kind, give
     assert heard == [asked] and capsys.readouterr().out == "what came of it\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "kind", "given", "stops"),
+    [
+        ("arm", SetBool, [], False), ("arm", SetBool, ["--off"], True),
+        ("stop", Trigger, [], True), ("home", Trigger, [], False),
+    ],
+)  # fmt: skip
+def test_of_two_controllers_none_is_taken_for_both(stub, capsys, command, kind, given, stops):
+    """A simulated arm here and a real one in the same domain: whose word is the first reply?"""
+    heard = set()
+
+    def server(which):
+        def serve(request, response):
+            heard.add(which)
+            response.success, response.message = True, "done"
+            return response
+
+        return serve
+
+    for which in range(2):
+        stub.create_service(kind, f"controller_node/{command}", server(which))
+    assert cli.main([command, "--namespace", NAMESPACE, *given]) == 1
+    assert heard == ({0, 1} if stops else set())
+    out, err = capsys.readouterr()
+    assert "2 controllers were met" in out + err and "done" not in out
+
+
 def test_who_is_not_met_may_be_elsewhere(stub, monkeypatch):
     monkeypatch.setattr(operator, "REPLY_S", 3.0)
     stub.create_subscription(*topics.INSTRUCTION.to(lambda msg: None))
