@@ -328,5 +328,5 @@ def main(arguments: list[str]) -> int:
     console = Console()
     failed = record(args.out, args.episodes, recording, args.processes, console=console)
     lines = f"{args.episodes} episodes in {args.out}; the expert failed {failed} seeds"
-    console.print(lines, soft_wrap=True)
+    console.print(lines, soft_wrap=True, markup=False)
     return 0

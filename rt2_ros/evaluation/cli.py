@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rt2_ros.evaluation.metrics import summary
 from rt2_ros.evaluation.records import Key
@@ -295,11 +296,11 @@ def _publish(
                 suite, cell, f"{figures['success_rate']:.0%}", f"{low:.0%} to {high:.0%}",
                 _counted(len(records), run.missing((suite, cell))), failures,
             )  # fmt: skip
-        table.title = run.info.policy
+        table.title = Text(run.info.policy)
         console.print(table)
     page = runs[0].path / "report.html"
     write_report(runs, page)
-    console.print(f"report: {page}")
+    console.print(f"report: {page}", markup=False)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         each = [_figures(run, asked) for run in runs]

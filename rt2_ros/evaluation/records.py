@@ -30,6 +30,7 @@ LATER = frozenset({"reached", "base", "tables", "weights", "settings", "start_mi
 # How the error of an episode begins that says nothing of the policy.
 LOST = "its process ended with"
 Key = tuple[str, str, int]  # suite, cell, seed
+STRIP = re.compile(r"strips/[\w. -]+\.jpg")
 PLAIN = re.compile(r"[\w. -]*")  # what suites and cells may be called: files are named by them
 # What a field may be, by its annotation, and as what it is kept; NumPy's numbers are welcome.
 _KINDS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
@@ -107,6 +108,8 @@ class EpisodeRecord:
             self._expect("reached", self.reached is not False, "True for a success")
         else:
             self._expect("failure", self.failure in FAILURES, f"one of {', '.join(FAILURES)}")
+        inside = not self.strip or STRIP.fullmatch(self.strip) is not None
+        self._expect("strip", inside, "'' or strips/NAME.jpg, as it is shown to others")
         self._expect("error", bool(self.error) == crashed, "one line for a crash, else ''")
         self._expect("error", "\n" not in self.error, "one line")
         for name in ("seed", "steps", "path_length", "sim_seconds", "held", "invalid"):

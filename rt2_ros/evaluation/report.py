@@ -6,7 +6,7 @@
 
 The page needs no other file and asks no server for anything: tables, charts (SVG that follows the
 reader's light or dark theme) and pictures of failures are all in it, below 5 MB. Films are linked
-where the run made some. The look is in report.html.j2; what is said is put together here.
+where the run made some: those links work beside the runs' folders. The look is in report.html.j2; what is said is put together here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 
@@ -140,7 +141,7 @@ def _render(runs: Sequence[Run], home: Path) -> str:
         failures=_failures(runs),
         crashes=Counter(r.error for run in runs for r in run.records if r.error).most_common(5),
         strips=_strips(runs, home),
-        links=[os.path.relpath(run.path, home) for run in runs],
+        links=[quote(os.path.relpath(run.path, home)) for run in runs],
     )
 
 
@@ -274,14 +275,13 @@ def _strips(runs: Sequence[Run], home: Path) -> dict[str, list[Strip]]:
     for turn in range(STRIPS_PER_CLASS):
         for (failure, i), records in waiting.items():
             path = runs[i].path / records[turn].strip if turn < len(records) else None
-            if path is None or not path.is_file():
+            if path is None or not path.is_file() or path.is_symlink():
+                continue
+            if 4 * path.stat().st_size / 3 + 100 > left:  # a smaller one may still fit
                 continue
             image = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
             left -= len(image)
-            if left < 0:  # a smaller one may still fit
-                left += len(image)
-                continue
             film = runs[i].path / "videos" / (path.stem + ".mp4")
-            link = os.path.relpath(film, home) if film.is_file() else ""
+            link = quote(os.path.relpath(film, home)) if film.is_file() else ""
             found.setdefault(failure, []).append(Strip(i, records[turn], image, link))
     return {failure: sorted(strips, key=lambda s: s.run) for failure, strips in found.items()}

@@ -45,7 +45,7 @@ def ask_with_progress(policy: Policy, count: int, seed: int, before: str = "") -
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(),
     )  # fmt: skip
@@ -73,7 +73,8 @@ class RunScreen:
         self._done[record.key] = record.success
         self._progress.advance(self._task)
         if record.error:
-            self._progress.console.print(f"{record.key}: {record.error}", style="yellow")
+            told = f"{record.key}: {record.error}"
+            self._progress.console.print(told, style="yellow", markup=False)
         self._say(record.title)
 
     def _say(self, what: str) -> None:

@@ -158,6 +158,20 @@ def test_every_class_of_failure_is_seen_before_any_is_seen_twice(tmp_path, monke
     assert [image["alt"].split(",")[0] for image in page.all("img")] == ["wrong object", "dropped"]
 
 
+def test_a_run_of_somebody_else_shows_nothing_but_its_pictures(tmp_path):
+    for elsewhere in ("../secret.jpg", "/etc/hostname", "strips/../../secret.jpg", "run.json"):
+        with pytest.raises(ValueError, match=f"strip is '{elsewhere}'; expected '' or strips/"):
+            record("p", SEEN, 1, False, strip=elsewhere)
+    (tmp_path / "secret").write_text("secret")
+    failed = record("p", SEEN, 1, False, strip="strips/a.jpg")
+    run = folder(tmp_path / "a#1", "p", failed)
+    (run.path / "strips").mkdir()
+    (run.path / "strips" / "a.jpg").symlink_to(tmp_path / "secret")
+    page = Page(write_report([run], tmp_path / "report.html"))
+    assert not page.all("img")
+    assert page.all("a")[-1]["href"] == "a%231/episodes.jsonl"
+
+
 def test_a_crash_is_told_though_nothing_was_filmed(tmp_path):
     crash = dict(failure="crashed", error="ConnectionError: <the server> went away", skill="")
     run = folder(tmp_path, "p", *(record("p", SEEN, i, False, **crash) for i in range(3)))

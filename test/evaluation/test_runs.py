@@ -12,6 +12,7 @@ import pytest
 
 from rt2_ros.evaluation.records import EpisodeRecord
 from rt2_ros.evaluation.runs import CellInfo, RunFolder, RunInfo
+from rt2_ros.evaluation.screen import RunScreen
 
 FIRST = CellInfo("d1", 2, ("r1",), "2026-01-01T00:00:00+00:00")
 CELLS = {"seen": FIRST, "seen/easy": replace(FIRST, tables="d2")}
@@ -51,6 +52,18 @@ def test_an_unfinished_last_line_is_dropped_and_played_again(tmp_path):
             assert run.done() == {("seen", "", 0)}
             run.append(record(1))
         assert (tmp_path / "episodes.jsonl").read_bytes() == whole
+
+
+def test_what_an_error_says_is_printed_as_it_is(tmp_path, capsys):
+    """Square brackets are no colours: "[/INST]" once ended an evaluation again and again."""
+    crash = {
+        "success": False,
+        "failure": "crashed",
+        "error": "no template for [/INST] in [enforce]",
+    }
+    with RunFolder.create(tmp_path / "run", INFO) as run, RunScreen(run, {record(0).key}) as screen:
+        screen.show(replace(record(0), **crash))
+    assert crash["error"] in capsys.readouterr().out.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
