@@ -108,7 +108,7 @@ class PolicyNode(BaseNode):
         self._latency: Mapping[str, float] = {}  # s by stage, of the newest decision
         self._frame, self._pictures = policy.action_space.frame, pictures_of(policy)
         self._delta_out = self.publish(END_EFFECTOR_DELTA)
-        self._answer_out = self.publish(ANSWER)
+        self._answer_out = self.publish(ANSWER, always=True)
         self._runner = PolicyRunner(
             policy,
             on_step=self._publish_step,
@@ -121,7 +121,7 @@ class PolicyNode(BaseNode):
         self.at_teardown(self._forget)
         self.subscribe(OBSERVATION, self._observe)
         self.subscribe(INSTRUCTION, self._instruct)
-        self.subscribe(QUESTION, lambda msg: self._runner.ask(msg.data))
+        self.subscribe(QUESTION, self._ask)
         self._runner.start()
         self.every(0.1, self._runner.tick)
         self.every(1.0, lambda: self._publish_status(self._runner.status))
@@ -143,6 +143,12 @@ class PolicyNode(BaseNode):
             self._runner.instruct(msg.data)
         elif msg.data.strip():
             self.complain(f"instruction not taken, as the node is inactive: {msg.data!r}")
+
+    def _ask(self, msg: String) -> None:
+        if self.active:
+            self._runner.ask(msg.data)
+        else:
+            self._answer_out.publish(String(data="no answer: the policy node is inactive"))
 
     def _observe(self, msg: ObservationMsg) -> None:
         if crowd := self.crowd(OBSERVATION, "this robot's camera_node"):

@@ -152,6 +152,9 @@ def test_an_inactive_policy_says_that_it_takes_no_instruction(person, monkeypatc
     person.say_out.publish(String(data="pick up the apple"))
     person.until(lambda: said)
     assert said == ["instruction not taken, as the node is inactive: 'pick up the apple'"]
+    person.ask_out.publish(String(data="what is it?"))
+    person.until(lambda: person.got["answer"])
+    assert person.got["answer"][0].data == "no answer: the policy node is inactive"
 
 
 def test_the_status_is_latched_for_latecomers(person):

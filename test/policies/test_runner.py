@@ -98,7 +98,8 @@ def test_nothing_is_inferred_without_an_instruction(graph):
     graph.runner.ask("how tall?")
     graph.until(lambda: graph.answers)
     assert graph.answers == ["how tall? 8"]
-    assert graph.policy.seen == []
+    graph.look()
+    assert not graph.policy.entered.acquire(timeout=0.1)
     assert graph.state() == State.IDLE
 
 
@@ -200,7 +201,7 @@ def test_a_stale_observation_holds(graph, age_s, reason):
     graph.look(graph.clock_ns - int(age_s * 1e9))
     graph.runner.tick()
     assert (graph.state(), graph.runner.status.reason) == (State.HOLDING, reason)
-    assert graph.steps == []
+    assert not graph.policy.entered.acquire(timeout=0.1)
 
 
 def test_a_camera_that_never_came_is_said_once(graph):
@@ -292,9 +293,10 @@ def test_terminate_is_published_once_and_ends_the_inferring(graph):
     graph.runner.instruct("pick up the apple")
     graph.look()
     graph.until(lambda: graph.statuses[-1].state == State.DONE)
+    assert graph.policy.entered.acquire(timeout=WAIT)
     graph.look()
     graph.runner.tick()
-    assert len(graph.policy.seen) == 1
+    assert not graph.policy.entered.acquire(timeout=0.1)
     assert [s.decision.action.terminate for s in graph.steps] == [True]
 
     graph.runner.instruct("pick up the banana")
@@ -311,8 +313,9 @@ def test_a_policy_that_raises_is_a_fault_until_the_next_instruction(graph):
     graph.look()
     graph.until(lambda: graph.statuses[-1].state == State.FAULT)
     assert graph.statuses[-1].reason == "the policy raised RuntimeError: out of memory"
+    assert graph.policy.entered.acquire(timeout=WAIT)
     graph.look()
-    assert len(graph.policy.seen) == 1
+    assert not graph.policy.entered.acquire(timeout=0.1)
 
     graph.policy.reply = graph.policy.move
     graph.runner.instruct("pick up the apple")
