@@ -133,7 +133,7 @@ def main(arguments: list[str]) -> int:
     result = run(settings, args.quick)
     update_results(page, ablation=result)
     plot(result, page.with_name(PLOT))
-    Console().print(f"results: {page}, {page.with_name(PLOT)}")
+    Console().print(f"results: {page}, {page.with_name(PLOT)}", markup=False)
     return 0
 
 
@@ -299,7 +299,7 @@ def _run_training(folder: Path, settings: Mapping[str, Any], done: bool) -> None
     if done:
         return
     path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    Console().print(f"{folder}: training")
+    Console().print(f"{folder}: training", markup=False)
     if training.main(["--config", str(path)]):
         raise ValueError(f"{path}: training did not start")
 

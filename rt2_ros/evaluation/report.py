@@ -6,7 +6,8 @@
 
 The page needs no other file and asks no server for anything: tables, charts (SVG that follows the
 reader's light or dark theme) and pictures of failures are all in it, below 5 MB. Films are linked
-where the run made some: those links work beside the runs' folders. The look is in report.html.j2; what is said is put together here.
+where the run made some; those links work beside the runs' folders. The look is in report.html.j2;
+what is said is put together here.
 """
 
 from __future__ import annotations

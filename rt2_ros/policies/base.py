@@ -5,8 +5,8 @@
     decision = policy.infer(Observation({"scene": image}, "pick up the red apple"))
     decision.action   # an Action in metres and radians, or None with decision.reason
 
-Nodes, benchmarks and evaluation know this interface only, so a model and a wrapper around it are the
-same to them.
+Nodes, benchmarks and evaluation know this interface only, so a model and a wrapper around it are
+the same to them.
 """
 
 from __future__ import annotations
