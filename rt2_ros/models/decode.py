@@ -44,7 +44,7 @@ from rt2_ros.models.head import Head
 from rt2_ros.models.lean import LeanForward, lean_weights
 from rt2_ros.models.row import Prompt, Row
 from rt2_ros.models.static import KINDS, StaticForward, StaticSteps
-from rt2_ros.models.text import MOVED, both_ways
+from rt2_ros.models.text import MOVED, both_ways, check_kind
 
 MOST = 64  # sequences in one batch
 
@@ -87,6 +87,7 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel, keep_prefix: bool = True) -> None:
         """keep_prefix: whether what stands before the picture is read once only."""
+        check_kind(model)
         self.forwards = 0  # of the model, so far
         self._model, self._head = model, Head(model)
         self._lean = lean_weights(model)

@@ -29,7 +29,7 @@ class Head:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._linear = model.get_output_embeddings()
-        self._cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        self._scale, self._cap = _after(model)
         self._kept: dict[int, tuple[np.ndarray, torch.Tensor, torch.Tensor | None]] = {}
         self._certain: dict[int, Step] = {}
 
@@ -82,7 +82,7 @@ class Head:
         else:
             bias = self._linear.bias
             scores = torch.nn.functional.linear(hidden, rows, None if bias is None else bias[ids])
-        return scores if self._cap is None else self._cap * torch.tanh(scores / self._cap)
+        return _changed(scores, self._scale, self._cap)
 
     def _rows(self, allowed: np.ndarray) -> tuple[np.ndarray, torch.Tensor, torch.Tensor | None]:
         if id(allowed) not in self._kept:
@@ -91,3 +91,40 @@ class Head:
             rows = weight[ids] if len(ids) <= self.FEW else None
             self._kept[id(allowed)] = (allowed, ids, rows)  # `allowed` lives as long as its id
         return self._kept[id(allowed)]
+
+
+def _changed(scores: torch.Tensor, scale: float, cap: float | None) -> torch.Tensor:
+    """Of what the output matrix gives the model's own scores."""
+    scores = scores if scale == 1.0 else scale * scores
+    return scores if cap is None else cap * torch.tanh(scores / cap)
+
+
+@torch.inference_mode()
+def _after(model: PreTrainedModel) -> tuple[float, float | None]:
+    """By what a model multiplies its scores, and where it caps them, found out by asking it: a
+    configuration may have a cap that this model does not apply, or a factor of some other name.
+
+    ValueError where it does something else to them.
+    """
+    text = model.config.get_text_config()
+    cap, linear = getattr(text, "final_logit_softcapping", None), model.get_output_embeddings()
+    if linear.weight.is_meta:  # of which nothing is computed
+        return 1.0, cap
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 1, linear.weight.shape[1], generator=generator).to(linear.weight)
+    noise *= 2 * (cap or 1.0) / linear(noise).abs().max()  # so large that a cap is seen
+    plain = linear(noise).float()
+    hook = linear.register_forward_pre_hook(lambda _, given: (noise.expand_as(given[0]),))
+    try:
+        scores = model(input_ids=torch.ones(1, 1, dtype=torch.long, device=noise.device)).logits
+    finally:
+        hook.remove()
+    scores = scores[:, -1:].float()
+    factor = float((scores * plain).sum() / plain.square().sum())
+    for scale, limit in ((1.0, None), (1.0, cap), (factor, None)):
+        if (_changed(plain, scale, limit) - scores).norm() <= 0.02 * scores.norm():
+            return scale, limit
+    raise ValueError(
+        f"model_type {model.config.model_type!r} changes the scores of its output matrix in a way "
+        "that is not known here; expected a cap (final_logit_softcapping), a factor, or neither"
+    )

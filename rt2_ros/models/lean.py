@@ -233,9 +233,11 @@ class LeanForward:
             self._prefix = [len(p) if b else 0 for p, b in zip(prompts, both_ways, strict=True)]
             read = [p + list(t) for p, t in zip(prompts, tokens, strict=True)]
             ids = _padded(read)
-            x = weights.embedding[ids] * weights.embedding_scale
+            seen = ids == weights.image_token
+            # That token may lie beyond the embedding.
+            x = weights.embedding[ids.masked_fill(seen, 0)] * weights.embedding_scale
             pixels = torch.cat([i["pixel_values"] for i in self._inputs])
-            x[ids == weights.image_token] = _see(weights, pixels)
+            x[seen] = _see(weights, pixels)
             self._stages.mark("vision")
         self._ends = [s + len(r) for s, r in zip(starts, read, strict=True)]
         weights.reserve(self.batch, max(starts) + ids.shape[1])

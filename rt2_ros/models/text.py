@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, StaticCache
 
 KINDS = ("gemma", "llama", "qwen2_5_vl_text")  # of language models that FusedText is known to fit
+APART = ("mllama",)  # of models that look at pictures in layers of their own
 AXES = {"qwen2_5_vl_text": 3}  # of positions; one elsewhere
 TURNS = ("default", "linear", "llama3")  # kinds of rotary embedding that depend on positions alone
 # What another version of Transformers raises where its inner parts are not as they are known here.
@@ -80,7 +81,23 @@ def language_model(model: PreTrainedModel) -> Any:
 
 def both_ways(model: PreTrainedModel) -> bool:
     """Whether prompts attend both ways, as Transformers makes of a PaliGemma that says nothing."""
-    return bool(getattr(model.config.get_text_config(), "use_bidirectional_attention", False))
+    how = getattr(model.config.get_text_config(), "use_bidirectional_attention", False)
+    if how not in (None, False, True):
+        raise ValueError(
+            f"text model: use_bidirectional_attention is {how!r}; expected true or false: no other "
+            "way is decoded here"
+        )
+    return bool(how)
+
+
+def check_kind(model: PreTrainedModel) -> None:
+    """ValueError for models whose answers do not go on with the prompt that holds the picture."""
+    kind = model.config.model_type
+    if model.config.is_encoder_decoder or kind in APART:
+        raise ValueError(
+            f"model_type is {kind!r}, which reads its pictures beside the prompt; expected one "
+            "that reads them within, as PaliGemma, LLaVA, Qwen-VL and SmolVLM do"
+        )
 
 
 def check_prefix(model: PreTrainedModel, prefix_attention: str, where: str = "") -> None:

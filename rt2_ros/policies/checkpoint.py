@@ -25,6 +25,7 @@ from rt2_ros.policies.settings import chosen_device, chosen_dtype
 
 SPACE_FILE = "action_space.json"
 RECORD = "training.json"
+ADAPTER = "adapter_config.json"  # peft's
 WEIGHTS = ("full", "int8")  # as dtype says; or int8 with a scale for each row, in less memory
 
 
@@ -99,11 +100,14 @@ def load_checkpoint(
             f"policy {name}: weights is 'int8' and torchao is not installed; expected "
             "pip install torchao"
         )
-    space = ActionSpace.load(_space_file(name, path))
-    if space.has_state and space.state_names != STATE_NAMES:
-        raise ValueError(
-            f"policy {name}: {SPACE_FILE} of {path}: state_names are {list(space.state_names)}; "
-            f"expected {list(STATE_NAMES)}, which is what a robot tells"
+    file = _space_file(name, path)
+    # All of one commit, also where the hub cannot be asked between two files or has a new one.
+    commit = None if Path(path).is_dir() else file.parent.name
+    space = load_space(name, file)
+    if _file(path, ADAPTER, commit):
+        raise OSError(
+            f"policy {name}: checkpoint {path} has adapters ({ADAPTER}) beside its weights; "
+            "expected merged ones: peft's merge_and_unload(), then save_pretrained"
         )
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging as hub_logging
@@ -111,10 +115,10 @@ def load_checkpoint(
     hub_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        processor = AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(path, revision=commit)
         fewer_bits = {"quantization_config": _int8()} if weights == "int8" else {}
         model, loaded = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=getattr(torch, kind), output_loading_info=True,
+            path, revision=commit, dtype=getattr(torch, kind), output_loading_info=True,
             ignore_mismatched_sizes=True, **fewer_bits,
         )  # fmt: skip
         _check_weights(loaded)
@@ -122,8 +126,8 @@ def load_checkpoint(
         reason = str(error).strip().splitlines()[0]
         raise OSError(f"policy {name}: checkpoint {path} does not load: {reason}") from error
     plain_patches(model)
-    form = _file(path, FORM_FILE)
-    record = _file(path, RECORD)
+    form = _file(path, FORM_FILE, commit)
+    record = _file(path, RECORD, commit)
     try:
         model = model.to(place).eval()
     except torch.OutOfMemoryError as error:
@@ -136,6 +140,17 @@ def load_checkpoint(
         json.loads(record.read_text(encoding="utf-8")).get("policy", {}) if record else {},
         InPlace(path),
     )  # fmt: skip
+
+
+def load_space(name: str, file: Path) -> ActionSpace:
+    """A checkpoint's action space; ValueError where its state is not the one that robots tell."""
+    space = ActionSpace.load(file)
+    if space.has_state and space.state_names != STATE_NAMES:
+        raise ValueError(
+            f"policy {name}: {file}: state_names are {list(space.state_names)}; expected "
+            f"{list(STATE_NAMES)}, which is what a robot tells"
+        )
+    return space
 
 
 def _check_weights(loaded: Mapping[str, Any]) -> None:
@@ -179,9 +194,11 @@ def _space_file(name: str, checkpoint: str) -> Path:
     )
 
 
-def _file(checkpoint: str, name: str) -> Path | None:
+def _file(checkpoint: str, name: str, commit: str | None = None) -> Path | None:
     """A file of a checkpoint, from its folder or from the hub; None where it has none, and where it
     is not here and the hub is not to be asked. OSError where the hub cannot be asked.
+
+    commit: of the hub; the newest that is known if None.
     """
     path = Path(checkpoint)
     if path.is_dir():
@@ -190,12 +207,12 @@ def _file(checkpoint: str, name: str) -> Path | None:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return Path(hub.hf_hub_download(checkpoint, name))
+        return Path(hub.hf_hub_download(checkpoint, name, revision=commit))
     except ValueError:  # what is no hub id is a folder that is not there
         return None
     except OSError as error:
         if isinstance(error, LocalEntryNotFoundError):  # not here, and there it was not found out
-            known = hub.try_to_load_from_cache(checkpoint, name)
+            known = hub.try_to_load_from_cache(checkpoint, name, revision=commit)
             absent = hub.is_offline_mode() or known is hub._CACHED_NO_EXIST
         else:
             absent = isinstance(error, EntryNotFoundError)

@@ -29,6 +29,7 @@ from rt2_ros.models.rt1 import RT1
 from rt2_ros.models.rt1.model import unit_state
 from rt2_ros.paths import find_folder
 from rt2_ros.policies.base import FORGET_S, MOST_ATTEMPTS, Decision, Observation
+from rt2_ros.policies.checkpoint import load_space
 from rt2_ros.policies.settings import COUNT, NUMBER, PATH, TEXT, check, chosen_device
 
 NEAR = 8  # bins to either side that count as the same answer for the confidence
@@ -99,7 +100,7 @@ class RT1Policy:
             )
         if "threads" in settings:
             torch.set_num_threads(settings["threads"])
-        model, space = RT1.from_pretrained(folder).to(device), ActionSpace.load(Path(folder))
+        model, space = RT1.from_pretrained(folder).to(device), load_space(name, Path(folder))
         return cls(name, model, space, smoothing=settings.get("smoothing", 0.0))
 
     def infer(self, observation: Observation) -> Decision:
@@ -117,7 +118,7 @@ class RT1Policy:
         if asked:
             probabilities = self._look_and_decide(asked)
             latency = {"generate": time.perf_counter() - begun}
-            answers = iter([self._decision(rows, latency) for rows in probabilities])
+            answers = iter(map(self._decision, asked, probabilities, [latency] * len(asked)))
             decisions = [next(answers) if refused is None else refused for refused in decisions]
         return [decision for decision in decisions if decision is not None]
 
@@ -173,8 +174,13 @@ class RT1Policy:
             self._memories.popitem(last=False)
         return memory
 
-    def _decision(self, probabilities: torch.Tensor, latency: dict[str, float]) -> Decision:
+    def _decision(
+        self, observation: Observation, probabilities: torch.Tensor, latency: dict[str, float]
+    ) -> Decision:
         """From probabilities (8, 256)."""
+        if not torch.isfinite(probabilities).all():
+            self._memories.pop(observation.episode, None)  # or else they come again
+            return Decision.invalid("the model's scores are no numbers", latency=latency)
         smooth = self._smoothing(torch.arange(BINS), probabilities[1:])  # terminate is a switch
         bins = torch.cat([probabilities[:1], smooth]).argmax(-1).numpy()
         near = np.abs(np.arange(BINS) - bins[:, None]) <= NEAR

@@ -49,9 +49,9 @@ def pixels(*shape):
     return lambda ids, noise: dict(pixel_values=torch.randn(*shape, generator=noise))
 
 
-def llava():
+def llava(text=None):
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION), text_config=LlamaConfig(**TEXT),
+        vision_config=CLIPVisionConfig(**VISION), text_config=text or LlamaConfig(**TEXT),
         vision_feature_layer=-1, image_token_index=IMAGE,
     )  # fmt: skip
     return Kind(

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fast decoder on models of several kinds, small and of random weights."""
 
+from functools import wraps
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from transformers import Florence2Config, Gemma2Config, MllamaConfig
 
 from rt2_ros.actions import MOST_TOKENS
 from rt2_ros.models.constrain import generate
@@ -11,10 +15,13 @@ from rt2_ros.models.decode import Decoder, Prompt
 from rt2_ros.models.forward import CachedForward
 from rt2_ros.models.picture import plain_patches
 from rt2_ros.models.static import ANSWER_ROOM, BLOCKS, ROOM, StaticForward, StaticSteps
+from rt2_ros.models.text import both_ways, check_kind
 
+from . import architectures
 from .architectures import (
     IMAGE,
     KINDS,
+    TEXT,
     filled,
     llava,
     paligemma,
@@ -268,3 +275,64 @@ def test_answers_of_long_runs_have_room_behind_wrong_guesses(numbers, run):
     recorded = [key for room in steps._rooms.values() for key in room.kept]
     assert {width for kind, width, *_ in recorded if kind == "block"} <= set(BLOCKS)
     assert played.replays
+
+
+def changed_by(change):
+    """A model of a text that caps its scores, which it itself does otherwise."""
+    torch.manual_seed(0)
+    kind = filled(llava(Gemma2Config(final_logit_softcapping=0.5, head_dim=16, **TEXT)))
+    forward = kind.model.forward
+
+    @wraps(forward)
+    def other(*given, **named):
+        out = forward(*given, **named)
+        out.logits = change(out.logits)
+        return out
+
+    kind.model.forward = other
+    return kind
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x, lambda x: 0.5 * torch.tanh(x / 0.5), lambda x: x / 8, lambda x: 3 * x],
+    ids=["not capped", "capped", "divided", "multiplied"],
+)
+def test_scores_are_those_of_the_whole_model(change, numbers):
+    """A configuration may have a cap that the model does not apply, or a factor of its own name."""
+    kind, grammar = changed_by(change), numbers(range(10, 260), 2, 20)
+    given = kind.inputs(0, [20, 21, 22])
+    (answer,) = Decoder(kind.model)([Prompt(given)], grammar)
+    expected = generate(kind.model, given, grammar)
+    assert answer.tokens == [step.token for step in expected]
+    for ours, theirs in zip(answer.steps, expected, strict=True):
+        torch.testing.assert_close(ours.probabilities, theirs.probabilities, rtol=1e-3, atol=1e-5)
+
+
+def test_scores_that_are_changed_in_some_other_way_are_refused():
+    with pytest.raises(ValueError, match="'llava' changes the scores of its output matrix in a wa"):
+        Decoder(changed_by(torch.abs).model)
+
+
+@pytest.mark.parametrize("config", [MllamaConfig(), Florence2Config()], ids=lambda c: c.model_type)
+def test_models_that_read_pictures_beside_the_prompt_are_refused(config):
+    """Their answers would be others than the model's own, and no less valid."""
+    with pytest.raises(ValueError, match=f"model_type is '{config.model_type}', which reads its"):
+        check_kind(SimpleNamespace(config=config))
+
+
+def test_a_way_of_attending_that_is_not_known_is_refused():
+    text = SimpleNamespace(use_bidirectional_attention="vision")  # Gemma 4's
+    model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text))
+    with pytest.raises(ValueError, match="use_bidirectional_attention is 'vision'; expected true"):
+        both_ways(model)
+
+
+def test_an_image_token_beyond_the_embedding_is_read_on_a_cpu_too(monkeypatch, numbers):
+    monkeypatch.setattr(architectures, "IMAGE", TEXT["vocab_size"])
+    torch.manual_seed(0)
+    kind, grammar = filled(paligemma()), numbers(range(10, 260), 2, 20)
+    decode, given = Decoder(kind.model), kind.inputs(0, [20, 21, 22])
+    assert decode._lean is not None
+    expected = [step.token for step in generate(kind.model, given, grammar)]
+    assert decode([Prompt(given)], grammar)[0].tokens == expected

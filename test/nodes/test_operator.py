@@ -279,7 +279,7 @@ def test_the_controllers_services_are_commands(stub, capsys, command, kind, give
     ],
 )  # fmt: skip
 def test_of_two_controllers_none_is_taken_for_both(stub, capsys, command, kind, given, stops):
-    """A simulated arm here and a real one in the same domain: whose word is the first reply?"""
+    """A simulated arm here and a real one in the same domain: whose is the first reply."""
     heard = set()
 
     def server(which):

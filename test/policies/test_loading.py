@@ -74,8 +74,36 @@ def test_a_connection_that_is_lost_is_no_file_that_is_not_there(
         _file("own/model", "plan_form.json")
     if isinstance(failure, LocalEntryNotFoundError):  # when it was asked before, there was none
         absent = huggingface_hub._CACHED_NO_EXIST
-        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: absent)
+        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: absent)
         assert _file("own/model", "plan_form.json") is None
+
+
+def test_all_of_a_hubs_checkpoint_is_of_one_commit(tmp_path, monkeypatch):
+    """New weights with old ranges would scale every motion wrongly."""
+    cached = checkpoint(tmp_path / "models--own--model" / "snapshots" / "0123abc", 0)
+    asked = []
+
+    def download(repo, name, revision=None):
+        asked.append((name, revision))
+        if (cached / name).is_file():
+            return str(cached / name)
+        raise RemoteEntryNotFoundError("no such file", response=MagicMock())
+
+    def cached_file(cls, name, *given, revision=None, **more):
+        asked.append((cls.__name__, revision))
+        return kept[cls](str(cached), *given, **more)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    kept = {
+        cls: cls.from_pretrained
+        for cls in (transformers.AutoProcessor, transformers.AutoModelForImageTextToText)
+    }
+    for cls in kept:
+        monkeypatch.setattr(cls, "from_pretrained", classmethod(cached_file))
+    assert load_policy("rt2-tiny", checkpoint="own/model", look_every=1).action_space == SPACE
+    (first, newest), *others = asked
+    assert (first, newest) == ("action_space.json", None) and len(others) == 5
+    assert {revision for _, revision in others} == {"0123abc"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -115,6 +115,31 @@ def test_a_batch_decides_as_one_by_one(policy, model):
     assert [d.text for d in infer_batch(policy, twice)] == [others.infer(o).text for o in twice]
 
 
+def test_scores_that_are_no_numbers_cost_their_own_decision_alone(policy, model, monkeypatch):
+    """Nor is what they were made of remembered."""
+    fresh, decide = RT1Policy("x", model, SPACE), model.decide
+
+    def spoil(*given):
+        logits = decide(*given)
+        logits[1:] = torch.nan
+        return logits
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "decide", spoil)
+        good, bad = policy.infer_batch([seen(1), seen(2, episode="b")])
+    assert good.text == fresh.infer(seen(1)).text
+    assert (bad.action, bad.reason) == (None, "the model's scores are no numbers")
+    again = policy.infer(seen(3, episode="b"))
+    assert again.confidence == fresh.infer(seen(3, episode="c")).confidence
+
+
+def test_a_state_that_no_robot_tells_is_refused(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    replace(SPACE, state_names=("gripper", "x", "y", "z")).save(tmp_path)
+    with pytest.raises(ValueError, match=r"state_names are \['gripper', 'x', 'y', 'z'\]; expected"):
+        load_policy(str(tmp_path))
+
+
 def test_of_what_is_of_no_episode_nothing_is_remembered(policy, model):
     robots = [seen(level, episode="") for level in (1, 2)]
     fresh = [RT1Policy("x", model, SPACE).infer(robot) for robot in robots]

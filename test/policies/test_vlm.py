@@ -370,6 +370,14 @@ def test_a_broken_checkpoint_is_one_clear_line(tiny, tmp_path, spoil, name, mess
     assert "\n" not in str(caught.value)
 
 
+def test_adapters_that_are_not_merged_are_refused(tiny, tmp_path):
+    """Without peft they would be left out, and with it what the base lacks would be made up."""
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(OSError, match=r"has adapters \(adapter_config.json\).*expected merged"):
+        load_policy(str(folder))
+
+
 def test_a_checkpoint_that_is_cut_off_is_refused(tiny, tmp_path):
     for path in tiny.iterdir():
         content = path.read_bytes()
