@@ -47,7 +47,9 @@ ARGUMENTS = (
     Argument("policy", "rt2-tiny", "Name in config/policies, such a file, or a checkpoint folder."),
     Argument("sim", "mujoco", "Where the arm is: simulated, or none for a real one.", SIMULATORS),
     Argument(
-        "bridge", "", "How commands reach the arm, e.g. dry_run; else as params_file or robot says."
+        "bridge",
+        "",
+        "joint_trajectory, moveit_servo, moveit, dry_run; default: as params_file or robot says.",
     ),
     Argument("namespace", "", "Namespace of all nodes and topics, for several robots."),
     Argument("params_file", "", "YAML parameters that go over config/bringup.yaml."),

@@ -222,7 +222,10 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("rt2 bench control", description="Measure the controller.")
     parser.add_argument("--cases", type=int, default=10_000, help="hostile deltas (default: 10000)")
     parser.add_argument(
-        "--seconds", type=float, default=12.0, help="of jitter and of each following (default: 12)"
+        "--seconds",
+        type=float,
+        default=12.0,
+        help="of each test of jitter or tracking (default: 12)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the cases (default: 0)")
     parser.add_argument("--json", type=Path, help="file to write the figures to")

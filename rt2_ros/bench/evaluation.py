@@ -113,11 +113,11 @@ def measure(policy: str, count: int, repeats: int, seed: int) -> dict[str, Any]:
 def main(argv: list[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser("rt2 bench eval", description=__doc__.splitlines()[0])
-    parser.add_argument("--policy", default="rt2-tiny")
+    parser.add_argument("--policy", default="rt2-tiny", help="name, file or folder (rt2-tiny)")
     parser.add_argument("--episodes", type=int, default=24, help="in each repeat (default: 24)")
     parser.add_argument("--repeats", type=int, default=3, help="(default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the first episode")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     args = parser.parse_args(argv)
     if args.episodes < 1 or args.repeats < 1:
         raise ValueError("--episodes and --repeats: expected at least 1 each")

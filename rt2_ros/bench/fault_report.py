@@ -125,11 +125,12 @@ def report(result: dict[str, Any]) -> str:
         "",
         f"**{summary(result)}.**",
         "",
-        "| fault | the arm | found | longest time to hold |",
+        "| fault | expected of the arm | found | longest time to hold |",
         "|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in table_of(result)),
         "",
-        "Time to hold: from the fault until the last joint is below 0.02 rad/s for good. Each "
+        "Limits: it may move, but within every limit. Time to hold: from the fault until the last "
+        "joint is below 0.02 rad/s for good. Each "
         "trajectory has its end in it, a brake when its picture is 0.8 s old at the latest; what "
         "stops the joint states or the controller itself stops the arm sooner.",
     ]
@@ -141,7 +142,7 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("fault", "the arm", "found", "longest time to hold", title="rt2 bench faults")
+    table = Table("fault", "expected", "found", "longest time to hold", title="rt2 bench faults")
     for row in table_of(result):
         table.add_row(*row)
     console = Console(highlight=False)

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     names = ", ".join(shapes.SHAPES)
     parser.add_argument("--shapes", default=names.replace(" ", ""), help=f"of {names}")
     parser.add_argument("--repeats", type=int, default=20, help="of each figure (default: 20)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     args = parser.parse_args(argv)
     chosen = args.shapes.split(",")

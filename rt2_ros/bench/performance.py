@@ -121,7 +121,9 @@ def write(result: dict[str, Any], folder: Path) -> None:
         f"of the whole measurement, with the simulator and all the models below: "
         f"{result['peak_memory_mb']:.0f} MB; `rt2 bench loop` measures the policy node's own. "
         "Picture size and prompt length are of models of the default one's kind with random "
-        "weights, which write eight integers without a plan and without guesses. The floor takes "
+        "weights, which write eight integers without a plan and without guesses. Guesses: what was "
+        "answered last is tried first, checked in one forward. The floor is the least time that "
+        "memory bandwidth and arithmetic allow; it takes "
         f"{result['tokens_per_forward']:g} tokens for a forward after the first.",
         "![Roofline](performance.png)",
     ]

@@ -306,13 +306,17 @@ def _asked(name: str, workers: int | None, seed: int | None) -> tuple[TinyConfig
 def main(argv: list[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser("rt2 bench train", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="rt2-tiny", help="a configuration of type tiny")
+    parser.add_argument(
+        "--config", default="rt2-tiny", help="a configuration of type tiny (default: rt2-tiny)"
+    )
     parser.add_argument("--steps", type=int, default=60, help="of each way (default: 60)")
     parser.add_argument("--repeats", type=int, default=3, help="(default: 3)")
     parser.add_argument("--workers", type=int, help="(default: the configuration's)")
     parser.add_argument("--seed", type=int, help="(default: the configuration's)")
-    parser.add_argument("--memory", type=int, metavar="STEPS", help="its growth over these instead")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--memory", type=int, metavar="STEPS", help="measure its growth over these, and no speed"
+    )
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     args = parser.parse_args(argv)
     if args.steps < 1 or args.repeats < 1 or (args.memory is not None and args.memory < 1):
         raise ValueError("--steps, --repeats and --memory: expected at least 1 each")

@@ -315,7 +315,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="(all)")
     parser.add_argument("--size", type=int, default=SIZE, help=f"of the pictures, px ({SIZE})")
     parser.add_argument(
-        "--seed", type=int, default=0, help="recordings of two share no episode (0)"
+        "--seed", type=int, default=0, help="two different seeds share no episode (0)"
     )
     parser.add_argument(
         "--processes", type=int, default=len(os.sched_getaffinity(0)), help="(one each core)"

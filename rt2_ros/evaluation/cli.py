@@ -67,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--policy", default="rt2-tiny",
-        help="name, YAML file or checkpoint folder; expert, guess and random are the bounds",
+        help="name, YAML file or checkpoint folder; expert, guess, random and hold are the bounds "
+        "(default: rt2-tiny)",
     )  # fmt: skip
     parser.add_argument(
         "--suite", action="append",
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{ALL} for all (default: seen)",
     )  # fmt: skip
     parser.add_argument("--episodes", type=int, default=100, help="of each cell (default: 100)")
-    parser.add_argument("--seed", type=int, default=0, help="first seed; each episode has the next")
+    parser.add_argument("--seed", type=int, default=0, help="the first; each episode has the next")
     parser.add_argument(
         "--blind", choices=("language", "image"), help="withhold the one or the other"
     )
@@ -96,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="of the run (default: the policy's)")
     parser.add_argument("--out", type=Path, default=OUT, help=f"folder of runs (default: {OUT})")
-    parser.add_argument("--processes", type=int, help="of tables (default: by the cores)")
+    parser.add_argument(
+        "--processes", type=int, help="simulators in parallel (default: by the number of cores)"
+    )
     parser.add_argument("--videos", action="store_true", help="film every episode")
     parser.add_argument(
         "--report", nargs="+", type=Path, metavar="RUN",
