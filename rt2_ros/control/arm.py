@@ -37,11 +37,13 @@ from rt2_ros.control.trajectory import Chunk
 from rt2_ros.control.watch import ClockWatch
 
 UNARMED = "not armed"  # the reason before anybody arms it
+NO_JOINT_STATES = "no joint states"  # in `reason` while nobody tells where the arm is
 NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # s without ticks, joint states or a decision that is taken, after which a person says whether to go
 # on: nothing moves because a node that was away is back.
 _PAUSE = 2.0
-_FIRST_PAUSE = 60.0  # s, the same for an instruction's first decision: a policy may think long
+_FIRST_PAUSE = 60.0  # s, the same for an instruction's first decision: a policy may think long,
+_SILENT = 5.0  # but says every second that it does
 _AJAR = 0.02  # closedness beyond which a hand that is to be open is told so
 _HISTORY = 2.0  # s of joint states that are kept at least,
 _MARGIN = 0.5  # and s beyond the oldest image that a decision may be on
@@ -100,6 +102,7 @@ class ArmController:
         self._clock_watch, self._mandate = ClockWatch(), Mandate(profile.no_progress_time)
         self._clock = clock
         self._joint_state_time = self._tick_time = self._decision_time = -np.inf
+        self._word_time = -np.inf  # of the policy's status
         self._gripper: float | None = None  # closedness commanded last, unless that was refused
         self._wanted: float | None = None  # closedness commanded last in any case
         self._settled_time = -np.inf
@@ -116,6 +119,15 @@ class ArmController:
     def needs_help(self) -> bool:
         """Whether it holds until a person gives a new instruction, or arms it to resume."""
         return self._mandate.asking
+
+    @property
+    def unseen(self) -> str:
+        """Say so where nobody knows where the arm is now, though it was known; else ""."""
+        timeout = self.profile.joint_state_timeout
+        silent = np.isfinite(self._joint_state_time)
+        if silent and self._clock() - self._joint_state_time > timeout:
+            return self._no_joint_states(f" for more than {timeout:g} s")
+        return ""
 
     @property
     def refused(self) -> int:
@@ -139,7 +151,7 @@ class ArmController:
         if self.state in (State.DISARMED, State.STOPPED):
             self.state, self.reason = State.ARMED, "armed: waiting for an instruction"
             self._mandate.end()
-            self._mandate.hear("")
+            self._mandate.hear("", self._clock())
             self._execution.settle(self.history)
         else:
             self.resume()
@@ -150,7 +162,7 @@ class ArmController:
         For the profile's no_progress_time, decisions of little confidence are taken as well.
         """
         if self._mandate.asking:
-            self._decision_time = self._clock()
+            self._decision_time = self._word_time = self._clock()
             self._mandate.resume(self._decision_time)
             self._gripper = None  # a person may have opened the hand
             self._execution.settle(self.history)
@@ -250,18 +262,24 @@ class ArmController:
     def on_instruction(self, text: str) -> Command | None:
         """Hear what a person says; nothing, or "stop", ends the current instruction at once."""
         stop = is_stop(text)
-        self._mandate.hear("" if stop else text)
+        self._mandate.hear("" if stop else text, self._clock())
         return self._end_instruction(State.ARMED, "told to stop") if stop else None
+
+    def overhear(self, text: str) -> None:
+        """Hear what a person says while it must not be obeyed, whoever takes it up later."""
+        self._mandate.hear(text, self._clock())
+        self._mandate.hear("", self._clock())
 
     def on_policy_status(self, instruction_id: int, text: str) -> Command | None:
         """Follow the policy's word on which instruction, under which number, it works on (0: none).
 
         A new one drops what is under way. One that is older than this controller, was taken up
-        before, or was given while it was not armed, is known but not obeyed: it must be given
-        again.
+        before, or was given while it was not armed, taken back or given long ago, is known but not
+        obeyed: it must be given again.
         """
+        self._word_time = self._clock()
         armed = self.state not in (State.DISARMED, State.STOPPED)
-        what = self._mandate.follow(instruction_id, text, armed)
+        what = self._mandate.follow(instruction_id, text, armed, self._word_time)
         if what == "same":
             return None
         if what == "none":
@@ -325,6 +343,8 @@ class ArmController:
                 return self._ask(f"the controller stood still for {gap:.1f} s")
             if silence > _PAUSE:
                 return self._ask(self._no_joint_states(f" for {_PAUSE:g} s"))
+            if not mandate.begun and now - self._word_time > _SILENT:
+                return self._ask(f"the policy has said nothing for {_SILENT:g} s")
             if self.busy:
                 self._decision_time = now
             # A decision may take as long as it lives; while the fingers move none is taken.
@@ -377,7 +397,7 @@ class ArmController:
 
     def _no_joint_states(self, since: str = "") -> str:
         """Say that there are none, and what is wrong with those that come."""
-        return f"no joint states{since}" + (self.bad_joint_state and f" ({self.bad_joint_state})")
+        return f"{NO_JOINT_STATES}{since}" + (self.bad_joint_state and f" ({self.bad_joint_state})")
 
     def _lost(self, now_ns: int) -> str:
         """Say so where nobody knows where the arm is: off its trajectory, not measured lately, or

@@ -2,11 +2,11 @@
 """On whose word the arm acts: the current instruction, and whether its deltas are taken.
 
 >>> mandate = Mandate(patience=8.0)
->>> mandate.follow(0, "", armed=True)   # the policy is seen idle first
+>>> mandate.follow(0, "", armed=True, now=0.0)   # the policy is seen idle first
 'same'
->>> mandate.follow(1, "pick up the apple", armed=True), mandate.live
+>>> mandate.follow(1, "pick up the apple", armed=True, now=1.0), mandate.live
 ('new', True)
->>> mandate.follow(1, "pick up the apple", armed=True)
+>>> mandate.follow(1, "pick up the apple", armed=True, now=2.0)
 'same'
 """
 
@@ -16,6 +16,8 @@ import numpy as np
 
 from rt2_ros.control.safety import Delta
 from rt2_ros.control.watch import ProgressWatch
+
+_TAKEN_UP = 10.0  # s within which a policy takes up what was said; later nobody expects it any more
 
 
 class Mandate:
@@ -32,6 +34,8 @@ class Mandate:
         self.step, self.stamp_ns = -1, 0
         self.progress = ProgressWatch(patience)
         self._heard = ""  # the instruction that somebody gave last, until a policy takes it up
+        self._heard_time = -np.inf
+        self._void: set[str] = set()  # what was said and no policy took up before it was void
         self._seen: set[tuple[int, str]] = set()  # what policies' statuses have said
         self._old = False  # the current instruction was given before
         self._last: int | None = None  # number that the policy's status had
@@ -48,21 +52,27 @@ class Mandate:
         """Whether a delta of this instruction has been accepted."""
         return self.step >= 0
 
-    def hear(self, text: str) -> None:
-        """Note that somebody gives an instruction now; an empty text, that it is forgotten."""
-        self._heard = text.strip()
+    def hear(self, text: str, now: float) -> None:
+        """Note that somebody gives an instruction at `now` (s); an empty text takes it back."""
+        text = text.strip()
+        if self._heard and self._heard != text:
+            self._void.add(self._heard)
+        self._void.discard(text)
+        self._heard, self._heard_time = text, now
 
-    def follow(self, number: int, text: str, armed: bool) -> str:
+    def follow(self, number: int, text: str, armed: bool, now: float) -> str:
         """Take the policy's word on what it works on; return how that stands to what was.
 
         "same"; "none", it is idle, or was told so again: then it counts on without an instruction;
         "old", it began before this controller did, or was taken up before, as where two policies
-        speak by turns, and nobody has given it again since; "new". Only a new one that is given
-        while the arm is armed is live.
+        speak by turns, or only after it was taken back or given long ago, and nobody has given it
+        again since; "new". Only a new one that is given while the arm is armed is live.
         """
+        if now - self._heard_time > _TAKEN_UP:
+            self.hear("", now)
         instruction = (number, text) if number and text.strip() else None
         heard = instruction is not None and text.strip() == self._heard
-        known = self._last is None or instruction in self._seen
+        known = self._last is None or instruction in self._seen or text.strip() in self._void
         again = number != 0 and self._last not in (None, number)  # 0: a policy that has started
         self._last = number
         if instruction == self._instruction and not again and not (self._old and heard):

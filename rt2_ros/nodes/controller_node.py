@@ -20,7 +20,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from rt2_ros.control.arm import UNARMED, ArmController, Command, State
+from rt2_ros.control.arm import NO_JOINT_STATES, UNARMED, ArmController, Command, State
 from rt2_ros.control.history import NotInHistory
 from rt2_ros.control.safety import Delta
 from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus
@@ -133,9 +133,10 @@ class ControllerNode(BaseNode):
     def _take_description(self, msg: String) -> None:
         if msg.data == self._description:
             return
-        self._description = msg.data
+        self._description, changed = msg.data, ""
         if self._arm is not None:
-            self._send(self._arm.disarm("robot_description changed"))
+            changed = "robot_description changed"
+            self._send(self._arm.disarm(changed))
             self._arm = None
             self._bridge.attach(None)
         try:
@@ -158,6 +159,7 @@ class ControllerNode(BaseNode):
             self._arm = ArmController(
                 self._profile, kinematics, collisions, armed=armed, parts=parts
             )
+            self._arm.reason = changed or self._arm.reason
             self._begun = (0, 0, 0, 0)
             self._bridge.attach(self._arm)
             if self._policy_status is not None:  # latched, so it may have come before the URDF
@@ -170,8 +172,12 @@ class ControllerNode(BaseNode):
             self._send(self._arm.on_joint_state(stamp, msg.name, msg.position, self.now_ns()))
 
     def _take_instruction(self, msg: String) -> None:
-        if self._arm is not None and self.active:
+        if self._arm is None:
+            return
+        if self.active:
             self._send(self._arm.on_instruction(msg.data))
+        else:
+            self._arm.overhear(msg.data)
 
     def _take_policy_status(self, msg: PolicyStatus) -> None:
         self._policy_status = msg
@@ -278,7 +284,9 @@ class ControllerNode(BaseNode):
             try:
                 msg.end_effector_pose = pose_msg(arm.pose())
             except NotInHistory:
-                msg.reason = f"{arm.reason}; no joint states yet"
+                msg.reason = f"{arm.reason}; {NO_JOINT_STATES} yet"
+            if arm.unseen and NO_JOINT_STATES not in msg.reason:
+                msg.reason = f"{msg.reason}; {arm.unseen}"
             self._ask_bridge(arm)
             if arm.blocked and arm.blocked not in msg.reason:
                 msg.reason = f"{msg.reason}; {arm.blocked}"
@@ -311,7 +319,9 @@ class ControllerNode(BaseNode):
         except NotInHistory:
             name = self.resolve_topic_name(topics.JOINT_STATES.name)
             which = f"({arm.bad_joint_state})" if arm.bad_joint_state else "that name all joints"
-            return Health.warn(f"no joint states on {name} {which}", **figures)
+            return Health.warn(f"{NO_JOINT_STATES} on {name} {which}", **figures)
+        if arm.unseen:
+            return Health.warn(arm.unseen, **figures)
         if problem := self._bridge.problem() or self._strangers():
             return Health.warn(problem, **figures)
         if arm.state == State.STOPPED or arm.needs_help or self._disarmed_itself(arm):

@@ -29,6 +29,7 @@ from std_srvs.srv import Trigger
 
 from rt2_ros.actions import is_stop
 from rt2_ros.bringup import Graph, checked_namespace
+from rt2_ros.control.arm import NO_JOINT_STATES
 from rt2_ros.msg import ControllerStatus, PolicyStatus, SceneState
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.alone import Alone
@@ -290,6 +291,8 @@ class Operator:
             problems.append("no controller was met")
         elif len(writers) > 1:  # their statuses come as one
             problems.append(f"{len(writers)} controllers were met, and which stopped is not told")
+        elif NO_JOINT_STATES in self.controller.reason:
+            problems.append("nobody tells where the arm is")
         elif self.moves():
             problems.append("the controller has not confirmed the stop")
         elif not met:

@@ -30,6 +30,7 @@ import time
 import unicodedata
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from threading import Condition, RLock, Thread
@@ -265,13 +266,16 @@ class PolicyRunner:
                 self._began = time.monotonic()
                 if question is None:
                     self._due = max(self._due, time.monotonic()) + self._period
-            if question is not None:
-                self._answer(question, observation)
-            elif observation is not None:
-                # An instruction is an attempt of its own, whatever a policy remembers of others.
-                episode = f"{self._id} {asked.instruction_id}"
-                about = replace(observation, instruction=asked.instruction, episode=episode)
-                self._infer(about, asked)
+            try:
+                if question is not None:
+                    self._answer(question, observation)
+                elif observation is not None:
+                    # An instruction is an attempt of its own, whatever is remembered of others.
+                    episode = f"{self._id} {asked.instruction_id}"
+                    about = replace(observation, instruction=asked.instruction, episode=episode)
+                    self._infer(about, asked)
+            except Exception as error:  # of who is told: the next instruction is worked on
+                self._untold(error)
 
     def _turn(self) -> str:
         """What the worker does next, "" for nothing; after a question a decision if one can be."""
@@ -314,6 +318,12 @@ class PolicyRunner:
                 self._on_step(Step(decision, stamp, now.instruction_id, index, inference))
                 self._status = replace(now, decisions=index + 1)
                 self._become(State.DONE if decision.action.terminate else State.RUNNING)
+
+    def _untold(self, error: Exception) -> None:
+        """Note that what came of it could not be told; that this cannot be told is likely."""
+        with self._lock, suppress(Exception):
+            self._busy = False
+            self._become(State.FAULT, _line(f"not told: {type(error).__name__}: {error}"))
 
     def _answer(self, question: str, observation: Observation | None) -> None:
         reason = self._stale()

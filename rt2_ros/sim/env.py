@@ -142,6 +142,7 @@ class TabletopEnv:
         arm before long.
         """
         stamp_ns = self._now_ns()
+        self.controller.on_policy_status(1, self.instruction)  # it lives, also without an action
         self._advance(self._latency)
         refused, limited = action is None, False
         if action is not None:

@@ -142,6 +142,47 @@ def test_what_a_disarmed_arm_was_told_is_not_obeyed_by_the_first_status_after_it
     assert held(rig, "instruction")
 
 
+@pytest.mark.parametrize("between", ["arm", "stop and arm", "stop", "another", "long"])
+def test_what_was_taken_back_is_not_obeyed_when_a_policy_takes_it_up_late(new_rig, between):
+    """A policy that stood still, or was cut off, still finds the message when it is back."""
+    rig = new_rig(armed=between != "arm")
+    rig.apply(rig.arm.on_policy_status(0, ""))
+    rig.apply(rig.arm.on_instruction("wave"))
+    if between == "stop and arm":
+        rig.apply(rig.arm.stop())
+    if between.endswith("arm"):
+        rig.arm.arm()
+    if between == "stop":
+        rig.apply(rig.arm.on_instruction("stop"))
+    if between == "another":
+        rig.apply(rig.arm.on_instruction("push the key"))
+    rig.run(30.0 if between == "long" else 1.0)
+    rig.apply(rig.arm.on_policy_status(1, "wave"))
+    rig.move(0.02, 0, 0)
+    assert held(rig, "instruction")
+    assert rig.arm.reason == "the instruction was given before: repeat it"
+    rig.instruct("wave", instruction_id=2)
+    assert rig.move(0.02, 0, 0) is not None
+
+
+def test_what_is_said_while_nothing_may_be_obeyed_is_not_obeyed_later(new_rig):
+    rig = new_rig()
+    rig.apply(rig.arm.on_policy_status(0, ""))
+    rig.arm.overhear("wave")
+    rig.apply(rig.arm.on_policy_status(1, "wave"))
+    rig.move(0.02, 0, 0)
+    assert held(rig, "instruction")
+
+
+def test_an_arm_that_nobody_measures_any_more_says_so(rig):
+    rig.run(0.2, joint_states=False)
+    assert rig.arm.unseen == ""
+    rig.run(0.2, joint_states=False)
+    assert rig.arm.unseen == "no joint states for more than 0.3 s"
+    rig.run(0.1)
+    assert rig.arm.unseen == ""
+
+
 def test_an_idle_policy_seen_first_makes_the_next_instruction_a_new_one(new_rig):
     rig = new_rig()
     rig.arm.on_policy_status(0, "")

@@ -169,8 +169,16 @@ def test_a_policy_that_was_away_for_long_does_not_go_on_by_itself(rig):
     assert rig.arm.state == State.MOVING
 
 
+def think(rig, seconds, instruction_id=1):
+    """Let time pass in which the policy says each second what it works on, and decides nothing."""
+    for _ in range(int(seconds)):
+        rig.apply(rig.arm.on_policy_status(instruction_id, "pick up the apple"))
+        rig.run(1.0)
+    rig.run(seconds % 1.0)
+
+
 def test_a_policy_that_thinks_long_before_its_first_decision_is_waited_for(rig):
-    rig.run(10.0)
+    think(rig, 30.0)
     assert not rig.arm.needs_help
     rig.move(0.02, 0, 0)
     assert rig.arm.state == State.MOVING
@@ -178,14 +186,30 @@ def test_a_policy_that_thinks_long_before_its_first_decision_is_waited_for(rig):
 
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_first_decision_is_not_waited_for_for_ever(rig, resumed):
-    rig.run(59.5)
+    think(rig, 59.5)
     assert not rig.arm.needs_help
-    rig.run(1.0)
+    think(rig, 1.0)
     assert rig.arm.needs_help and "no decision to act on for 60 s" in rig.arm.reason
     assert rig.commands == []
     rig.arm.arm() if resumed else rig.instruct(instruction_id=2)
-    rig.run(59.5)
+    think(rig, 59.5, 1 if resumed else 2)
     assert not rig.arm.needs_help
+    rig.move(0.02, 0, 0)
+    assert rig.arm.state == State.MOVING
+
+
+def test_a_policy_that_freezes_before_its_first_decision_does_not_move_the_arm_when_it_thaws(rig):
+    """Nobody who said something half a minute ago waits beside the arm for it to move."""
+    rig.run(4.9)
+    assert not rig.arm.needs_help
+    rig.run(0.2)
+    assert asks(rig, "the policy has said nothing for 5 s")
+    rig.run(20.0)
+    rig.apply(rig.arm.on_policy_status(1, "pick up the apple"))
+    rig.move(0.02, 0, 0)
+    assert rig.arm.verdict.code == "help" and rig.commands == []
+    rig.arm.resume()
+    rig.run(4.9)
     rig.move(0.02, 0, 0)
     assert rig.arm.state == State.MOVING
 

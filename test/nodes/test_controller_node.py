@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What controller_node makes of messages; test/system/test_line.py has the node as a process."""
 
+import re
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,10 +28,15 @@ PROFILE = RobotProfile.load(config_path("robots", "panda.yaml"))
 
 
 @pytest.fixture
-def node():
+def node(tmp_path):
     """An armed controller that knows where the arm is and has got an instruction, its first."""
+    text = config_path("robots", "panda.yaml").read_text(encoding="utf-8")
+    # What moves does so for longer than a busy machine stands still.
+    for key, value in (("chunk_duration", 3), ("time_to_live", 4), ("joint_state_timeout", 3)):
+        text = re.sub(rf"(?m)^{key}: [0-9.]+", f"{key}: {value}.0", text)
+    (tmp_path / "panda.yaml").write_text(text, encoding="utf-8")
     rclpy.init()
-    given = {"robot": "panda", "bridge": "dry_run", "start_armed": True}
+    given = {"robot": str(tmp_path / "panda.yaml"), "bridge": "dry_run", "start_armed": True}
     node = ControllerNode(parameter_overrides=[Parameter(k, value=v) for k, v in given.items()])
     assert node.trigger_configure() == node.trigger_activate() == SUCCESS
     node._take_description(String(data=URDF))
@@ -156,6 +163,41 @@ def test_a_controller_is_armed_at_the_start_and_never_again_by_itself(node, end,
     node._take_description(CHANGED)
     armed = node._arm.state not in (State.DISARMED, State.STOPPED)
     assert armed is (first and end is nothing)
+
+
+def test_what_is_said_to_an_inactive_controller_is_not_obeyed_when_it_is_armed(node):
+    """A policy that was busy takes it up then."""
+    node.trigger_deactivate()
+    node._take_instruction(String(data="push the key"))
+    node.trigger_activate()
+    node._arm.arm()
+    node._take_policy_status(PolicyStatus(instruction="push the key", instruction_id=2))
+    assert node._arm.instruction_id == 2 and not node._arm._mandate.live
+
+
+def test_an_arm_that_has_become_another_says_why_it_is_disarmed(node):
+    node._take_description(CHANGED)
+    assert node._arm.reason == "robot_description changed"
+    node._take_joints(joints(node))
+    found = node.diagnose()
+    assert (found.level, found.message) == (DiagnosticStatus.WARN, "robot_description changed")
+
+
+@pytest.mark.parametrize("order", ["none", "stop", "disarm"])
+def test_that_joint_states_have_ended_is_told_also_of_an_arm_at_rest(node, monkeypatch, order):
+    """Its pose is of some time before: a stop that it confirmed would be worth nothing."""
+    told = []
+    monkeypatch.setattr(node, "_status_out", SimpleNamespace(publish=told.append))
+    {"none": nothing, "stop": stop, "disarm": disarm}[order](node)
+    node._publish_status()
+    assert "no joint states" not in told[-1].reason
+    node._arm._joint_state_time -= 4.0
+    node._publish_status()
+    assert told[-1].reason.endswith("; no joint states for more than 3 s")
+    found = node.diagnose()
+    assert (found.level, found.message) == (
+        DiagnosticStatus.WARN, "no joint states for more than 3 s"
+    )  # fmt: skip
 
 
 def test_a_stop_reaches_the_bridge_also_where_the_arm_is_not_known(node):

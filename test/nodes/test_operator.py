@@ -347,6 +347,15 @@ def test_an_arm_that_still_moves_has_not_stopped(stub, monkeypatch, capsys):
     assert "the controller has not confirmed the stop" in capsys.readouterr().out
 
 
+def test_of_an_arm_that_nobody_measures_it_is_not_known_that_it_rests(stub, monkeypatch, capsys):
+    monkeypatch.setattr(operator, "REPLY_S", 1.0)
+    confirms_at_once(stub)
+    blind = ControllerStatus(reason="done; no joint states for more than 0.3 s")
+    stub.create_publisher(*topics.CONTROLLER_STATUS).publish(blind)
+    assert say.main(STOP) == 1
+    assert "nobody tells where the arm is" in capsys.readouterr().out
+
+
 STOP = ["", "--namespace", NAMESPACE]
 
 

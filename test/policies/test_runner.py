@@ -324,6 +324,28 @@ def test_a_policy_that_raises_is_a_fault_until_the_next_instruction(graph):
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("what", ["step", "answer", "status"])
+def test_what_cannot_be_told_is_a_fault_and_no_end(graph, what):
+    """As where the middleware takes no message: the worker must live, and say so."""
+
+    def broken(_):
+        raise RuntimeError("cannot publish")
+
+    graph.runner.instruct("pick up the apple")
+    whole = getattr(graph.runner, f"_on_{what}")
+    setattr(graph.runner, f"_on_{what}", broken)
+    graph.runner.ask("how tall?") if what == "answer" else None
+    graph.look()
+    limit = time.monotonic() + WAIT
+    while graph.state() != State.FAULT and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert graph.runner.status.reason == "not told: RuntimeError: cannot publish"
+    setattr(graph.runner, f"_on_{what}", whole)
+    graph.runner.instruct("pick up the apple")
+    graph.look()
+    graph.until(lambda: graph.steps)
+
+
 def test_a_question_without_a_fresh_image_or_with_bad_words_gets_a_reason(graph):
     graph.runner.ask("what is it?")
     graph.until(lambda: len(graph.answers) == 1)

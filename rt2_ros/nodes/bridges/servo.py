@@ -210,14 +210,22 @@ class MoveItServoBridge(Bridge):
         q, velocity = self._chunk.sample(past + PERIOD / 2)
         target = self.arm.kinematics.forward(q)
         twist = self.arm.kinematics.jacobian(q) @ (velocity * (not waits))
-        if self._twist and self._pull:
+        if self._twist and self._pull and not self.arm.history.jumps():
             twist = self._within_speed(twist + PULL * self._error(self._due(now, target)))
         self._publish(stamp, twist, target)
 
     def _due(self, now: float, target: Pose) -> Pose:
-        """Where the tip was to be LATENCY ago, by whichever chunk: they may follow fast."""
+        """Where the tip was to be LATENCY before it was measured last, by whichever chunk: they may
+        follow fast. Where joint states come late, or no more, a tip that was due now would seem to
+        lag ever more, and be driven beyond its goal.
+        """
+        assert self.arm is not None
         self._path.append((now, target))
-        while len(self._path) > 1 and self._path[1][0] <= now - LATENCY:
+        try:
+            age = max(0.0, (self.node.now_ns() - self.arm.history.newest()[0]) * 1e-9)
+        except NotInHistory:
+            age = 0.0
+        while len(self._path) > 1 and self._path[1][0] <= now - age - LATENCY:
             self._path.popleft()
         return self._path[0][1]
 

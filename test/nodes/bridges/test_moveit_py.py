@@ -30,7 +30,8 @@ class Rig:
             every=lambda period, callback: None,
         )
 
-        def hangs(command, pass_fds):
+        def hangs(command, env, pass_fds):
+            assert env["PYTHONSAFEPATH"]  # or a checkout in the current folder is run
             (fd,) = pass_fds
             return subprocess.Popen([sys.executable, "-c", HANGS, str(fd)], pass_fds=pass_fds)
 
