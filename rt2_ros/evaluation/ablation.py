@@ -187,7 +187,9 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
             more["init"] = str(start.resolve())
         # What is told in words alone begins with plans; without them pictures take its place.
         alone = {} if arm.plans else {"plan_share": 0.0, "state_rows": 0}
-        stages = [stage | {"shares": dict(arm.shares)} | alone for stage in base["stages"][1:]]
+        # The first stage is for random weights: what the others start from has been through it.
+        own = base["stages"][1:] if arm.start else base["stages"]
+        stages = [stage | {"shares": dict(arm.shares)} | alone for stage in own]
         trained[name] = _train(base, out / name, stages, settings.minutes, more)
     before = _ask(start, "start", settings, out / "start" / "answers.json")
     measured = tuple(
