@@ -33,8 +33,9 @@ from rich.console import Console
 
 import rt2_ros.training  # noqa: F401, before torch is loaded: how its threads wait
 from rt2_ros import provenance
-from rt2_ros.data import split
-from rt2_ros.evaluation.cli import RESULTS, chosen_suites, digests, evaluate
+from rt2_ros.data import digests, split
+from rt2_ros.evaluation.cli import RESULTS, chosen_suites, evaluate
+from rt2_ros.evaluation.cli import digests as of_tables
 from rt2_ros.evaluation.page import PLOT, update_results
 from rt2_ros.evaluation.questions import Answers, digest, held_back
 from rt2_ros.evaluation.results import GROUPS, Ablation, Arm, CellResult, read_made
@@ -204,7 +205,7 @@ def run(settings: Settings, quick: bool = False) -> Ablation:
 
 def _check_played(settings: Settings, suites: Sequence[Suite], out: Path) -> None:
     """ValueError where an arm has played on other tables: better now than after the training."""
-    present = digests(suites)
+    present = of_tables(suites)
     for folder in (out / name / "eval" for name in settings.arms):
         if not (folder / "run.json").is_file():
             continue
@@ -239,8 +240,10 @@ def _train(
 
 def _check_data(kept: Path) -> None:
     """ValueError where a model learned other data than is made now: no arm of the same study."""
-    record = json.loads((kept / "training.json").read_text())
-    if record.get("split", split.digest()) != split.digest():
+    record, now = json.loads((kept / "training.json").read_text()), digests.held_out()
+    changed = record.get("split", split.digest()) != split.digest()
+    then = record.get("held_out", {})  # of it, suites are of what is tried, not of what is learned
+    if changed or any(then.get(part, now[part]) != now[part] for part in ("web", "looks")):
         raise ValueError(
             f"{kept}: it learned other data than is made now; remove all of the study to train it "
             "anew, or choose another --out"
@@ -331,7 +334,7 @@ def _measure(
     record = json.loads((checkpoint / "training.json").read_text())
     return Arm(
         name, before.policy if arm.start else "", dict(arm.shares), arm.plans, record["steps"],
-        record["pictures"], cells, answers, arm.base,
+        record["pictures"], cells, answers, arm.base, record.get("revision", ""),
     )  # fmt: skip
 
 

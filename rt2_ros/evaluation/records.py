@@ -26,7 +26,7 @@ from rt2_ros.sim.tasks import Judge, Task
 
 FAILURES = (*Judge.FAILURES, "crashed")
 # Fields that files of before them lack.
-LATER = frozenset({"reached", "base", "tables", "weights", "settings", "start_minutes"})
+LATER = frozenset({"reached", "base", "tables", "weights", "settings", "start_minutes", "trained"})
 # How the error of an episode begins that says nothing of the policy.
 LOST = "its process ended with"
 Key = tuple[str, str, int]  # suite, cell, seed

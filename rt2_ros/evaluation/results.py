@@ -102,7 +102,8 @@ class Arm:
 
     start: name of the shared start, "" for random weights. shares: source -> weight. plans: whether
     it plans. steps, pictures: how far it came in its minutes. answers: none of RT-1, which answers
-    nothing. base: the recipe of RT-1, "" for the ablation's.
+    nothing. base: the recipe of RT-1, "" for the ablation's. trained: at which revision of the
+    code; "" in results from before it was kept.
     """
 
     name: str
@@ -114,17 +115,18 @@ class Arm:
     cells: tuple[CellResult, ...]
     answers: Answers | None
     base: str = ""
+    trained: str = ""
 
     def rate(self, group: str) -> Rate:
         """Successes in all cells of one of GROUPS together."""
-        return Rate.together(cell.rate for cell in self._cells(group))
+        return Rate.together(cell.rate for cell in self.group(group))
 
     def reach(self, group: str) -> Rate:
         """The same of reaching the right thing."""
-        return Rate.together(cell.reach for cell in self._cells(group))
+        return Rate.together(cell.reach for cell in self.group(group))
 
-    def _cells(self, group: str) -> list[CellResult]:
-        """Of no part of a group: cells differ too much."""
+    def group(self, group: str) -> list[CellResult]:
+        """Its cells, in an order that all arms have; none of a part of it: cells differ much."""
         found = {cell.key[1]: cell for cell in self.cells}
         return [found[c] for c in GROUPS[group]] if found.keys() >= GROUPS[group] else []
 

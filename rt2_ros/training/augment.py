@@ -10,6 +10,7 @@ A mirror image is a demonstration of the mirrored robot, which nobody has.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from rt2_ros.actions.prompts import ACTION
 from rt2_ros.data.faults import BadSample, BadSetting
 from rt2_ros.data.samples import Frame, Query, Thing
+
+PLACE = re.compile(r"\d[ ,;]+\d|<loc\d+>")  # "umbrella 213 88"; PaliGemma's tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +138,8 @@ def _noise(
 
 
 def _tells_places(query: Query) -> bool:
-    """Whether a plan has numbers: where in the picture a thing is seen."""
+    """Whether a plan has numbers, or an answer two at once: where in the picture a thing is."""
     plan, marker, _ = query.answer.partition(ACTION)
-    return bool(marker) and any(letter.isdigit() for letter in plan)
+    if not marker:
+        return query.kind == "web" and PLACE.search(query.answer) is not None
+    return any(letter.isdigit() for letter in plan)

@@ -12,7 +12,7 @@ import yaml
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
-from rt2_ros.data import split
+from rt2_ros.data import digests, split
 from rt2_ros.evaluation import ablation
 from rt2_ros.evaluation.ablation import load, main
 from rt2_ros.evaluation.questions import Answers
@@ -59,11 +59,13 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
         config = yaml.safe_load((out / name / "training.yaml").read_text())
         assert ("init" in config) == arm.start
         stages = config["stages"]
-        assert [stage["name"] for stage in stages] == ["act", "settle"]
+        # The first is for random weights: what others start from has been through it.
+        assert [stage["name"] for stage in stages] == ["see", "act", "settle"][arm.start :]
         assert sum(s["minutes"] for s in stages) == pytest.approx(ablation.QUICK_MINUTES)
         for stage in stages:
             assert stage["shares"] == arm.shares
-            assert (stage["plan_share"] > 0, stage["state_rows"] > 0) == (arm.plans, arm.plans)
+            if stage["name"] != "see":
+                assert (stage["plan_share"] > 0, stage["state_rows"] > 0) == 2 * (arm.plans,)
         assert config["sources"] == arm.sources(read("rt2-tiny")[1]["sources"])
         record = json.loads((out / name / "settle" / "training.json").read_text())
         assert record["steps"] > 0 and record["config"]["name"] == name
@@ -116,14 +118,20 @@ def test_a_quick_one_runs_through_and_goes_on_where_it_was_stopped(tmp_path, mon
 def test_arms_of_other_tables_or_data_are_refused_before_anything_is_trained(tmp_path):
     settings = replace(load(config_path("ablation.yaml")), out=str(tmp_path))
     suites = ablation.chosen_suites(settings.suites)
-    tables = {**ablation.digests(suites), "seen": "another"}
+    tables = {**ablation.of_tables(suites), "seen": "another"}
     with RunFolder.create(tmp_path / "co" / "eval", RunInfo.here("co", {}, tables, 1, 0)):
         pass
     with pytest.raises(ValueError, match="co/eval: seen had other tables.*move the folder away"):
         ablation.run(settings)
     assert [folder.name for folder in tmp_path.iterdir()] == ["co"]
-    for digest, refusal in ((split.digest(), nullcontext()), ("0" * 16, pytest.raises(ValueError))):
-        (tmp_path / "training.json").write_text(json.dumps({"split": digest}))
+    known, other = {"split": split.digest(), "held_out": digests.held_out()}, "0" * 16
+    for record, refusal in (
+        (known, nullcontext()), ({"split": split.digest()}, nullcontext()),
+        ({**known, "split": other}, pytest.raises(ValueError, match="it learned other data")),
+        ({**known, "held_out": {"web": other}}, pytest.raises(ValueError, match="other data")),
+        ({**known, "held_out": {"suites": {}}}, nullcontext()),
+    ):  # fmt: skip
+        (tmp_path / "training.json").write_text(json.dumps(record))
         with refusal:
             ablation._check_data(tmp_path)
 

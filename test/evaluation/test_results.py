@@ -273,22 +273,31 @@ def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
         cell("seen", "", "11110"), *(cell(*each, done) for each, done in unseen.items()),
         cell("emergent", "symbols", "01"), cell("emergent", "reasoning", "0001"),
     )  # fmt: skip
+    fewer = (cell("seen", "", "01000"), *cells[1:])
     none = replace(AFTER, policy="scratch", outcomes={"where": "0000", "what": "00"})
     arms = (
-        Arm("scratch", "", {"robot": 1.0}, True, 70, 1120, cells, none),
-        Arm("co", "start", {"web": 0.4, "robot": 0.6}, False, 60, 960, cells, AFTER),
+        Arm("scratch", "", {"robot": 1.0}, True, 70, 1120, fewer, none, "", "r0"),
+        Arm(
+            "co", "start", {"web": 0.4, "robot": 0.6}, False, 60, 960, cells, AFTER, "", "r0-dirty"
+        ),
     )
     update_results(page, ablation=Ablation(30, 0, "a machine", START, arms))
     update_results(page, ablation=Ablation(20, 0, "a machine", START, arms))
     update_results(page, [run_of(tmp_path / "a", "p", {SEEN: "10"})])
     told = page.read_text().partition("## Ablation")[2].partition("## ")[0]
-    assert "Measured on 2026-01-01 at r1, by" in told  # no mean of a part of emergent
+    assert "Measured on 2026-01-01 at r1, trained at r0, r0-dirty, by the recipe" in told
+    assert "co also lacks what plans are learned by" in told and "scratch also" not in told
     assert "20 minutes each on\na machine, seed 0" in told and "30" not in told.splitlines()[2]
     assert "![Ablation](ablation.png)" in told
     rows = [line for line in told.splitlines() if line.startswith("| ")]
-    assert rows[1:] == [
+    # No mean of a part of emergent.
+    assert rows[-2:] == [
+        "| model | seen | unseen | emergent | reasoning |",
+        "| scratch | +3 −0, p = 0.25 | +0 −0, p = 1 |  | +0 −0, p = 1 |",
+    ]
+    assert rows[1:-2] == [
         "| start |  |  |  |  |  |  | 83% (44 to 97) of 6 |  |  |",
-        "| scratch | random weights | robot 1 | 80% (38 to 96) of 5 | 14% (3 to 51) of 7 "
+        "| scratch | random weights | robot 1 | 20% (4 to 62) of 5 | 14% (3 to 51) of 7 "
         "|  | 25% (5 to 70) of 4 | 0% (0 to 39) of 6 | 0 (0 to 47) | 70 |",
         "| co | start | web 0.4, robot 0.6, no plans | 80% (38 to 96) of 5 | 14% (3 to 51) of 7 "
         "|  | 25% (5 to 70) of 4 | 83% (44 to 97) of 6 | 100 (57 to 174) | 60 |",
@@ -297,10 +306,21 @@ def test_an_ablation_is_a_table_of_groups_and_replaced_whole(tmp_path):
     update_results(page, ablation=Ablation(20, 0, "a machine", START, (arms[0], looked[1])))
     told = page.read_text().partition("the right thing was reached:")[2].partition("## ")[0]
     rows = [line for line in told.splitlines() if line.startswith("| ")]
-    assert rows == [
+    assert rows[:3] == [
         "| model | seen | unseen | emergent | reasoning |", "| scratch |  |  |  |  |",
         "| co | 50% (9 to 91) of 2 | 50% (25 to 75) of 12 |  | 50% (9 to 91) of 2 |",
     ]  # fmt: skip
+
+
+def test_an_ablation_on_tables_of_before_says_so(tmp_path):
+    page = tmp_path / "results.md"
+    played = replace(cell("seen", "", "1"), tables="before")
+    arm = Arm("co", "start", {"web": 1.0}, True, 1, 1, (played,), AFTER)
+    for tables, told in (("before", False), ("after", True)):
+        update_results(
+            page, ablation=Ablation(1, 0, "a machine", START, (arm,)), present={"seen": tables}
+        )
+        assert ("The tables have been changed since" in page.read_text()) == told
 
 
 def test_damaged_results_are_refused_and_kept(tmp_path):

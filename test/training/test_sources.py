@@ -239,6 +239,8 @@ def test_noise_leaves_alone_what_is_asked_for():
     [
         Frame(IMAGE, (WHERE,), (Thing("key", 64, 75, np.zeros((4, 2), np.float32)),)),
         Frame(IMAGE, (Query("Q: ? A:", "Plan: key 64 75. Action: 0 1", "robot"),), ()),
+        Frame(IMAGE, (Query("Q: ? A:", "umbrella 213 88", "web"),), ()),
+        Frame(IMAGE, (Query("Q: ? A:", "<loc0112><loc0200> umbrella", "web"),), ()),
     ],
 )
 def test_a_crop_that_would_make_answers_wrong_is_refused(frame):

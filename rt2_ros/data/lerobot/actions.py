@@ -71,7 +71,8 @@ class ActionMeaning:
         """All frames' actions (N, 8) in this project's order: terminate, the step, the gripper.
 
         Where an action lasts several frames, it goes where the last of them goes, with the gripper
-        of the first, as a controller moves that first, and ends the episode where one of them does.
+        of the first, as a controller moves that first. It ends the episode where the first does:
+        what comes with the end is not carried out.
 
         Raises:
             ValueError: a column that is meant is not there.
@@ -94,8 +95,7 @@ class ActionMeaning:
                 moved = np.where(inside[:, None], np.hstack([way, turn]), moved)
         opened, closed = self.gripper
         gripper = (action[:, 6:] - opened) / (closed - opened)
-        done = _last(episodes)
-        return np.hstack([np.max([done[row] for row in later], axis=0), moved, gripper])
+        return np.hstack([_last(episodes), moved, gripper])
 
     def frames(self, fps: float) -> int:
         """How many frames of a dataset one action lasts."""

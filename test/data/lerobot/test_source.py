@@ -204,7 +204,8 @@ def test_a_frame_of_reference_is_never_guessed(write):
 
 def test_an_action_may_last_several_frames(tmp_path):
     """Two turns about other axes: what comes of both is not their sum. The last frames of an
-    episode have fewer left, and end it.
+    episode have fewer left, and the last one ends it: a controller that is told the end does no
+    more, and before it the hand may still open.
     """
     quarter = math.pi / 2
     rows = np.zeros((4, 7))
@@ -217,7 +218,7 @@ def test_an_action_may_last_several_frames(tmp_path):
     turned = 2 * math.pi / 3 / math.sqrt(3) * np.array([1, 1, -1])
     np.testing.assert_allclose(steps[0, 4:7], turned, atol=1e-6)
     np.testing.assert_allclose(steps[1, 4:7], [0, quarter, 0], atol=1e-6)
-    assert steps[:, 7].tolist() == [0, 1, 0, 1, 0] and steps[:, 0].tolist() == [0, 0, 1, 1, 1]
+    assert steps[:, 7].tolist() == [0, 1, 0, 1, 0] and steps[:, 0].tolist() == [0, 0, 0, 1, 1]
     np.testing.assert_array_equal(
         ActionMeaning().steps(found), ActionMeaning(step=0.3).steps(found)
     )
