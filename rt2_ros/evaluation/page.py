@@ -177,9 +177,9 @@ def _ablation(ablation: Ablation | None, stale: bool) -> Iterable[str]:
     yield f"Models that differ in start, data and plans, {ablation.minutes:g} minutes each on"
     yield f"{ablation.machine}, seed {ablation.seed}, as in section 4.3 of the paper. Each was"
     yield "trained once: intervals and p are over episodes, and do not tell what another run would"
-    yield "give. Data are shares of pictures; most tokens of answers are the robot's. Cells of a group"
-    yield "count together; reasoning is one cell of emergent. Web answers kept, in percent: accuracy"
-    yield "over that of the start."
+    yield "give. Data are shares of pictures; most tokens of answers are the robot's. Cells of a"
+    yield "group count together; reasoning is one cell of emergent. Web answers kept, in percent:"
+    yield "accuracy over that of the start."
     for arm in ablation.arms:
         if not arm.plans:
             yield f"{arm.name} also lacks what plans are learned by: questions on what a plan"
