@@ -8,8 +8,12 @@ say, in order, where launch_ros is.
 
 import ctypes
 import json
+import runpy
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pinocchio as pin
@@ -205,7 +209,66 @@ def test_sdfs_own_parser_takes_world_and_robot_and_keeps_the_camera_where_it_is(
     )
 
 
-# The launch files: launch_ros is not on PyPI.
+# The launch files: launch_ros is not on PyPI. Without it they run with stand-ins, which tell what was
+# asked of them; with it they are launched, below.
+
+MODULES = (
+    "launch", "launch.actions", "launch.event_handlers", "launch.launch_description_sources",
+    "launch.substitutions", "launch_ros", "launch_ros.actions",
+    "launch_ros.parameter_descriptions", "launch_ros.substitutions",
+)  # fmt: skip
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Return what a launch file asks of Node: the keywords of each, in order."""
+    for module in MODULES:
+        monkeypatch.setitem(sys.modules, module, MagicMock())
+    sys.modules["launch.substitutions"].LaunchConfiguration = lambda key: SimpleNamespace(
+        perform=lambda context: context[key]
+    )
+
+    def asked(name, **given):
+        actions, node = sys.modules["launch.actions"], sys.modules["launch_ros.actions"].Node
+        for called in (actions.DeclareLaunchArgument, actions.OpaqueFunction, node):
+            called.reset_mock()
+        file = runpy.run_path(str(LAUNCH / name))
+        file["generate_launch_description"]()
+        defaults = {
+            call.args[0]: call.kwargs["default_value"]
+            for call in actions.DeclareLaunchArgument.call_args_list
+        }
+        assert given.keys() <= defaults.keys()
+        for call in actions.OpaqueFunction.call_args_list:
+            call.kwargs["function"]({**defaults, **given})
+        return [call.kwargs for call in node.call_args_list]
+
+    return asked
+
+
+@pytest.mark.parametrize("sim", SIMULATORS)
+def test_bringup_asks_for_the_nodes_of_the_description(asked, sim):
+    given = {"policy": "hold", "sim": sim, "namespace": "left"}
+    graph = describe(**given)
+    nodes = asked("bringup.launch.py", **given)
+    assert [(n["package"], n["executable"], n["arguments"]) for n in nodes] == [
+        ("rt2_ros", node.executable, node.ros_args()) for node in graph.robot
+    ]
+    assert [n["additional_env"] for n in nodes] == [dict(n.environment) for n in graph.robot]
+    simulated = asked("simulation.launch.py", **given) if sim == "mujoco" else []
+    assert [(n["executable"], n["arguments"]) for n in simulated] == [
+        (node.executable, node.ros_args()) for node in graph.simulation
+    ]
+
+
+def test_the_other_launch_files_ask_for_what_they_say(asked):
+    nodes = asked("gazebo.launch.py", namespace="left", headless="true")
+    assert {n["executable"] for n in nodes} >= {
+        "robot_state_publisher", "parameter_bridge", "create"
+    }  # fmt: skip
+    assert [n["executable"] for n in asked("moveit.launch.py")] == ["move_group", "servo_node"]
+    alone = asked("moveit.launch.py", move_group="false")
+    assert [n["executable"] for n in alone] == ["servo_node"]
 
 
 @pytest.fixture

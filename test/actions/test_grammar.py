@@ -296,11 +296,11 @@ def test_the_same_situation_has_the_same_array(grammars):
 def test_a_step_is_cheap(grammars):
     grammar = grammars["qwen"]
     ids = grammar.encode(BINS, "up")
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(100):
         for s in states(grammar, ids):
             grammar.allowed(s)
-    assert (time.perf_counter() - start) / (100 * len(ids)) < 1e-4  # s; about 2e-6 here
+    assert (time.thread_time() - start) / (100 * len(ids)) < 1e-4  # s; about 2e-6 here
 
 
 def states(grammar, ids=None):

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from rt2_ros.evaluation.cli import main
+from rt2_ros.evaluation.cli import chosen_suites, main
 from rt2_ros.evaluation.runs import RunFolder
+from rt2_ros.evaluation.suites import load_suite, suite_names
 from rt2_ros.paths import share_dir
 from rt2_ros.policies import load_policy
 from rt2_ros.policies.hold import HoldPolicy
@@ -186,3 +187,7 @@ def test_a_model_without_its_plans_is_measured_under_a_name_of_its_own(tmp_path,
     run = RunFolder(tmp_path / "rt2-tiny-without-plan")
     assert (run.info.policy, run.info.config["plan"]) == ("rt2-tiny-without-plan", "none")
     assert told == ["none"]
+
+
+def test_all_suites_are_chosen_by_one_word():
+    assert chosen_suites(["all"]) == [load_suite(name) for name in suite_names()]

@@ -81,10 +81,10 @@ def test_a_name_that_ros_does_not_take_is_a_clear_line(name):
 
 def test_a_policy_that_says_nothing_is_not_taken_for_one_that_loads(stub, monkeypatch):
     graph = Graph((), (NodeSpec("policy_node", "simulator_node", NAMESPACE, ()),))
-    monkeypatch.setattr(operator, "READY_S", 3.0)
+    monkeypatch.setattr(operator, "READY_S", 6.0)
     with (
         Operator(NAMESPACE) as person,
-        pytest.raises(TimeoutError, match="waited 3 s for the policy to start"),
+        pytest.raises(TimeoutError, match="waited 6 s for the policy to start"),
     ):
         person.until_ready(graph, lambda: None)
 
@@ -299,7 +299,7 @@ def test_of_two_controllers_none_is_taken_for_both(stub, capsys, command, kind, 
 
 
 def test_who_is_not_met_may_be_elsewhere(stub, monkeypatch):
-    monkeypatch.setattr(operator, "REPLY_S", 3.0)
+    monkeypatch.setattr(operator, "REPLY_S", 6.0)
     stub.create_subscription(*topics.INSTRUCTION.to(lambda msg: None))
     with (
         Operator("elsewhere") as person,
@@ -314,7 +314,7 @@ def test_who_is_not_met_may_be_elsewhere(stub, monkeypatch):
 
 def test_of_several_controllers_it_is_not_known_which_has_stopped(stub, monkeypatch, capsys):
     """Two computers' nodes have the same names; one arm may move while the other one rests."""
-    monkeypatch.setattr(operator, "REPLY_S", 1.0)
+    monkeypatch.setattr(operator, "REPLY_S", 5.0)
     confirms_at_once(stub)
     for _ in range(2):
         stub.create_publisher(*topics.CONTROLLER_STATUS).publish(ControllerStatus())
@@ -334,7 +334,7 @@ def test_the_word_is_a_stop_as_well(stub, capsys, word):
 
 def test_an_arm_that_still_moves_has_not_stopped(stub, monkeypatch, capsys):
     """Its status is that of what was commanded; where MoveIt moves it, the arm is later."""
-    monkeypatch.setattr(operator, "REPLY_S", 1.0)
+    monkeypatch.setattr(operator, "REPLY_S", 5.0)
     confirms_at_once(stub)
     status, msg = stub.create_publisher(*topics.CONTROLLER_STATUS), ControllerStatus()
 
@@ -348,7 +348,7 @@ def test_an_arm_that_still_moves_has_not_stopped(stub, monkeypatch, capsys):
 
 
 def test_of_an_arm_that_nobody_measures_it_is_not_known_that_it_rests(stub, monkeypatch, capsys):
-    monkeypatch.setattr(operator, "REPLY_S", 1.0)
+    monkeypatch.setattr(operator, "REPLY_S", 5.0)
     confirms_at_once(stub)
     blind = ControllerStatus(reason="done; no joint states for more than 0.3 s")
     stub.create_publisher(*topics.CONTROLLER_STATUS).publish(blind)

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rt2 check-robot` on live graphs: what is there is found, what is not is named, nothing moves."""
 
+import re
+
 import numpy as np
 import pytest
 
 from rt2_ros import check_robot
 from rt2_ros.msg import ControllerStatus
 from rt2_ros.nodes import topics
+from rt2_ros.paths import config_path
 
 ARM = topics.joint_trajectory("panda_arm_controller")
 
@@ -27,10 +30,10 @@ def graph(start, probe):
     return probe
 
 
-def run(namespace, capsys, monkeypatch, seconds="1.5"):
+def run(namespace, capsys, monkeypatch, seconds="1.5", given=()):
     """Return the exit status and the rows of the table, by what they are about."""
     monkeypatch.setenv("COLUMNS", "300")
-    status = check_robot.main(["--namespace", namespace, "--seconds", seconds])
+    status = check_robot.main(["--namespace", namespace, "--seconds", seconds, *given])
     rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
     return status, {name.strip(): [cell.strip() for cell in rest] for name, *rest in rows}
 
@@ -62,6 +65,19 @@ def test_a_stranger_who_speaks_to_the_controller_is_named(graph, capsys, monkeyp
     assert todo == "end it: only policy_node may say how the arm moves"
     missing = [name for name, row in rows.items() if row[0] != "OK"]
     assert missing == ["node controller_node", "end_effector_delta"]
+
+
+def test_a_profile_that_is_not_the_one_that_runs_is_told(graph, capsys, monkeypatch, tmp_path):
+    """Nobody shall think that the first motion has the limits of a file that was not read."""
+    text = config_path("robots", "panda.yaml").read_text(encoding="utf-8")
+    slower, count = re.subn(r"(?m)^max_linear_speed: [0-9.]+", "max_linear_speed: 0.05", text)
+    assert count == 1
+    (tmp_path / "mine.yaml").write_text(slower, encoding="utf-8")
+    given = ["--robot", str(tmp_path / "mine.yaml")]
+    status, rows = run(graph.namespace, capsys, monkeypatch, given=given)
+    assert status == 1
+    (told,) = (row for row in rows.values() if row[0] != "OK")
+    assert "start the graph with the profile that you check" in told[2]
 
 
 def test_without_an_arm_every_missing_thing_is_named(graph, capsys, monkeypatch):

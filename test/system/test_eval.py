@@ -47,7 +47,7 @@ def test_an_episode_through_the_graph_is_the_suites_own_and_is_kept(tmp_path):
     # A policy that holds moves nothing, on the graph as in process.
     assert not record.success and record.failure == "never moved" and record.path_length < 0.01
     assert record.reached is False
-    assert record.steps > 10 and len(record.latency_ms) == record.steps
+    assert record.steps > 10 and min(record.latency_ms) > 0
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     (other,) = RunFolder(tmp_path / "hold").records
     assert (other.instruction, other.failure) == (record.instruction, record.failure)

@@ -87,14 +87,14 @@ def test_the_table_is_not_laid_anew_while_the_controller_may_still_move_the_arm(
     running._set_in_motion()
     running.freeze("controller_node")
     thaw = threading.Timer(0.5, running.thaw, ("controller_node",))
-    thaw.start()
     try:
         rig.instruct("")
         assert not is_idle(rig.status)
+        thaw.start()
         rig.reset()
         assert is_idle(rig.status)
     finally:
-        thaw.join()
+        running.thaw("controller_node") if thaw.ident is None else thaw.join()
     rig.forget()
     time.sleep(0.3)
     assert rig.sent == [] and rig.speed() < 0.02

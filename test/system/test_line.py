@@ -31,7 +31,11 @@ LINE = {"instruction": 0}  # ids go up over the module
 def robot(tmp_path_factory):
     """The Panda with times for a busy machine: a delta takes 0.6 s and lives for 1.5 s."""
     text = config_path("robots", "panda.yaml").read_text(encoding="utf-8")
-    for key, value in (("chunk_duration", 0.6), ("time_to_live", 1.5)):
+    for key, value in (
+        ("chunk_duration", 0.6),
+        ("time_to_live", 1.5),
+        ("joint_state_timeout", 1.0),
+    ):
         text, count = re.subn(rf"(?m)^{key}: [0-9.]+", f"{key}: {value}", text)
         assert count == 1
     path = tmp_path_factory.mktemp("robots") / "slow.yaml"

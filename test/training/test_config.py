@@ -8,7 +8,9 @@ import pytest
 import yaml
 from tiny_runs import tiny_config, tiny_stage
 
-from rt2_ros.training.config import TinyConfig, VlmConfig, load
+from rt2_ros.paths import config_path
+from rt2_ros.training.config import TinyConfig, VlmConfig, load, read
+from rt2_ros.training.rt1 import RT1TrainingConfig
 
 STAGE = {"name": "act", "steps": 9, "learning_rate": 1e-4, "shares": {"mine": 1}}
 FILE = {"type": "vlm", "out": "x", "sources": {"mine": {}}, "stages": [STAGE],
@@ -126,3 +128,11 @@ def test_the_default_models_recipe_is_what_it_was():
     assert not any(s.keep for s in config.stages)
     assert all(s.shares == {"web": 0.4, "robot": 0.6} for s in config.stages[1:])
     assert config.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(config_path("training").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_configuration_that_comes_with_the_package_is_read(path):
+    rt1 = read(path.stem)[1]["type"] == "rt1"
+    assert (RT1TrainingConfig.load if rt1 else load)(path.stem).stages
