@@ -209,8 +209,8 @@ def test_sdfs_own_parser_takes_world_and_robot_and_keeps_the_camera_where_it_is(
     )
 
 
-# The launch files: launch_ros is not on PyPI. Without it they run with stand-ins, which tell what was
-# asked of them; with it they are launched, below.
+# The launch files: launch_ros is not on PyPI. Without it they run with stand-ins, which tell what
+# was asked of them; with it they are launched, below.
 
 MODULES = (
     "launch", "launch.actions", "launch.event_handlers", "launch.launch_description_sources",
