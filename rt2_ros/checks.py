@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must be so between the robot and the policy, judged from what was seen of a live graph.
 
-    checks(facts, profile)[0]       # Check("node camera_node", "runs"): nothing has to be done
+    checks(facts, profile, own)[0]  # Check("node camera_node", "runs"): nothing has to be done
 
 No ROS: `rt2_ros.nodes.inspector` gathers the facts, `rt2 check-robot` shows what comes of them.
 """

@@ -17,7 +17,6 @@ class Endpoint:
 
     node: str
     type: str
-    reliable: bool = True
     latched: bool = False
 
 

@@ -2,7 +2,7 @@
 """What a run leaves to look at: a film and a contact sheet, both with words on the pictures.
 
 with Film("out/demo/demo.mp4") as film:
-    film.add(image, 1_500, ["pick up the banana", "0 127 255 127 127 127 127 255"])
+    film.add(captioned(image, "pick up the banana", "0 127 255 127 127 127 127 255"), 1_500)
 contact_sheet("out/demo/contact_sheet.png", [[tile, tile], [tile, tile]])
 """
 

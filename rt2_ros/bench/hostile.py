@@ -23,7 +23,7 @@ import numpy as np
 
 from rt2_ros.bench.chunk_judge import ChunkJudge, Report
 from rt2_ros.bench.rig import Rig
-from rt2_ros.control.arm import Command, State
+from rt2_ros.control.command import Command, State
 from rt2_ros.control.history import JointHistory
 from rt2_ros.control.kinematics import Unreachable
 from rt2_ros.control.pose import Array, Pose

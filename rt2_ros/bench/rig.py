@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rt2_ros.control.arm import ArmController, Command
+from rt2_ros.control.arm import ArmController
 from rt2_ros.control.collision import Collisions
+from rt2_ros.control.command import Command
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.pose import Array, Pose
 from rt2_ros.control.profile import RobotProfile

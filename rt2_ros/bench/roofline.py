@@ -2,7 +2,7 @@
 """How fast a machine could answer at best: the roofline of a vision-language-action model.
 
     machine = MACHINES["orin"]                   # 205 GB/s, 42 TFLOP/s in bf16
-    work = Work.of(meta_model("paligemma-3b"), image_tokens=256, prompt_tokens=40)
+    work = Work.of(SHAPES["paligemma-3b"].build("meta"), patches=256, tokens=296)
     work.floor(machine, forwards=8)              # {"vision": s, "prefill": s, "decode": s}
 
 A stage takes at least the time to read its weights once, and the time of its multiplications: their

@@ -40,9 +40,9 @@ _PART = 0.6  # s of the way home that are sent at a time, and a brake: so it end
 _RENEWED = 0.25  # s after which the next part takes its place
 _HOME_TOLERANCE = 0.05  # rad off home, up to which the arm is there
 _HOME_PATIENCE = 1.0  # s after the way home, before an arm at rest elsewhere is said to be so
+_UNHEARD = 1.5  # times the speed that it was told, at which an arm may go on that did not hear
 # s after a trajectory's end for drives that lag: what moves then has not heard the brake, and what
 # rests elsewhere was moved.
-_UNHEARD = 1.5  # times the speed that it was told, at which an arm may go on that did not hear
 _BRAKE_PATIENCE = 0.3
 _LEAD = 0.05  # s before a brake's first inner point, as the arm may be some ms from where we think
 _SOONER = 1e-3  # s by which a brake must be over sooner to be worth sending

@@ -64,7 +64,6 @@ class Kinematics:
         None.
         """
         self.joint_names = tuple(joint_names)
-        self.base_frame, self.tip_frame = base_frame, tip_frame
         model = _arm_model(urdf, self.joint_names, base_frame, tip_frame)
         self._model, self._data = model, model.createData()
         self._tip = _frame(model, tip_frame)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a policy may find itself: tasks, and tables with a hand in the middle of them.
 
-    situation = draw_situation(np.random.default_rng(7), split.ROBOT_NAMES)
+    situation = draw_situation(random, split.ROBOT_NAMES)
     situation.task                   # Task("on", "key", "birthday cake")
-    situation.lay(table)             # hand and objects as drawn, for a picture
-    situation.imagined()             # the same as a state of the table, without a simulator
+    situation.lay(table, look)       # hand and objects as drawn, for a picture
+    situation.imagined(random)       # the same as a state of the table, without a simulator
 
 Hand and blocks are drawn where the expert takes them, and somewhat beyond, so that a policy knows
 the way back.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training is made of: one picture, or several of a moment, with everything that is asked.
 
-    Frame(image, (Query("where is the banana?", "131 87", "web", soft=True),), things)
+    Frame(image, (Query("where is the banana?", "131 87", "web"),), things)
 
 Several queries share a picture because the picture is the dear part of a step.
 """

@@ -145,7 +145,7 @@ class LeanWeights:
         gemma = config.get_text_config()
         self.heads, self.kv_heads = gemma.num_attention_heads, gemma.num_key_value_heads
         self.head_dim = gemma.head_dim
-        self.text = [_TextLayer(layer, self.heads, self.head_dim) for layer in text.layers]
+        self.text = [_TextLayer(layer, self.head_dim) for layer in text.layers]
         self.text_norm = _gain(text.norm)
         self.least = torch.tensor(gemma.rms_norm_eps * gemma.hidden_size).sqrt()
         self._turn = text.rotary_emb.inv_freq.double()
@@ -175,7 +175,7 @@ class _VisionLayer:
 
 
 class _TextLayer:
-    def __init__(self, layer: torch.nn.Module, heads: int, head_dim: int) -> None:
+    def __init__(self, layer: torch.nn.Module, head_dim: int) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         before, between = _gain(layer.input_layernorm), _gain(layer.post_attention_layernorm)
         maps = [_interleaved(m.weight, head_dim) for m in (attention.q_proj, attention.k_proj)]

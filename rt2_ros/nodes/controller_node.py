@@ -20,7 +20,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from rt2_ros.control.arm import NO_JOINT_STATES, UNARMED, ArmController, Command, State
+from rt2_ros.control.arm import NO_JOINT_STATES, UNARMED, ArmController
+from rt2_ros.control.command import Command, State
 from rt2_ros.control.history import NotInHistory
 from rt2_ros.control.safety import Delta
 from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus

@@ -39,7 +39,6 @@ class Account:
     received: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     last_reason: str = ""
-    last_received_ns: int | None = None  # steady clock
 
     def refuse(self, kind: str, reason: str) -> None:
         """Count a refusal under a short `kind` (late, future, broken, ...) and keep its reason."""

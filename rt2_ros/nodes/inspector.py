@@ -29,7 +29,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
-from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy
 from rclpy.task import Future
 
 from rt2_ros.bringup import checked_namespace
@@ -282,7 +282,6 @@ class Inspector:
                 Endpoint(
                     f"{info.node_namespace.rstrip('/')}/{info.node_name}",
                     info.topic_type,
-                    info.qos_profile.reliability == ReliabilityPolicy.RELIABLE,
                     info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL,
                 )
                 for info in infos

@@ -4,9 +4,9 @@
 The simulator's physics and OpenGL context live in such a thread; callbacks of other threads hand it
 work:
 
-    loop = RealTimeLoop(setup, step, teardown, period=0.01, failed=print)   # setup ran; its error
-    is raised loop.run(True)                                   # step() every 10 ms from now on
-    message = loop.call(lambda: table.reset(7))      # in the thread, between two steps
+    loop = RealTimeLoop(setup, step, teardown, period=0.01, failed=print)  # setup has run
+    loop.run(True)                                # step() every 10 ms from now on
+    message = loop.call(lambda: table.reset(7))   # in the thread, between two steps
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class RealTimeLoop:
 
     Args:
         setup: called first, in the thread; what it raises is raised here, and there is no thread
-        then. step: one period. True says that its world stood still meanwhile: the next step is due
-        one period
-            from now and nothing is made up for. Otherwise late steps follow one another at once.
+            then.
+        step: one period. True says that its world stood still meanwhile: the next step is due one
+            period from now and nothing is made up for. Otherwise late steps follow at once.
         teardown: called last, in the thread.
         period: s.
         failed: called in the thread with an exception of `step` or of posted work.

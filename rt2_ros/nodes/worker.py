@@ -42,12 +42,6 @@ class NewestWorker(Generic[T]):
             self._slot = [item]
             self._wake.notify()
 
-    def clear(self) -> None:
-        """Drop the item that waits, if one does; what is being worked on goes on."""
-        with self._wake:
-            self.dropped += len(self._slot)
-            self._slot = []
-
     def close(self, timeout: float = 10.0) -> bool:
         """Stop after the item in work; True if the thread ended within `timeout` seconds."""
         with self._wake:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt2_ros.actions import Action
-from rt2_ros.control.arm import ArmController, Command
+from rt2_ros.control.arm import ArmController
+from rt2_ros.control.command import Command
 from rt2_ros.control.profile import GRIPPER_TIME, RobotProfile
 from rt2_ros.control.safety import Delta
 from rt2_ros.paths import config_path

@@ -199,7 +199,6 @@ class World:
 
     def set_scene_camera(self, pose: CameraPose) -> None:
         """Move the scene camera."""
-        self._scene_camera = pose
         index = self._camera_ids["scene"]
         axes = pose.rotation * np.array([1.0, -1.0, -1.0])  # MuJoCo: right, up, backward
         quaternion = np.empty(4)

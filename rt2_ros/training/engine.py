@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop, readable from top to bottom, for every model and any number of processes.
 
-    run = Run(config, recipe, sources)    # goes on from the last checkpoint in config.out
+    run = Run(config, recipe, sources, space)    # goes on from the last checkpoint in config.out
     checkpoint = run.run()
 
 A run passes through its stages and writes into its folder: `log.jsonl`, `loss.png` and

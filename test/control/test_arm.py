@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from rt2_ros.control.arm import ArmController, State
+from rt2_ros.control.arm import ArmController
+from rt2_ros.control.command import State
 from rt2_ros.control.pose import Pose
 from rt2_ros.control.safety import Delta
 

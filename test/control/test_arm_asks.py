@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rt2_ros.bench.rig import Rig
-from rt2_ros.control.arm import NEEDS_HELP, State
+from rt2_ros.control.arm import NEEDS_HELP
+from rt2_ros.control.command import State
 
 from .refusal import held
 

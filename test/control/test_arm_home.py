@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from rt2_ros.bench.rig import PERIOD, Rig
-from rt2_ros.control.arm import State
+from rt2_ros.control.command import State
 
 from .refusal import held
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rt2_ros.bench.rig import PERIOD
-from rt2_ros.control.arm import State
+from rt2_ros.control.command import State
 
 from .refusal import held
 

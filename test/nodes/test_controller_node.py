@@ -15,7 +15,7 @@ from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
-from rt2_ros.control.arm import State  # noqa: E402
+from rt2_ros.control.command import State  # noqa: E402
 from rt2_ros.control.profile import RobotProfile  # noqa: E402
 from rt2_ros.msg import EndEffectorDelta, PolicyStatus  # noqa: E402
 from rt2_ros.nodes import topics  # noqa: E402

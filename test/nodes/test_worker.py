@@ -58,18 +58,3 @@ def test_close_drops_what_waits():
     gate.go.release()
     assert worker.close()
     assert gate.done == [1]
-
-
-def test_clear_drops_what_waits_but_the_worker_lives():
-    gate = Gate()
-    worker = NewestWorker(gate.work, gate.errors.append)
-    worker.put(1)
-    assert gate.begun.acquire(timeout=WAIT)
-    worker.put(2)
-    worker.clear()
-    worker.put(3)
-    gate.go.release()
-    assert gate.begun.acquire(timeout=WAIT)
-    gate.go.release()
-    assert worker.close()
-    assert gate.done == [1, 3]

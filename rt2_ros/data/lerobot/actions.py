@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from rt2_ros.actions import ActionSpace
 from rt2_ros.actions.space import FILE_NAME, STATE_NAMES
@@ -124,30 +125,17 @@ def _last(episodes: Episodes) -> Array:
 
 def _turn(before: Array, after: Array) -> Array:
     """Rotation vectors (N, 3), along the base frame's axes, that turn one into the other."""
-    w, v = _quaternion(before)
-    w, v = w, -v
-    a, u = _quaternion(after)
-    real = a * w - (u * v).sum(1, keepdims=True)
-    axis = a * v + w * u + np.cross(u, v)
-    flip = np.where(real < 0, -1.0, 1.0)
-    length = np.linalg.norm(axis, axis=1, keepdims=True)
-    angle = 2 * np.arctan2(length, flip * real)
-    return flip * axis * np.divide(angle, length, out=np.full_like(length, 2.0), where=length > 0)
-
-
-def _quaternion(vectors: Array) -> tuple[Array, Array]:
-    """Real (N, 1) and imaginary (N, 3) parts of rotation vectors (N, 3)."""
-    angle = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.cos(angle / 2), vectors * (0.5 * np.sinc(angle / (2 * np.pi)))
+    turn = Rotation.from_rotvec(after) * Rotation.from_rotvec(before).inv()
+    return np.asarray(turn.as_rotvec())
 
 
 def space_of(
-    episodes: Episodes, steps: Array, *, meaning: ActionMeaning, frame: str = "",
+    episodes: Episodes, steps: Array, *, frame: str = "",
     state: tuple[int, ...] = (),
 ) -> ActionSpace:  # fmt: skip
     """The dataset's own action_space.json; else 1 % to 99 % of what its actions are.
 
-    steps: what `meaning.steps` gave. frame: the base frame's name, which only that file tells.
+    steps: what `ActionMeaning.steps` gave. frame: the base frame, which only that file tells.
     state: numbers of observation.state that the prompt shall tell; four are x, y, z of the tip and
         how far the gripper is closed, whatever the dataset calls them.
 

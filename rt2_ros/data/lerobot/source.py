@@ -77,9 +77,7 @@ class LeRobotSource:
         meaning = meaning or ActionMeaning()
         self._steps = meaning.steps(self.episodes)
         given = space is not None or (self.episodes.folder / FILE_NAME).is_file()
-        self.space = space or space_of(
-            self.episodes, self._steps, meaning=meaning, frame=frame, state=tuple(state)
-        )
+        self.space = space or space_of(self.episodes, self._steps, frame=frame, state=tuple(state))
         self._tolerance = tolerance if tolerance is not None else ROUNDING if given else math.inf
         self._state = tuple(state) or tuple(range(len(self.space.state_low)))
         if len(self._state) != len(self.space.state_low):

@@ -178,10 +178,5 @@ class VideoReader:
         video = _OpenVideo(path, frame)
         return video, video.frame(seconds)
 
-    def close(self) -> None:
-        """Close all files."""
-        while self._open:
-            self._open.popitem()[1].close()
-
     def __getstate__(self) -> dict[str, Any]:
         return {"_most": self._most, "_open": OrderedDict(), "_owner": -1}

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 from rclpy.duration import Duration
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from rt2_ros.control.arm import ArmController, Command, State
+from rt2_ros.control.arm import ArmController
+from rt2_ros.control.command import Command, State
 from rt2_ros.control.pose import Array
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.nodes.base import BaseNode

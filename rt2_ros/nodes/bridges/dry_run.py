@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rt2_ros.control.arm import Command
+from rt2_ros.control.command import Command
 from rt2_ros.nodes.bridges.base import Bridge
 
 

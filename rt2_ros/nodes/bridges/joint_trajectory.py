@@ -9,7 +9,7 @@ starts from where it was going, not from where the drives lag behind.
 
 from __future__ import annotations
 
-from rt2_ros.control.arm import Command
+from rt2_ros.control.command import Command
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.bridges.base import POLL_PERIOD, Bridge, trajectory_msg
 from rt2_ros.nodes.bridges.controllers import Controllers

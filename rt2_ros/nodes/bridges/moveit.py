@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 from std_msgs.msg import String
 
-from rt2_ros.control.arm import Command
+from rt2_ros.control.command import Command
 from rt2_ros.control.history import NotInHistory
 from rt2_ros.control.pose import Array
 from rt2_ros.control.trajectory import stop_chunk

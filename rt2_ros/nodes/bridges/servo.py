@@ -22,7 +22,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, TwistStamped, Vector3
 from std_msgs.msg import Header
 
-from rt2_ros.control.arm import Command
+from rt2_ros.control.command import Command
 from rt2_ros.control.execution import HOME_SHARE
 from rt2_ros.control.history import NotInHistory
 from rt2_ros.control.pose import Array, Pose

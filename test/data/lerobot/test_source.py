@@ -254,21 +254,19 @@ def test_a_space_of_quantiles_is_that_of_the_data(tmp_path):
     folder = save(tmp_path, [rows])
     found = Episodes(folder)
     meaning = ActionMeaning()
-    space = space_of(found, meaning.steps(found), meaning=meaning, frame="base", state=(0, 2))
+    space = space_of(found, meaning.steps(found), frame="base", state=(0, 2))
     assert space.low[1] == pytest.approx(0.0199) and space.high[1] == pytest.approx(1.9701)
     assert (space.low[2], space.high[2]) == (-0.001, 0.001)  # never moves, and says so
     assert (space.low[7], space.high[7]) == (0.0, 1.0)
     assert space.state_names == ("x", "z") and len(space.state_low) == 2
-    policies = space_of(
-        found, meaning.steps(found), meaning=meaning, frame="base", state=(0, 1, 2, 3)
-    )
+    policies = space_of(found, meaning.steps(found), frame="base", state=(0, 1, 2, 3))
     assert policies.state_names == STATE_NAMES  # as a policy is told, whatever the data's are
     path = folder / "meta/stats.json"
     told = json.loads(path.read_text())
     told["action"]["q99"][0] = 1.5  # a mean of the episodes' quantiles, as lerobot writes it
     path.write_text(json.dumps(told))
     found = Episodes(folder)
-    space = space_of(found, meaning.steps(found), meaning=meaning, frame="base")
+    space = space_of(found, meaning.steps(found), frame="base")
     assert space.high[1] == pytest.approx(1.9701)
     path.unlink()  # older datasets tell none
     source = LeRobotSource(folder, holdout=0, frame="base")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rt2_ros.control.arm import Command
+from rt2_ros.control.command import Command
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.trajectory import stop_chunk
 from rt2_ros.nodes.bridges import joint_trajectory

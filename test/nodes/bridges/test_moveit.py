@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rt2_ros.control.arm import ArmController, Command
+from rt2_ros.control.arm import ArmController
+from rt2_ros.control.command import Command
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.trajectory import stop_chunk
 from rt2_ros.nodes.bridges import moveit

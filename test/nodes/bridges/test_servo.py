@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 
-from rt2_ros.control.arm import ArmController, Command
+from rt2_ros.control.arm import ArmController
+from rt2_ros.control.command import Command
 from rt2_ros.control.execution import HOME_SHARE
 from rt2_ros.control.profile import RobotProfile
 from rt2_ros.control.trajectory import plan_chunk, stop_chunk
