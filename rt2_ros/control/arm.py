@@ -18,7 +18,6 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import numpy as np
 
@@ -26,7 +25,9 @@ from rt2_ros.actions import is_stop
 from rt2_ros.control.collision import Collisions
 from rt2_ros.control.command import Command, State
 from rt2_ros.control.execution import HOME_SHARE, LATE, OLD, Execution
-from rt2_ros.control.history import JointHistory, NotInHistory, by_name
+from rt2_ros.control.gripper import Gripper
+from rt2_ros.control.history import NotInHistory
+from rt2_ros.control.joint_states import ClockWentBack, JointStates
 from rt2_ros.control.kinematics import Kinematics
 from rt2_ros.control.mandate import Mandate
 from rt2_ros.control.plans import plan_problem
@@ -37,18 +38,12 @@ from rt2_ros.control.trajectory import Chunk
 from rt2_ros.control.watch import ClockWatch
 
 UNARMED = "not armed"  # the reason before anybody arms it
-NO_JOINT_STATES = "no joint states"  # in `reason` while nobody tells where the arm is
 NEEDS_HELP = "needs help: "  # how `reason` begins while a person is asked for
 # s without ticks, joint states or a decision that is taken, after which a person says whether to go
 # on: nothing moves because a node that was away is back.
 _PAUSE = 2.0
 _FIRST_PAUSE = 60.0  # s, the same for an instruction's first decision: a policy may think long,
 _SILENT = 5.0  # but says every second that it does
-_AJAR = 0.02  # closedness beyond which a hand that is to be open is told so
-_HISTORY = 2.0  # s of joint states that are kept at least,
-_MARGIN = 0.5  # and s beyond the oldest image that a decision may be on
-_CLOCK_JUMP_NS = 1_000_000_000  # joint states further back than that mean a new clock, not disorder
-_AHEAD_NS = 200_000_000  # joint states further ahead are of another clock, of whatever moment
 
 
 class ArmController:
@@ -61,7 +56,7 @@ class ArmController:
 
     state, reason: where it is and why. accepted, refused: deltas so far; refusals: by Verdict.code;
     changes: what was altered, by Change.code; limited: deltas that ran into a limit, refused or
-    changed; bad_joint_states: not taken; bad_joint_state: why the newest was not, "" if it was.
+    changed. joint_states: what is known of where the arm is, with `history` of it.
     verdict: on the last delta. collisions: None where the profile wants none checked.
 
     blocked, busy are the bridge's word, set before each event. blocked: why nothing may move
@@ -81,31 +76,23 @@ class ArmController:
         parts: bool = True,
     ) -> None:
         self.profile, self.kinematics = profile, kinematics
-        self.history = JointHistory(
-            profile.arm_joints,
-            horizon=max(_HISTORY, profile.time_to_live + _MARGIN),
-            fastest=profile.limits().velocity,
-        )
+        self.joint_states = JointStates(profile, clock)
+        self.history = self.joint_states.history
         self.state = State.ARMED if armed else State.DISARMED
         self.reason = "armed at the start" if armed else UNARMED
         self.accepted = 0
         self.refusals: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()
         self.limited = 0
-        self.bad_joint_states = 0
-        self.bad_joint_state = ""
         self.verdict: Verdict | None = None
-        self.gripper_closedness: float | None = None  # measured
         self.blocked = self.busy = ""
         self._safety = SafetyFilter(profile, kinematics, collisions)
         self._execution = Execution(profile, kinematics, self._safety, clock, parts)
         self._clock_watch, self._mandate = ClockWatch(), Mandate(profile.no_progress_time)
         self._clock = clock
-        self._joint_state_time = self._tick_time = self._decision_time = -np.inf
+        self._tick_time = self._decision_time = -np.inf
         self._word_time = -np.inf  # of the policy's status
-        self._gripper: float | None = None  # closedness commanded last, unless that was refused
-        self._wanted: float | None = None  # closedness commanded last in any case
-        self._settled_time = -np.inf
+        self._gripper = Gripper(profile)
         self._expiry_time = -np.inf
         self._accept_times: deque[float] = deque(maxlen=20)
         self._homing = False
@@ -116,18 +103,14 @@ class ArmController:
         return self._mandate.number
 
     @property
+    def gripper_closedness(self) -> float | None:
+        """How far the gripper is measured to be closed, 0 to 1; None if it never was."""
+        return self._gripper.measured
+
+    @property
     def needs_help(self) -> bool:
         """Whether it holds until a person gives a new instruction, or arms it to resume."""
         return self._mandate.asking
-
-    @property
-    def unseen(self) -> str:
-        """Say so where nobody knows where the arm is now, though it was known; else ""."""
-        timeout = self.profile.joint_state_timeout
-        silent = np.isfinite(self._joint_state_time)
-        if silent and self._clock() - self._joint_state_time > timeout:
-            return self._no_joint_states(f" for more than {timeout:g} s")
-        return ""
 
     @property
     def refused(self) -> int:
@@ -164,7 +147,7 @@ class ArmController:
         if self._mandate.asking:
             self._decision_time = self._word_time = self._clock()
             self._mandate.resume(self._decision_time)
-            self._gripper = None  # a person may have opened the hand
+            self._gripper.forget()  # a person may have opened the hand
             self._execution.settle(self.history)
             self.reason = "resumed: waiting for the next decision"
 
@@ -192,10 +175,10 @@ class ArmController:
             raise ValueError(self.blocked or self.busy)
         if now - self._execution.seen > self.profile.joint_state_timeout:
             timeout = self.profile.joint_state_timeout
-            raise ValueError(self._no_joint_states(f" of the last {timeout:g} s"))
+            raise ValueError(self.joint_states.missing(f" of the last {timeout:g} s"))
         if doubt := self.history.doubt():
             raise ValueError(doubt)
-        if now < self._settled_time:
+        if self._gripper.settles(now):
             raise ValueError("the gripper is moving")
         chunk = self._execution.home(now, self.history, direct)
         self._mandate.end()
@@ -218,45 +201,24 @@ class ArmController:
 
     def gripper_refused(self, reason: str) -> Command | None:
         """Hold, because the gripper did not take its command; the next decision repeats it."""
-        self._gripper = None
-        self._settled_time = -np.inf
+        self._gripper.refused()
         return self._brake(State.HOLDING, reason) if self.state == State.MOVING else None
 
     def on_joint_state(
         self, stamp_ns: int, names: Sequence[str], positions: Sequence[float], now_ns: int
     ) -> Command | None:
-        """Take the joints' positions, in any order, other joints among them.
-
-        One that is no use is counted and passed over; one without any joint of the arm, as drivers
-        of grippers and wheels send, tells of the gripper at most. A clock that goes back disarms.
-        now_ns: the time on the stamp's clock, 0 if not known; a joint state may have waited while
-        this process stood still, but is never of a time to come.
+        """Take joints' positions, as `JointStates.take` does; the gripper's may be among them, or
+        alone. A clock that goes back disarms.
         """
-        with suppress(ValueError):  # a gripper may report elsewhere, or not at all
-            finger = by_name(names, positions, [self.profile.gripper_joint])[0]
-            self.gripper_closedness = self.profile.gripper_closedness(float(finger))
-        if set(self.profile.arm_joints).isdisjoint(names):
-            return None
+        self._gripper.measure(names, positions)
         try:
-            if 0 < stamp_ns < self.history.newest()[0] - _CLOCK_JUMP_NS:
-                self.history.clear()
-                self._joint_state_time = self._execution.seen = -np.inf
-                return self.disarm("the clock of the joint states went back")
-        except NotInHistory:
-            pass
-        try:
-            if 0 < now_ns < stamp_ns - _AHEAD_NS:
-                ahead = (stamp_ns - now_ns) * 1e-9
-                raise ValueError(f"joint state: stamped {ahead:.2f} s ahead of the clock")
-            self.history.add(stamp_ns, names, positions)
-        except ValueError as error:
-            self.bad_joint_states += 1
-            self.bad_joint_state = str(error)
-            return None
-        self.bad_joint_state = ""
-        self._joint_state_time = self._clock()
-        age = min(max(now_ns - stamp_ns, 0) * 1e-9, 1.0)
-        self._execution.see(self._joint_state_time - age, self.history.newest()[1])
+            counts = self.joint_states.take(stamp_ns, names, positions, now_ns)
+        except ClockWentBack as error:
+            self._execution.seen = -np.inf
+            return self.disarm(str(error))
+        if counts:
+            age = min(max(now_ns - stamp_ns, 0) * 1e-9, 1.0)
+            self._execution.see(self.joint_states.time - age, self.history.newest()[1])
         return None
 
     def on_instruction(self, text: str) -> Command | None:
@@ -289,7 +251,7 @@ class ArmController:
         if what == "old":
             return self._brake(State.HOLDING, "the instruction was given before: repeat it")
         self._decision_time = self._clock()
-        self._gripper = None  # somebody may have opened the hand since it was told to close
+        self._gripper.forget()  # somebody may have opened the hand since it was told to close
         return self._brake(State.HOLDING, "new instruction: waiting for its first decision")
 
     def on_delta(self, delta: Delta, now_ns: int) -> Command | None:
@@ -336,20 +298,20 @@ class ArmController:
             return self._insist(now)
         if clock_problem:
             return self.disarm(clock_problem)
-        silence = now - self._joint_state_time
+        silence = self.joint_states.silence()
         mandate = self._mandate
         if mandate.live and not mandate.asking and np.isfinite(silence + gap):
             if gap > _PAUSE:
                 return self._ask(f"the controller stood still for {gap:.1f} s")
             if silence > _PAUSE:
-                return self._ask(self._no_joint_states(f" for {_PAUSE:g} s"))
+                return self._ask(self.joint_states.missing(f" for {_PAUSE:g} s"))
             if not mandate.begun and now - self._word_time > _SILENT:
                 return self._ask(f"the policy has said nothing for {_SILENT:g} s")
             if self.busy:
                 self._decision_time = now
             # A decision may take as long as it lives; while the fingers move none is taken.
             pause = max(_PAUSE, self.profile.time_to_live + 1.0) if mandate.begun else _FIRST_PAUSE
-            if now - max(self._decision_time, self._settled_time) > pause:
+            if now - max(self._decision_time, self._gripper.settled_time) > pause:
                 return self._ask(f"no decision to act on for {pause:g} s")
             if mandate.progress.running and not mandate.progress.look(now, self.pose()):
                 return self._ask(f"no progress for {mandate.progress.patience:g} s")
@@ -361,14 +323,14 @@ class ArmController:
 
     def _tick_moving(self, now: float, now_ns: int, silence: float) -> Command | None:
         if silence > self.profile.joint_state_timeout:
-            return self._brake(State.HOLDING, self._no_joint_states(f" for {silence:.2f} s"))
+            return self._brake(State.HOLDING, self.joint_states.missing(f" for {silence:.2f} s"))
         if self.blocked:
             return self._brake(State.HOLDING, self.blocked)
         if len(self.history.jumps()) > 1:
             return self._brake(State.HOLDING, self.history.doubt())
         if self._homing:
             return None if self.busy else self._tick_home(now)
-        if now > self._expiry_time and now > self._settled_time and not self.busy:
+        if now > max(self._expiry_time, self._gripper.settled_time) and not self.busy:
             if not self._mandate.live:  # it has ended before this motion
                 return self._brake(State.HOLDING, self.reason)
             return self._brake(
@@ -395,10 +357,6 @@ class ArmController:
         chunk = self._execution.insist(now, self.history)
         return None if chunk is None else Command(chunk=chunk, reason=self.reason, brake=True)
 
-    def _no_joint_states(self, since: str = "") -> str:
-        """Say that there are none, and what is wrong with those that come."""
-        return f"{NO_JOINT_STATES}{since}" + (self.bad_joint_state and f" ({self.bad_joint_state})")
-
     def _lost(self, now_ns: int) -> str:
         """Say so where nobody knows where the arm is: off its trajectory, not measured lately, or
         measured to be at two places.
@@ -415,43 +373,28 @@ class ArmController:
             return Verdict.refused("instruction", "no instruction to act on")
         if mandate.asking and not delta.terminate:
             return Verdict.refused("help", self.reason)
-        if np.isinf(self._joint_state_time):
-            return Verdict.refused("joint states", self._no_joint_states())
+        if np.isinf(self.joint_states.time):
+            return Verdict.refused("joint states", self.joint_states.missing())
         refusal = None if delta.terminate else self._refuse_motion(now, now_ns)
         if refusal is not None:
             return refusal
         situation = Situation(
             *(now_ns, mandate.number, mandate.step, mandate.stamp_ns),
             *self._execution.motion(now, self.history),
-            self._gripper_before(delta.gripper),
+            self._gripper.before(delta.gripper),
             trusted=mandate.is_trusted(now),
         )
         return self._safety.check(delta, situation, self.history)
-
-    def _gripper_before(self, wanted: float) -> float | None:
-        """The closedness that a decision's is compared with: what was commanded last, or where the
-        fingers are, if nobody knows that; None where it is to be commanded in any case.
-
-        Told to close further, fingers are stopped by what they hold: a decision that says where
-        they are leaves them on it. But open is open, however wide that is.
-        """
-        told, measured = self._gripper, self.gripper_closedness
-        deadband = self.profile.gripper_deadband
-        opens = wanted <= deadband
-        if told is None:
-            return None if opens and measured is not None and measured > _AJAR else measured
-        held = measured is not None and told > wanted and abs(wanted - measured) <= deadband
-        return measured if held and not opens else told
 
     def _refuse_motion(self, now: float, now_ns: int) -> Verdict | None:
         """Say what keeps the arm from moving at this moment."""
         if self.blocked or self.busy:
             return Verdict.refused("bridge", self.blocked or self.busy)
-        if now - self._joint_state_time > self.profile.joint_state_timeout:
-            return Verdict.refused("joint states", self._no_joint_states())
+        if self.joint_states.silence() > self.profile.joint_state_timeout:
+            return Verdict.refused("joint states", self.joint_states.missing())
         if lost := self._lost(now_ns):
             return Verdict.refused("joint states", lost)
-        if now < self._settled_time:
+        if self._gripper.settles(now):
             return Verdict.refused("gripper", "the gripper is moving")
         if self._accept_times and now - self._accept_times[-1] < 0.999 / self.profile.control_rate:
             return Verdict.refused(
@@ -462,11 +405,8 @@ class ArmController:
     def _move_gripper(self, closedness: float) -> Command:
         """Send the gripper and hold the arm still until it has settled."""
         brake = self._brake(State.MOVING, "the gripper moves")
-        self._gripper = closedness
         now = self._clock()
-        self._settled_time = now + self.profile.gripper_settle
-        before, self._wanted = self._wanted, closedness
-        if before is None or abs(closedness - before) > self.profile.gripper_deadband:
+        if self._gripper.tell(closedness, now):
             self._mandate.progress.act(now)  # said again to a gripper that refuses, it is none
         return Command(
             chunk=brake.chunk if brake else None,

@@ -20,9 +20,10 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from rt2_ros.control.arm import NO_JOINT_STATES, UNARMED, ArmController
+from rt2_ros.control.arm import UNARMED, ArmController
 from rt2_ros.control.command import Command, State
 from rt2_ros.control.history import NotInHistory
+from rt2_ros.control.joint_states import NO_JOINT_STATES
 from rt2_ros.control.safety import Delta
 from rt2_ros.msg import ControllerStatus, EndEffectorDelta, PolicyStatus
 from rt2_ros.nodes import topics
@@ -286,8 +287,8 @@ class ControllerNode(BaseNode):
                 msg.end_effector_pose = pose_msg(arm.pose())
             except NotInHistory:
                 msg.reason = f"{arm.reason}; {NO_JOINT_STATES} yet"
-            if arm.unseen and NO_JOINT_STATES not in msg.reason:
-                msg.reason = f"{msg.reason}; {arm.unseen}"
+            if arm.joint_states.ended and NO_JOINT_STATES not in msg.reason:
+                msg.reason = f"{msg.reason}; {arm.joint_states.ended}"
             self._ask_bridge(arm)
             if arm.blocked and arm.blocked not in msg.reason:
                 msg.reason = f"{msg.reason}; {arm.blocked}"
@@ -310,7 +311,7 @@ class ControllerNode(BaseNode):
             "state": arm.state.name,
             "rate": f"{arm.rate():.1f} Hz",
             "accepted": arm.accepted,
-            "bad joint states": arm.bad_joint_states,
+            "bad joint states": arm.joint_states.refused,
         }
         figures |= self._bridge.figures()
         figures |= {f"refused: {code}": count for code, count in sorted(arm.refusals.items())}
@@ -319,10 +320,11 @@ class ControllerNode(BaseNode):
             arm.history.newest()
         except NotInHistory:
             name = self.resolve_topic_name(topics.JOINT_STATES.name)
-            which = f"({arm.bad_joint_state})" if arm.bad_joint_state else "that name all joints"
+            problem = arm.joint_states.problem
+            which = f"({problem})" if problem else "that name all joints"
             return Health.warn(f"{NO_JOINT_STATES} on {name} {which}", **figures)
-        if arm.unseen:
-            return Health.warn(arm.unseen, **figures)
+        if arm.joint_states.ended:
+            return Health.warn(arm.joint_states.ended, **figures)
         if problem := self._bridge.problem() or self._strangers():
             return Health.warn(problem, **figures)
         if arm.state == State.STOPPED or arm.needs_help or self._disarmed_itself(arm):

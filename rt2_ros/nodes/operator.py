@@ -29,7 +29,7 @@ from std_srvs.srv import Trigger
 
 from rt2_ros.actions import is_stop
 from rt2_ros.bringup import Graph, checked_namespace
-from rt2_ros.control.arm import NO_JOINT_STATES
+from rt2_ros.control.joint_states import NO_JOINT_STATES
 from rt2_ros.msg import ControllerStatus, PolicyStatus, SceneState
 from rt2_ros.nodes import topics
 from rt2_ros.nodes.alone import Alone

@@ -177,11 +177,11 @@ def test_what_is_said_while_nothing_may_be_obeyed_is_not_obeyed_later(new_rig):
 
 def test_an_arm_that_nobody_measures_any_more_says_so(rig):
     rig.run(0.2, joint_states=False)
-    assert rig.arm.unseen == ""
+    assert rig.arm.joint_states.ended == ""
     rig.run(0.2, joint_states=False)
-    assert rig.arm.unseen == "no joint states for more than 0.3 s"
+    assert rig.arm.joint_states.ended == "no joint states for more than 0.3 s"
     rig.run(0.1)
-    assert rig.arm.unseen == ""
+    assert rig.arm.joint_states.ended == ""
 
 
 def test_an_idle_policy_seen_first_makes_the_next_instruction_a_new_one(new_rig):

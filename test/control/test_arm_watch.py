@@ -41,7 +41,7 @@ def test_bad_joint_states_are_counted_and_not_believed(rig):
     for values in ([np.nan] * 7, [0.0] * 6):
         rig.arm.on_joint_state(rig.now_ns + 1, names[: len(values)], values, rig.now_ns)
     rig.arm.on_joint_state(0, names, [0.0] * 7, rig.now_ns)
-    assert rig.arm.bad_joint_states == 3
+    assert rig.arm.joint_states.refused == 3
     assert_allclose(rig.arm.pose().position, rig.tip.position)
     assert rig.arm.state == State.HOLDING  # waiting for the first decision
 
@@ -54,7 +54,7 @@ def test_joint_states_of_a_time_to_come_are_not_believed_and_the_operator_is_tol
     for _ in range(32):
         rig.run(PERIOD, joint_states=False)
         rig.arm.on_joint_state(rig.now_ns + 300_000_000, names, rig.q, rig.now_ns)
-    assert rig.arm.history.newest() is before and rig.arm.bad_joint_states == 32
+    assert rig.arm.history.newest() is before and rig.arm.joint_states.refused == 32
     assert rig.arm.state == State.HOLDING and rig.commands[-1][3].brake
     assert rig.arm.reason.endswith("(joint state: stamped 0.30 s ahead of the clock)")
     rig.move(0.02, 0, 0)
@@ -62,7 +62,7 @@ def test_joint_states_of_a_time_to_come_are_not_believed_and_the_operator_is_tol
     with pytest.raises(ValueError, match="ahead of the clock"):
         rig.arm.home()
     rig.arm.on_joint_state(rig.now_ns + 100_000_000, names, rig.q, rig.now_ns)  # not quite in step
-    assert rig.arm.bad_joint_states == 32 and rig.arm.bad_joint_state == ""
+    assert rig.arm.joint_states.refused == 32 and rig.arm.joint_states.problem == ""
 
 
 def test_a_gripper_that_tells_its_joint_in_messages_of_its_own_is_known(rig):
@@ -73,8 +73,8 @@ def test_a_gripper_that_tells_its_joint_in_messages_of_its_own_is_known(rig):
             rig.now_ns - age_ns, [rig.profile.gripper_joint], [0.025], rig.now_ns
         )
         assert rig.arm.gripper_closedness == pytest.approx(0.375)
-        rig.arm.gripper_closedness = None
-    assert (rig.arm.state, rig.arm.bad_joint_states) == (State.MOVING, 0)
+        rig.arm._gripper.measured = None
+    assert (rig.arm.state, rig.arm.joint_states.refused) == (State.MOVING, 0)
 
 
 @pytest.mark.parametrize("gripper", [True, False])
@@ -88,7 +88,7 @@ def test_joint_states_of_other_parts_do_not_disarm_by_their_clock(rig, gripper, 
     rig.move(0.08, 0, 0)
     for age_ns in (0, 5_000_000_000):
         rig.arm.on_joint_state(rig.now_ns - age_ns, [name], [value], rig.now_ns)
-    assert (rig.arm.state, rig.arm.bad_joint_states) == (State.MOVING, 0)
+    assert (rig.arm.state, rig.arm.joint_states.refused) == (State.MOVING, 0)
     assert_allclose(rig.arm.pose().position, rig.tip.position)
 
 

@@ -91,7 +91,7 @@ def test_messages_without_a_time_are_refused(node, sec):
     msg.header.stamp.sec = sec
     msg.header.stamp.nanosec = 0
     node._take_joints(msg)
-    assert node._arm.bad_joint_states == 1
+    assert node._arm.joint_states.refused == 1
     delta = EndEffectorDelta(instruction_id=1, step=0)
     delta.header.frame_id = PROFILE.base_frame
     delta.header.stamp.sec = sec
@@ -191,7 +191,7 @@ def test_that_joint_states_have_ended_is_told_also_of_an_arm_at_rest(node, monke
     {"none": nothing, "stop": stop, "disarm": disarm}[order](node)
     node._publish_status()
     assert "no joint states" not in told[-1].reason
-    node._arm._joint_state_time -= 4.0
+    node._arm.joint_states.time -= 4.0
     node._publish_status()
     assert told[-1].reason.endswith("; no joint states for more than 3 s")
     found = node.diagnose()
